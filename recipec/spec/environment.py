@@ -41,10 +41,6 @@ class Environment(Component):
         """
         return None
 
-    def longest_observation(self) -> int | None:
-        """Return the most tokens that it answers a turn with; ``None`` where nothing bounds them."""
-        return None
-
     def prompt_template(self) -> str | None:
         """Return the user's file that renders prompts of turns, if one is given."""
         return None
@@ -160,10 +156,6 @@ class SearchQa(Environment):
     def window(self) -> int | None:
         """Return `history`, where it is a number."""
         return self.history if isinstance(self.history, int) else None
-
-    def longest_observation(self) -> int:
-        """Return the bound of the retriever's answer."""
-        return self.max_observation_length
 
     def prompt_template(self) -> str | None:
         """Return `template`."""
@@ -381,7 +373,3 @@ class ToolUse(Environment):
     def user_names(self) -> tuple[str, ...]:
         """Return `functions`."""
         return self.functions
-
-    def longest_observation(self) -> int:
-        """Return the bound of the results of a turn."""
-        return self.max_observation_length * self.max_calls

@@ -10,7 +10,7 @@ from recipec.language.yaml_reader import read_source
 from recipec.reading.recipe import read_recipe
 from recipec.yaml_io import _block
 
-FUZZ = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def _places(data, path=()):

@@ -7,6 +7,19 @@ import pytest
 from recipec.catalogue.starters import starters
 
 SHORT = {"imitate": 1, "explore": 1, "play": 1, "talk": 1}
+SMALL = {
+    "maths": (
+        "stages.explore.budget.prompts_per_step=2",
+        "stages.explore.sampler.num_generations=2",
+        "evaluate.sums.data.limit=4",
+    ),
+    "environment": (
+        "stages.play.budget.prompts_per_step=2",
+        "stages.play.sampler.num_generations=2",
+        "evaluate.games.data.limit=2",
+    ),
+}
+"""Fewer samples than a beginning takes."""
 USE = {"reward": "rewards.py", "environment": "game.py"}
 
 
@@ -27,7 +40,8 @@ def test_a_beginning_runs_at_once(folder, name):
     assert "(2)" in text
     short = [part for stage, steps in SHORT.items() if f"  {stage}:" in text
              for part in ("--set", f"stages.{stage}.budget.steps={steps}")]  # fmt: skip
-    ended = folder.call("run", "r.yaml", *use, *short)
+    small = [part for setting in SMALL.get(name, ()) for part in ("--set", setting)]
+    ended = folder.call("run", "r.yaml", *use, *short, *small)
     assert ended.code == 0, ended.err
 
 

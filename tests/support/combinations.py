@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations, product
 from typing import NamedTuple
 
@@ -170,6 +170,16 @@ def pair_up(combos: Sequence[Combo]) -> Iterator[set[tuple[tuple[int, str], tupl
     """Yield the pairs of choices of each combination."""
     for combo in combos:
         yield set(combinations(enumerate(combo), 2))
+
+
+def some_of(combos: Iterable[Combo], share: int) -> Iterator[Combo]:
+    """Yield one of ``share`` combinations, and each that has two choices which none before it had together."""
+    met: set[tuple[tuple[int, str], tuple[int, str]]] = set()
+    for number, combo in enumerate(combos):
+        pairs = set(combinations(enumerate(combo), 2))
+        if number % share == 0 or not pairs <= met:
+            met |= pairs
+            yield combo
 
 
 def covering(combos: Sequence[Combo]) -> list[Combo]:

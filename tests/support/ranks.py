@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from safetensors.torch import load_file
 from support.small_recipes import MODEL, rows
 from torch import Tensor
@@ -146,6 +147,17 @@ def ran(folder: Path, out: str, *settings: str) -> Path:
     process = started(folder, out, *settings)
     err = process.communicate(timeout=240)[1]
     assert process.returncode == 0, err
+    return folder / out
+
+
+def ran_here(folder: Path, out: str, *settings: str) -> Path:
+    """Run the recipe of a folder to its end by `recipec.run`: alone in this process, or over processes of their own."""
+    import recipec
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        recipec.run(folder / "r.yaml", settings, out=folder / out)
     return folder / out
 
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.ranks import TASKS, TWO_STAGES, children, difference, ran, sampled, started
+from support.ranks import TASKS, TWO_STAGES, children, difference, ran, ran_here, sampled, started
 
 from recipec.runtime.rollout.vllm_servers import _own_address
 
@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
     )
     (path / "a.jsonl").write_text(TASKS)
     process = subprocess.Popen([sys.executable, STAND_IN, "--port", str(address.port)])
-    ran(path, "one", *AHEAD)
+    ran_here(path, "one", *AHEAD)
     yield path
     process.kill()
     process.wait()

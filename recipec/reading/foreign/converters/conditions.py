@@ -187,15 +187,6 @@ def refuse(value: Any, row: Row, given: Given) -> Values:
 
 
 @converter
-def refuse_true(value: Any, row: Row, given: Given) -> Values:
-    """What cannot be switched on."""
-    del row, given
-    if on(value):
-        raise Refused("it is not offered")
-    raise Needless("it is off")
-
-
-@converter
 def refuse_false(value: Any, row: Row, given: Given) -> Values:
     """What cannot be switched off."""
     del given
