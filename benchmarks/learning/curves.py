@@ -37,10 +37,11 @@ class Curve:
         return np.interp(places, self.practised[axis], self.practice)
 
 
-def read(stage: Path, evaluations: Sequence[str] = EVALUATED) -> Curve:
+def read(stage: Path, evaluations: Sequence[str] = EVALUATED, rewarded: str = "reward") -> Curve:
     """Read the metrics of a run; a step that a continued run wrote twice counts once.
 
-    Held-out success is the mean over the evaluations that are named.
+    Held-out success is the mean over the evaluations that are named, that of training rollouts without an environment
+    the metric ``rewarded``.
     """
     lines = {}
     for line in (stage / "metrics.jsonl").read_text().splitlines():
@@ -57,7 +58,7 @@ def read(stage: Path, evaluations: Sequence[str] = EVALUATED) -> Curve:
             spent["calls"] += row.get("tools/calls", 0.0)
             spent["steps"] += 1
             rows += tokens * row.get("tokens/rows_per_1000", 0.0) / 1000
-            practice.append(row.get("episodes/reward", row.get("reward", math.nan)))
+            practice.append(row.get("episodes/reward", row.get(rewarded, math.nan)))
             for axis, value in spent.items():
                 practised[axis].append(value)
         accuracies = [row[key] for name in evaluations if (key := f"eval/{name}/accuracy") in row]
@@ -97,7 +98,7 @@ def signed(values: Sequence[float]) -> str:
 def sides_table(read: Mapping[str, Sequence[Curve]]) -> str:
     """Return a table of success before and after, and the budget spent; ± is half a 95 % interval."""
     axes = [axis for axis in NAMES if any(curve.spent[axis][-1] for found in read.values() for curve in found)]
-    shared = "tokens" in axes
+    shared = any(curve.rows for found in read.values() for curve in found)
     titles = ["side", "success before", "after", *(NAMES[axis] for axis in axes), *["rows per 1,000 tokens"] * shared]
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     for side, found in read.items():

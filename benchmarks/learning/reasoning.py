@@ -11,67 +11,83 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import curves
 import numpy as np
 from run import Bench, Compared, copied, train
 
 TASKS = ("chain_sum", "products", "lcm")
+RIGHT = "rewards/right/mean"
+"""Metric of right answers in training; the reward of RLOO has a KL penalty, too."""
 PAIRS = (("rloo", "grpo"), ("cispo", "grpo"), ("cispo", "rloo"))
 BENCH = Bench("reasoning", (), ("grpo", "rloo", "cispo"), tuple(Compared(*pair, "tokens") for pair in PAIRS), "tokens")
 
 
 def gains_table(home: Path, seeds: range) -> str:
-    """Return held-out accuracy before and after training, by task and objective, with gains paired by seed."""
-    lines = ["| task | objective | before | after | gain |", "|---|---|---|---|---|"]
+    """Return held-out accuracy before and after training, and gains paired by seed, also on prompts not trained on."""
+    lines = ["| task | objective | before | after | gain | gain on prompts not trained on |", "|" + "---|" * 6]
     for task in (*TASKS, "mean"):
         for side in BENCH.sides:
-            before, after = np.array([list(accuracies(home / "runs" / f"{side}-{n}", task)) for n in seeds]).T
+            found = np.array([accuracies(home / "runs" / f"{side}-{n}" / "stages" / "explore", task) for n in seeds])
+            before, after, new_before, new_after = found.T
             mean, half = curves.interval(after)
-            cells = f"{before.mean():.3f} | {mean:.3f} ± {half:.3f} | {curves.signed(after - before)}"
-            lines.append(f"| {task} | `{side}` | {cells} |")
+            gains = f"{curves.signed(after - before)} | {curves.signed(new_after - new_before)}"
+            lines.append(f"| {task} | `{side}` | {before.mean():.3f} | {mean:.3f} ± {half:.3f} | {gains} |")
     return "\n".join(lines)
 
 
-def accuracies(run: Path, task: str) -> Iterator[float]:
-    """Yield held-out accuracy before and after training, of one task or the mean of all."""
-    table = json.loads((run / "results.json").read_text(encoding="utf-8"))
-    for row in table["rows"]:
-        yield float(np.mean([row["values"][f"{name}/accuracy"] for name in TASKS if task in {name, "mean"}]))
+def accuracies(stage: Path, task: str) -> tuple[float, ...]:
+    """Return held-out accuracy before and after training, of all prompts and of those that the run did not train on.
+
+    ``task`` is one of the tasks, or ``mean`` for the mean of all.
+    """
+    if task == "mean":
+        return tuple(np.mean([accuracies(stage, one) for one in TASKS], 0).tolist())
+    trained = {row["prompt"] for path in (stage / "rollouts").glob("step-*.jsonl") for row in rows(path)}
+    before, *_, after = (rows(path) for path in sorted((stage / "samples").glob(f"eval-{task}-*.jsonl")))
+    new = [[row for row in one if row["prompt"] not in trained] for one in (before, after)]
+    return tuple(float(np.mean([row["reward"] for row in one])) for one in (before, after, *new))
 
 
-def practised(home: Path, seeds: range) -> Mapping[str, Sequence[float]]:
-    """Return for each task the share of held-out prompts that a run has trained on, over all runs."""
-    shares: dict[str, list[float]] = {task: [] for task in TASKS}
+def redrawn_table(home: Path, seeds: range, draws: int = 4000) -> str:
+    """Return 95 % bootstrap intervals of gains where seeds and held-out problems are drawn again."""
+    lines = [f"| objective | {' | '.join((*TASKS, 'mean'))} |", "|" + "---|" * 5]
     for side in BENCH.sides:
-        for seed in seeds:
-            stage = home / "runs" / f"{side}-{seed}" / "stages" / "explore"
-            trained = set(prompts(sorted((stage / "rollouts").glob("*.jsonl"))))
-            for task, found in shares.items():
-                held_out = list(prompts([stage / "samples" / f"eval-{task}-000000.jsonl"]))
-                found.append(float(np.mean([prompt in trained for prompt in held_out])))
-    return shares
+        gains_TSP = np.array([[gains(home / "runs" / f"{side}-{n}", task) for n in seeds] for task in TASKS])
+        _, seeds_S, problems_P = map(np.arange, gains_TSP.shape)
+        random = np.random.default_rng(0)
+        found = np.empty((draws, len(TASKS) + 1))
+        for draw in found:
+            drawn_S = random.choice(seeds_S, len(seeds_S))
+            draw[:-1] = [one_SP[drawn_S][:, random.choice(problems_P, len(problems_P))].mean() for one_SP in gains_TSP]
+            draw[-1] = draw[:-1].mean()
+        cells = [f"[{low:+.3f}, {high:+.3f}]" for low, high in np.percentile(found, (2.5, 97.5), axis=0).T]
+        lines.append(f"| `{side}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
-def prompts(paths: Sequence[Path]) -> Iterator[str]:
-    """Yield the prompt of every sample in files."""
-    for path in paths:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            yield json.loads(line)["prompt"]
+def gains(run: Path, task: str) -> np.ndarray:
+    """Return the gain of each held-out problem of a task: -1, 0 or 1."""
+    before, *_, after = sorted((run / "stages" / "explore" / "samples").glob(f"eval-{task}-*.jsonl"))
+    return np.subtract(*([row["reward"] for row in rows(path)] for path in (after, before)))
+
+
+def rows(path: Path) -> list[Any]:
+    """Return the samples in a file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def report(home: Path, seeds: range, figures: Path | None) -> None:
     """Print the tables and plot the curves."""
     read = {
-        side: [curves.read(home / "runs" / f"{side}-{n}" / "stages" / "explore", TASKS) for n in seeds]
+        side: [curves.read(home / "runs" / f"{side}-{n}" / "stages" / "explore", TASKS, RIGHT) for n in seeds]
         for side in BENCH.sides
     }
-    print(gains_table(home, seeds), curves.sides_table(read), sep="\n\n", end="\n\n")
+    tables = gains_table(home, seeds), redrawn_table(home, seeds), curves.sides_table(read)
+    print(*tables, sep="\n\n", end="\n\n")
     print(curves.compared_table(read, [(c.side, c.against, c.axis) for c in BENCH.compared]))
-    for task, shares in practised(home, seeds).items():
-        print(f"\nHeld-out prompts of {task} that a run trained on: {min(shares):.2f} to {max(shares):.2f}")
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)
         curves.draw(read, BENCH.shown, figures / f"learning-{BENCH.name}.svg")
