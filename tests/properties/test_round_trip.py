@@ -52,7 +52,7 @@ def typo(word: str, draw: random.Random) -> str:
 def _vocabularies() -> list[list[str]]:
     choices = [literals(info.annotation) for cls in SECTIONS for info in cls.model_fields.values()]
     found = [keys_of(cls) for cls in SECTIONS] + [list(components_of(slot.name)) for slot in SLOTS] + [list(SIGNALS)]
-    return [words for words in found + choices if words]
+    return [words for words in found + choices if any(words)]  # a choice may be the empty text alone
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
