@@ -41,14 +41,14 @@ class StageContext:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     ranks: Ranks = field(default_factory=Ranks)
     """The processes of the run."""
-    exact: bool = False
-    """Whether several ranks compute the bits of one."""
+    bitwise_reproducible: bool = False
+    """Whether the result on several ranks is bit for bit that of one rank."""
     hands_over: bool = True
     """Whether micro-batches may hand shared prefixes over; the bits then depend on the number of ranks."""
     sharded: bool = False
     """Whether the train engine spreads the weights over ranks: whoever samples with the model then needs a copy."""
-    spread: int = 1
-    """Ranks that share the tokens of one forward pass: a team."""
+    sequence_parallel_size: int = 1
+    """Number of ranks that share the tokens of one forward pass."""
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     """The user's own functions, where the command line allowed them."""
     use: Sequence[Path] = ()
@@ -69,16 +69,16 @@ class StageContext:
     """Whether the user wants the run to stop; read between samplings before the first step."""
 
     @property
-    def teams(self) -> int:
-        """Number of teams, each of which computes forward passes of its own."""
-        return self.ranks.size // self.spread
+    def data_parallel_size(self) -> int:
+        """Number of sequence-parallel groups; each computes forward passes of its own."""
+        return self.ranks.size // self.sequence_parallel_size
 
     @property
-    def team(self) -> int:
-        """Number of this rank's team."""
-        return self.ranks.rank // self.spread
+    def data_parallel_rank(self) -> int:
+        """Number of this rank's sequence-parallel group, from 0."""
+        return self.ranks.rank // self.sequence_parallel_size
 
     @property
-    def leads_team(self) -> bool:
-        """Whether this rank reports what its team computes."""
-        return self.ranks.rank % self.spread == 0
+    def is_sequence_parallel_leader(self) -> bool:
+        """Whether this rank reports the results of its sequence-parallel group."""
+        return self.ranks.rank % self.sequence_parallel_size == 0

@@ -17,7 +17,7 @@ from recipec.component import Component
 from recipec.diagnostics.errors import attention as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention.dense import DenseAttention
-from recipec.runtime.distributed.team import Team
+from recipec.runtime.distributed.sequence_parallel import SequenceParallelGroup
 from recipec.runtime.model.logprob_head import TargetHiddenStates
 from recipec.runtime.protocols import Attention, Policy
 
@@ -46,12 +46,12 @@ def _attend(
     dropout: float = 0.0,
     scaling: float | None = None,
     row_lengths: tuple[int, ...] | None = None,
-    team: Team | None = None,
+    sp_group: SequenceParallelGroup | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Any]:
     """Attend within each sequence of ``[1, heads, tokens, width]``; without ``row_lengths``, as sdpa does.
 
-    Where a team of ranks shares the tokens, each computes all tokens for its share of the heads.
+    Ranks of a sequence-parallel group ``sp_group`` each compute all tokens for their share of the heads.
     """
     if row_lengths is None and kwargs.get("softcap") is not None:
         return _padded_capped(query, key, value, attention_mask, scaling, float(kwargs["softcap"]), dropout), None
@@ -66,8 +66,8 @@ def _attend(
     if calls is not None:
         calls[0] += 1
     softcap, window = kwargs.get("softcap"), _window(module, kwargs)
-    if team is not None:
-        query, key, value = team.to_heads(query), team.to_heads(key), team.to_heads(value)
+    if sp_group is not None:
+        query, key, value = sp_group.to_heads(query), sp_group.to_heads(key), sp_group.to_heads(value)
     groups = query.shape[1] // key.shape[1]
     made = []
     parts = (torch.split(tensor, list(row_lengths), 2) for tensor in (query, key, value))
@@ -84,7 +84,7 @@ def _attend(
                 )
             )
     attended = torch.cat(made, 2).transpose(1, 2).contiguous()
-    return (attended if team is None else team.to_tokens(attended)), None
+    return (attended if sp_group is None else sp_group.to_tokens(attended)), None
 
 
 def _window(module: nn.Module, kwargs: dict[str, Any]) -> int | None:

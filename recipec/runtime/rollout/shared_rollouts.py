@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from recipec.host.ranks import Ranks
-from recipec.runtime.distributed.dealing import owners
+from recipec.runtime.distributed.load_balancing import contiguous_owners
 from recipec.runtime.protocols import RolloutEngine
 from recipec.runtime.rollout.engine import Completion, Request, SamplingParams
 
@@ -78,7 +78,7 @@ class SharedRollouts(RolloutEngine):
             if request.prompt_id not in self._owner:
                 cost = len(request.keys) or 1
                 weights[request.prompt_id] = weights.get(request.prompt_id, 0.0) + cost
-        self._owner |= dict(zip(weights, owners(list(weights.values()), self.ranks.size), strict=True))
+        self._owner |= dict(zip(weights, contiguous_owners(list(weights.values()), self.ranks.size), strict=True))
 
 
 class LeaderRollouts(RolloutEngine):

@@ -15,10 +15,10 @@ from recipec.graph import Graph, Node, StageGraph, Value
 from recipec.host.artifacts import RunFolder
 from recipec.host.options import Options, StageRun
 from recipec.host.preflight import service_keys
-from recipec.runtime.attention.spread_sequences import SpreadSequences
+from recipec.runtime.attention.sequence_parallel_attention import SequenceParallelAttention
 from recipec.runtime.context import StageContext, StoppedBeforeFirstStep, cache_folder
 from recipec.runtime.data.table import Table
-from recipec.runtime.distributed.team import Team
+from recipec.runtime.distributed.sequence_parallel import SequenceParallelGroup
 from recipec.runtime.environment.replayed import ReplayedEnvironment
 from recipec.runtime.evaluation.evaluate import Evaluator
 from recipec.runtime.graph_runner import GraphRunner, Values, build_part
@@ -111,10 +111,10 @@ def make_context(graph: Graph, stage: StageGraph, folder: RunFolder, options: Op
         temperature=float(stage.settings.get("temperature", 1.0)),
         device=device,
         ranks=run.ranks,
-        exact=machine.get("exactness") == "exact" and run.ranks.size > 1,
+        bitwise_reproducible=machine.get("exactness") == "exact" and run.ranks.size > 1,
         hands_over=machine.get("exactness") != "exact",
         sharded=train.partitions(run.ranks.size)[2] > 1,
-        spread=train.sequence_partitions() if run.ranks.size > 1 else 1,
+        sequence_parallel_size=train.sequence_partitions() if run.ranks.size > 1 else 1,
         functions=load_functions(options.use, functions),
         use=tuple(options.use),
         artifacts={
@@ -234,14 +234,13 @@ def build_policy(stage: StageGraph, folder: RunFolder, context: StageContext) ->
 
 
 def attention_of(node: Node, context: StageContext) -> Attention:
-    """Build the attention of a stage; where teams of ranks share the tokens of a pass, `auto` is `packed`."""
+    """Build the attention of a stage; with sequence parallelism, `auto` is `packed`."""
     assert node.spec is not None, node.id
-    if context.spread > 1:
-        return SpreadSequences(
-            node.spec, context, Team(context.ranks, context.spread), padded=isinstance(node.spec, Dense)
-        )
-    made: Attention = node.spec.load()(node.spec, context, **node.decided)
-    return made
+    if context.sequence_parallel_size > 1:
+        sp_group = SequenceParallelGroup(context.ranks, context.sequence_parallel_size)
+        return SequenceParallelAttention(node.spec, context, sp_group, padded=isinstance(node.spec, Dense))
+    attention: Attention = node.spec.load()(node.spec, context, **node.decided)
+    return attention
 
 
 def build_inputs(stage: StageGraph, runner: GraphRunner, digest: str) -> Values:
@@ -289,7 +288,7 @@ def scoring_passes(stage: StageGraph, runner: GraphRunner, policy: Policy) -> di
             found[node.id] = ScoringPass(score, "old_logprob_RT", tokens=tokens, scorer=policy)
         if node.id.endswith("/values"):
             critic = runner.instance(required(stage, "critic"))
-            found[node.id] = ScoringPass(critic, "old_value_RT", tokens=tokens, scorer=critic.model, made="value_RT")
+            found[node.id] = ScoringPass(critic, "old_value_RT", tokens=tokens, scorer=critic.model, scores="value_RT")
         if node.slot == "reference":
             found[node.id] = reference(node, stage, context, policy, tokens=tokens)
     trained = required(stage, "policy")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from recipec.host.ranks import Ranks
-from recipec.runtime.distributed.dealing import Turn
+from recipec.runtime.distributed.load_balancing import Assignment
 from recipec.runtime.distributed.process_group import alone
 from recipec.runtime.model.weight_layout import Entry, Gathering, WeightLayout, largest
 from recipec.runtime.protocols import Policy
@@ -51,7 +51,7 @@ class DeepspeedEngine(LocalEngine):
             policy.layout = self.partitioned.layout
 
     @property
-    def rounds(self) -> bool:
+    def lockstep(self) -> bool:
         """Whether ranks wait for each other in every pass: from stage 2 on they add up gradients in it."""
         return self.partitioned is not None and self.stage > 1
 
@@ -70,10 +70,10 @@ class DeepspeedEngine(LocalEngine):
         # DeepSpeed averages over ranks, and a micro-batch's loss is its share of the whole minibatch
         self.partitioned.engine.backward(loss * marked * self.context.ranks.size, scale_wrt_gas=False)
 
-    def reduce(self, dealt: Sequence[Sequence[Turn]]) -> None:
+    def reduce(self, assignments: Sequence[Sequence[Assignment]]) -> None:
         """Make a backward pass on a rank without any, which the others wait for; DeepSpeed adds gradients up itself."""
         if self.partitioned is None:
-            super().reduce(dealt)
+            super().reduce(assignments)
             return
         if not self.passes:
             self._pass_of_nothing()

@@ -12,7 +12,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
-from recipec.runtime.distributed.dealing import Turn
+from recipec.runtime.distributed.load_balancing import Assignment
 from recipec.runtime.model.weight_layout import Entry, WeightLayout
 from recipec.runtime.protocols import Policy
 from recipec.runtime.training.local_engine import LocalEngine
@@ -37,10 +37,10 @@ class FsdpEngine(LocalEngine):
         if context.ranks.size > 1:
             policy.layout = ShardedWeights(policy.model, spec, context.ranks.size)
 
-    def reduce(self, dealt: Sequence[Sequence[Turn]]) -> None:
+    def reduce(self, assignments: Sequence[Sequence[Assignment]]) -> None:
         """Do nothing: the backward passes have added the gradients up."""
         if not self.policy.layout.collective:
-            super().reduce(dealt)
+            super().reduce(assignments)
 
 
 class ShardedWeights(WeightLayout):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from recipec.runtime.attention.microbatch_packing import Packing
 from recipec.runtime.attention.segments import handed_over
 from recipec.runtime.batch import Batch
 from recipec.runtime.context import StageContext
-from recipec.runtime.distributed.dealing import Turn, deal
+from recipec.runtime.distributed.load_balancing import Assignment, assign_microbatches
 from recipec.runtime.graph_runner import GraphRunner, Values
 from recipec.runtime.logging.sampler_gap import Gap, gap_metrics, gap_of
 from recipec.runtime.protocols import Policy, TrainEngine
@@ -40,28 +41,25 @@ class LocalEngine(TrainEngine):
     the weights, and gradients are added up.
     """
 
-    at_least_one = False
-    """Whether each rank has to make a backward pass."""
-
     def __init__(self, spec: TrainEngineSpec, context: StageContext, *, policy: Policy, optimizer: AdamW) -> None:
         """Train ``policy`` by ``optimizer``."""
         self.spec = spec
         self.context = context
         self.policy = policy
         self.optimizer = optimizer
-        self._apart: dict[int, list[Tensor | None]] = {}
-        """Gradients of micro-batches that are not added up yet, where several ranks compute the bits of one."""
+        self._microbatch_grads: dict[int, list[Tensor | None]] = {}
+        """Gradients by number of micro-batch, kept until all can be added in order; only if `bitwise_reproducible`."""
         if spec.recomputes_activations():
             policy.enable_gradient_checkpointing()
 
     @property
-    def rounds(self) -> bool:
-        """Whether every forward and backward pass is one of all ranks together, so that each needs the same number."""
+    def lockstep(self) -> bool:
+        """Whether all ranks run pass i together, as with sharded weights; each then needs the same number of passes."""
         return self.policy.layout.collective
 
     @property
     def hands_over(self) -> bool:
-        """Whether the micro-batches of a rank hand shared prefixes over, which takes passes that others do not make."""
+        """Whether a rank's micro-batches reuse the prefixes of its earlier ones, which takes additional passes."""
         engine, context = self.spec.hands_over(self.context.ranks.size), self.context
         return engine and context.hands_over and self.policy.attention.hands_over
 
@@ -90,82 +88,78 @@ class LocalEngine(TrainEngine):
         at = next(i for i, node in enumerate(nodes) if node.slot in {"policy", "critic"})
         before, forward = nodes[:at], tuple(node for node in nodes[at:] if node.slot != "optimizer")
         prompts = minibatch["prompt_id_R"].tolist() if "prompt_id_R" in minibatch else []
-        values = outer_values(minibatch, before + forward)
+        values = external_inputs(minibatch, before + forward)
         weight = float(runner.run(before, values).get("weight", 1.0)) or 1.0
         for node in before:
             minibatch |= {signal: values[Value(signal, node.id)] for signal in node.outputs}
-        rows = credited_rows(minibatch, nodes[at])
-        credited, ranks = minibatch.rows(rows), self.context.ranks
-        packing = pack_for(credited, policy, tokens, 1 if self.context.exact else self.context.teams)
-        dealt = deal(
-            costs(credited, packing, policy),
-            self.context.teams,
-            rounds=self.rounds,
-            at_least_one=self.at_least_one,
+        rows = minibatch.rows(rows_to_train(minibatch, nodes[at]))
+        context, ranks = self.context, self.context.ranks
+        packing = pack_for(rows, policy, tokens, 1 if context.bitwise_reproducible else context.data_parallel_size)
+        assignments = assign_microbatches(
+            costs(rows, packing, policy), context.data_parallel_size, lockstep=self.lockstep
         )
         with self._memory(step):
-            found = ranks.all_gather(
+            counts_of_ranks = ranks.all_gather(
                 f"stage {stage}, step {step + 1}: gradients",
-                lambda: self._passes(credited, packing, dealt[self.context.team], forward, runner, step),
+                lambda: self._passes(rows, packing, assignments[context.data_parallel_rank], forward, runner, step),
             )
-            self.reduce(dealt)
-        parts = sorted((part for one in found for part in one), key=lambda part: part["part"])
-        metrics = metrics_of(parts, weight)
+            self.reduce(assignments)
+        counts = sorted(chain.from_iterable(counts_of_ranks), key=lambda one: one["microbatch"])
+        metrics = metrics_of(counts, weight)
         if policy.attention.sharing:
-            computed = sum(part["computed"] for part in parts)
-            handed = (
-                sum(handed_over(packing, [turn.part for turn in turns]) for turns in dealt) if self.hands_over else 0
-            )
-            metrics["lost_tokens"] = float(packing.recomputed_tokens - handed)
-            metrics["token_ratio"] = sum(part["given"] for part in parts) / computed if computed else 1.0
-        cause = partial(culprit, credited, forward, runner, policy) if ranks.size == 1 else str
+            computed = sum(one["computed_tokens"] for one in counts)
+            reused = sum(handed_over(packing, _numbers(own)) for own in assignments) if self.hands_over else 0
+            metrics["lost_tokens"] = float(packing.recomputed_tokens - reused)
+            metrics["token_ratio"] = sum(one["dense_tokens"] for one in counts) / computed if computed else 1.0
+        cause = partial(culprit, rows, forward, runner, policy) if ranks.size == 1 else str
         return metrics | self.optimizer.step(prompts, step, metrics["loss"], cause)
 
     def _passes(
         self,
         rows: Batch,
         packing: Packing,
-        turns: Sequence[Turn],
+        assignments: Sequence[Assignment],
         forward: tuple[Node, ...],
         runner: GraphRunner,
         step: int,
     ) -> list[dict[str, Any]]:
-        """Add up the gradients of this rank's micro-batches; return what each of them counts, as JSON values."""
+        """Add up the gradients of this rank's micro-batches; return the counts of each of them, as JSON values."""
         policy, first = self.policy, self.policy.calls
-        found: list[tuple[dict[str, Any], dict[str, Any]]] = []
-        handover = Handover(policy, rows, packing, [turn.part for turn in turns] if self.hands_over else ())
+        counts: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        handover = Handover(policy, rows, packing, _numbers(assignments) if self.hands_over else ())
         with self._memory(step):
-            for place, turn in enumerate(turns):
-                policy.calls = first + turn.part  # dropout masks follow the micro-batch, whoever computes it
-                part = trim_padding(rows.rows(packing.parts[turn.part])).to(self.context.device)
-                given, computed = _shared_by(policy)
-                made = outer_values(part, forward)
+            for place, assignment in enumerate(assignments):
+                number = assignment.microbatch
+                policy.calls = first + number  # dropout masks follow the micro-batch, whoever computes it
+                microbatch = trim_padding(rows.rows(packing.parts[number])).to(self.context.device)
+                dense_tokens, computed_tokens = _tokens_of(policy)
+                values = external_inputs(microbatch, forward)
                 with handover.during(place):
-                    counted = runner.run(forward, made)
-                    loss = next(value for key, value in made.items() if key.signal == "loss")
-                    self.backward(loss if turn.counts else 0.0 * loss)
-                if self.context.exact:
-                    self._apart[turn.part] = self._taken()
-                if not (turn.counts and self.context.leads_team):
+                    sums = runner.run(forward, values)
+                    loss = next(value for key, value in values.items() if key.signal == "loss")
+                    self.backward(loss if assignment.counts else 0.0 * loss)
+                if self.context.bitwise_reproducible:
+                    self._microbatch_grads[number] = self._pop_grads()
+                if not (assignment.counts and self.context.is_sequence_parallel_leader):
                     continue
-                weight, entropy = entropy_sums(part, made)
-                after, gap = _shared_by(policy), gap_of(part, made)
+                weight, entropy = entropy_sums(microbatch, values)
+                after, gap = _tokens_of(policy), gap_of(microbatch, values)
                 own = {
-                    "part": turn.part,
+                    "microbatch": number,
                     "weight": weight,
                     "entropy": entropy,
-                    "given": after[0] - given,
-                    "computed": after[1] - computed,
+                    "dense_tokens": after[0] - dense_tokens,
+                    "computed_tokens": after[1] - computed_tokens,
                     "gap": None if gap is None else asdict(gap),
                 }
-                found.append(({"loss": loss.detach(), **counted}, own))
+                counts.append(({"loss": loss.detach(), **sums}, own))
         policy.calls = first + len(packing.parts)
         # tensors are read at the end: reading one waits for the device
-        return [{**own, "sums": {name: float(value) for name, value in sums.items()}} for sums, own in found]
+        return [{**own, "sums": {name: float(value) for name, value in sums.items()}} for sums, own in counts]
 
     @contextmanager
     def _memory(self, step: int) -> Iterator[None]:
-        """Say what to lower where memory runs out."""
+        """Turn a lack of memory into a diagnostic that says what to lower."""
         try:
             yield
         except torch.OutOfMemoryError as error:
@@ -177,33 +171,34 @@ class LocalEngine(TrainEngine):
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
 
-    def reduce(self, dealt: Sequence[Sequence[Turn]]) -> None:
-        """Add up the gradients of all ranks, which compute parts of one sum; ``dealt`` are their micro-batches."""
+    def reduce(self, assignments: Sequence[Sequence[Assignment]]) -> None:
+        """Add up the gradients of all ranks; ``assignments`` are the micro-batches of each."""
         ranks, parameters = self.context.ranks, list(self.policy.trainable_parameters().values())
-        if self.context.exact:
-            self._add_in_order(dealt, parameters)
+        if self.context.bitwise_reproducible:
+            self._add_in_order(assignments, parameters)
             return
         for parameter in parameters if ranks.size > 1 else ():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             ranks.all_reduce_sum(parameter.grad)
 
-    def _taken(self) -> list[Tensor | None]:
-        """Return the gradients of one micro-batch, and begin the next with none."""
-        found = [parameter.grad for parameter in self.policy.trainable_parameters().values()]
-        for parameter in self.policy.trainable_parameters().values():
+    def _pop_grads(self) -> list[Tensor | None]:
+        """Return the gradients of one micro-batch, and reset them for the next one."""
+        parameters = self.policy.trainable_parameters().values()
+        grads = [parameter.grad for parameter in parameters]
+        for parameter in parameters:
             parameter.grad = None
-        return found
+        return grads
 
-    def _add_in_order(self, dealt: Sequence[Sequence[Turn]], parameters: list[nn.Parameter]) -> None:
+    def _add_in_order(self, assignments: Sequence[Sequence[Assignment]], parameters: list[nn.Parameter]) -> None:
         """Add the gradients of micro-batches one after the other, as one rank alone does."""
-        owner = {turn.part: rank for rank, turns in enumerate(dealt) for turn in turns if turn.counts}
-        for part in sorted(owner):
-            own = self._apart.pop(part, [None] * len(parameters))
-            for parameter, grad in zip(parameters, own, strict=True):
-                sent = self.context.ranks.broadcast(torch.zeros_like(parameter) if grad is None else grad, owner[part])
-                parameter.grad = sent if parameter.grad is None else parameter.grad.add_(sent)
-        self._apart.clear()
+        owner = {one.microbatch: rank for rank, own in enumerate(assignments) for one in own if one.counts}
+        for microbatch, rank in sorted(owner.items()):
+            grads = self._microbatch_grads.pop(microbatch, [None] * len(parameters))
+            for parameter, own_grad in zip(parameters, grads, strict=True):
+                grad = self.context.ranks.broadcast(torch.zeros_like(parameter) if own_grad is None else own_grad, rank)
+                parameter.grad = grad if parameter.grad is None else parameter.grad.add_(grad)
+        self._microbatch_grads.clear()
 
     def state(self) -> dict[str, Any]:
         """State of the optimizer."""
@@ -225,43 +220,47 @@ class LocalEngine(TrainEngine):
             self.policy.save(folder, whole)
 
 
-def _shared_by(policy: Policy) -> tuple[int, int]:
-    """Tokens of the samples that a policy's attention was given so far, and those of them that it computed."""
+def _numbers(assignments: Sequence[Assignment]) -> list[int]:
+    return [assignment.microbatch for assignment in assignments]
+
+
+def _tokens_of(policy: Policy) -> tuple[int, int]:
+    """Return the tokens of all samples that a policy's attention got so far, and of these the tokens it computed."""
     counts = policy.attention.shared
     return (0, 0) if counts is None else (counts.dense_tokens, counts.tokens)
 
 
-def metrics_of(parts: Sequence[Mapping[str, Any]], weight: float) -> dict[str, float]:
-    """Add up what the micro-batches counted, in their order: the sums do not depend on who computed them."""
+def metrics_of(counts: Sequence[Mapping[str, Any]], weight: float) -> dict[str, float]:
+    """Add up the counts of micro-batches in their order, so that the sums do not depend on which rank computed them."""
     total = {"loss": 0.0}
-    for part in parts:
-        for name, value in part["sums"].items():
+    for one in counts:
+        for name, value in one["sums"].items():
             total[name] = total.get(name, 0.0) + value
     metrics = {name: value / (1.0 if name == "loss" else weight) for name, value in total.items()}
-    metrics |= gap_metrics([Gap(**part["gap"]) for part in parts if part["gap"] is not None])
-    if seen := math.fsum(part["weight"] for part in parts):
-        metrics["entropy"] = math.fsum(part["entropy"] for part in parts) / seen
+    metrics |= gap_metrics([Gap(**one["gap"]) for one in counts if one["gap"] is not None])
+    if total_weight := math.fsum(one["weight"] for one in counts):
+        metrics["entropy"] = math.fsum(one["entropy"] for one in counts) / total_weight
     return metrics
 
 
-def entropy_sums(part: Batch, made: Values) -> tuple[float, float]:
-    """Sum of a micro-batch's weights, and of the policy's entropy under them."""
-    entropy_RT = next((v for key, v in made.items() if key.signal == "entropy_RT"), None)
-    weight_RT = part.get("weight_RT")
+def entropy_sums(microbatch: Batch, values: Values) -> tuple[float, float]:
+    """Return the sum of a micro-batch's weights, and of the policy's entropy under them."""
+    entropy_RT = next((value for key, value in values.items() if key.signal == "entropy_RT"), None)
+    weight_RT = microbatch.get("weight_RT")
     if entropy_RT is None or weight_RT is None:
         return 0.0, 0.0
     weight_RT = weight_RT.to(entropy_RT.device)
     return float(weight_RT.sum()), float((entropy_RT.detach() * weight_RT).sum())
 
 
-def outer_values(batch: Batch, nodes: tuple[Node, ...]) -> Values:
-    """Name the columns of a batch as the nodes ask for them: by signal and producer."""
+def external_inputs(batch: Batch, nodes: tuple[Node, ...]) -> Values:
+    """Return the columns of a batch that the nodes read, and that none of them provides, by signal and producer."""
     inside = {node.id for node in nodes}
-    wanted = (given.value for node in nodes for given in node.inputs)
-    return {value: batch[value.signal] for value in wanted if value.node not in inside}
+    values = (node_input.value for node in nodes for node_input in node.inputs)
+    return {value: batch[value.signal] for value in values if value.node not in inside}
 
 
-def credited_rows(minibatch: Batch, policy: Node) -> Tensor:
+def rows_to_train(minibatch: Batch, policy: Node) -> Tensor:
     """Return the samples to compute: all, or those with a non-zero advantage if the compiler proved that enough.
 
     None may be left: the update is then one with a gradient of zero.

@@ -34,9 +34,9 @@ def pack_for(batch: Batch, policy: Policy, tokens: int, ranks: int = 1) -> Packi
         longest = int(batch["attend_RT"].sum(-1).max()) * (2 if "by_pair_R" in batch else 1)
         if budget >= tokens or budget < longest:
             continue
-        found = pack_rows(batch, budget, padded=attention.padded, sharing=attention.sharing)
-        if busiest(found, ranks) < busiest(best, ranks):
-            best = found
+        packing = pack_rows(batch, budget, padded=attention.padded, sharing=attention.sharing)
+        if busiest(packing, ranks) < busiest(best, ranks):
+            best = packing
     return best
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from recipec.runtime.batch import Batch
-from recipec.runtime.distributed.dealing import deal
+from recipec.runtime.distributed.load_balancing import assign_microbatches
 from recipec.runtime.protocols import Part, Policy, Reference
 from recipec.runtime.training.packing import costs, pack_for, trim_padding
 
@@ -19,13 +19,13 @@ Score = Callable[..., dict[str, Tensor]]
 class ScoringPass(Part):
     """A pass over a whole batch in micro-batches, which gives each trained token a number."""
 
-    def __init__(self, score: Score, output: str, *, tokens: int, scorer: Policy, made: str = "logprob_RT") -> None:
+    def __init__(self, score: Score, output: str, *, tokens: int, scorer: Policy, scores: str = "logprob_RT") -> None:
         """Wrap ``score(tokens_RT, attend_RT, trained_RT)``, which ``scorer`` computes.
 
-        Results are named ``output``; ``score`` may call them ``made``.
+        Results are named ``output``; ``score`` may call them ``scores``.
         """
-        self.made = made
         self.score = score
+        self.scores = scores
         self.output = output
         self.tokens = tokens
         self.scorer = scorer
@@ -34,22 +34,25 @@ class ScoringPass(Part):
         """Score every trained token without a gradient; ``images`` are ``pixels_I`` and ``image_row_I``, or nothing."""
         batch = Batch(tokens_RT=tokens_RT, attend_RT=attend_RT, trained_RT=trained_RT)
         batch |= dict(zip(("pixels_I", "image_row_I"), images, strict=False))
-        found_RT = torch.zeros(tokens_RT.shape, dtype=torch.float32)
+        scores_RT = torch.zeros(tokens_RT.shape, dtype=torch.float32)
         context, layout = self.scorer.context, self.scorer.layout
-        packing = pack_for(batch, self.scorer, self.tokens, 1 if context.exact else context.teams)
-        dealt = deal(costs(batch, packing, self.scorer), context.teams, rounds=layout.collective)
+        packing = pack_for(
+            batch, self.scorer, self.tokens, 1 if context.bitwise_reproducible else context.data_parallel_size
+        )
+        assignments = assign_microbatches(
+            costs(batch, packing, self.scorer), context.data_parallel_size, lockstep=layout.collective
+        )
         with torch.no_grad():
-            for turn in dealt[context.team]:
-                index = packing.parts[turn.part]
+            for assignment in assignments[context.data_parallel_rank]:
+                index = packing.parts[assignment.microbatch]
                 part = trim_padding(batch.rows(index))
-                made = self.score(*(part[name] for name in batch))
-                value_RT = made.get(self.output, made.get(self.made))
+                outputs = self.score(*(part[name] for name in batch))
+                value_RT = outputs.get(self.output, outputs.get(self.scores))
                 assert value_RT is not None, self.output
-                if turn.counts and context.leads_team:
-                    found_RT[index, : value_RT.shape[1]] = value_RT.cpu()
-        return {
-            self.output: context.ranks.all_reduce_sum(found_RT)
-        }  # a row is one rank's, and zero elsewhere: the sum is exact
+                if assignment.counts and context.is_sequence_parallel_leader:
+                    scores_RT[index, : value_RT.shape[1]] = value_RT.cpu()
+        # a row is one rank's, and zero elsewhere: the sum is exact
+        return {self.output: context.ranks.all_reduce_sum(scores_RT)}
 
 
 class ReferencePass(ScoringPass):

@@ -11,7 +11,7 @@ from support.combinations import Combo, text
 from support.small_recipes import Folder, rows
 
 from recipec.runtime.attention import flops, prefix_tree
-from recipec.runtime.training.local_engine import LocalEngine, credited_rows
+from recipec.runtime.training.local_engine import LocalEngine, rows_to_train
 from recipec.runtime.training.scoring import ScoringPass
 
 WIDE = """\
@@ -73,7 +73,7 @@ class Counted:
         def update(engine, minibatch, nodes, runner, *, tokens, step):
             with flops.counting() as counter:
                 made = updated(engine, minibatch, nodes, runner, tokens=tokens, step=step)
-            kept = minibatch.rows(credited_rows(minibatch, next(n for n in nodes if n.slot == "policy")))
+            kept = minibatch.rows(rows_to_train(minibatch, next(n for n in nodes if n.slot == "policy")))
             self.left_out += minibatch.num_rows - kept.num_rows
             self.add("update", counter, engine.policy, kept, backward=True)
             return made

@@ -1,4 +1,4 @@
-"""Packed or padded sequences with their tokens spread over a team of ranks."""
+"""Packed or padded sequences, with their tokens divided among the ranks of a sequence-parallel group."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 
 from recipec.component import Component
 from recipec.runtime.attention.packed import PackedAttention, first_columns, without_mask
-from recipec.runtime.distributed.team import Team
+from recipec.runtime.distributed.sequence_parallel import SequenceParallelGroup
 from recipec.runtime.model.logprob_head import TargetHiddenStates
 from recipec.runtime.protocols import Policy
 
@@ -19,21 +19,23 @@ if TYPE_CHECKING:
     from recipec.runtime.context import StageContext
 
 
-class SpreadSequences(PackedAttention):
-    """Sequences one after the other, each rank of a team with an equal share of the tokens.
+class SequenceParallelAttention(PackedAttention):
+    """Sequences one after the other; each rank of a sequence-parallel group has an equal share of the tokens.
 
     Attention is that of :class:`PackedAttention`, with some of the heads on each rank; rows that are ``padded`` keep
     their padding.  Each rank computes the head on its own tokens.
     """
 
-    def __init__(self, spec: Component, context: StageContext, team: Team, *, padded: bool) -> None:
-        """Spread the tokens of each pass over ``team``."""
+    def __init__(
+        self, spec: Component, context: StageContext, sp_group: SequenceParallelGroup, *, padded: bool
+    ) -> None:
+        """Divide the tokens of each pass among the ranks of ``sp_group``."""
         super().__init__(spec, context)
-        self.team, self.padded = team, padded
+        self.sp_group, self.padded = sp_group, padded
 
-    def unbound_copy(self) -> SpreadSequences:
+    def unbound_copy(self) -> SequenceParallelAttention:
         """Return an unbound one, for a second model."""
-        return SpreadSequences(self.spec, self.context, self.team, padded=self.padded)
+        return SequenceParallelAttention(self.spec, self.context, self.sp_group, padded=self.padded)
 
     def bind(self, policy: Policy) -> None:
         """Bind the model, after the test of packed attention on whole sequences.
@@ -47,23 +49,23 @@ class SpreadSequences(PackedAttention):
         self, policy: Policy, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor
     ) -> TargetHiddenStates:
         """Return the hidden states before each scored position of this rank's tokens."""
-        device, team = tokens_RT.device, self.team
+        device, sp_group = tokens_RT.device, self.sp_group
         lengths = [max(0, n - 1) for n in attend_RT.sum(-1).tolist()]
         if self.padded:
             lengths = [max(lengths)] * len(lengths)
         assert policy.position_ids(tokens_RT) is None, "this attention is of text alone"
         ids_N = tokens_RT[first_columns(lengths, tokens_RT)]
-        width = -(-len(ids_N) // team.size)
-        row_lengths = tuple(n for n in (*lengths, width * team.size - len(ids_N)) if n)  # the last one fills up
+        width = -(-len(ids_N) // sp_group.size)
+        row_lengths = tuple(n for n in (*lengths, width * sp_group.size - len(ids_N)) if n)  # the last one fills up
         position_N = torch.cat([torch.arange(n, device=device) for n in row_lengths])
-        first, last = team.place * width, (team.place + 1) * width
+        first, last = sp_group.rank * width, (sp_group.rank + 1) * width
         ids_N = pad(ids_N, (0, len(position_N) - len(ids_N)))
         with without_mask():
             hidden_NH = policy.hidden_states(
                 input_ids=ids_N[None, first:last],
                 position_ids=position_N[None, first:last],
                 row_lengths=row_lengths,
-                team=team,
+                sp_group=sp_group,
             )[0]
         row, column = scored_RT.nonzero(as_tuple=True)
         starts = torch.tensor([0, *lengths[:-1]], device=device).cumsum(0)
@@ -73,5 +75,5 @@ class SpreadSequences(PackedAttention):
             hidden_NH[predictor_M[own_K] - first],
             torch.arange(len(own_K), device=device),
             tokens_RT[row, column][own_K],
-            whole=partial(team.whole, place_K=own_K, count=len(row), through=hidden_NH),
+            whole=partial(sp_group.gather, index_K=own_K, count=len(row), through=hidden_NH),
         )
