@@ -14,14 +14,14 @@ from recipec.lowering.optimise import optimise
 from recipec.planning.cost import amount
 from recipec.planning.machine_choice import choose, fits, remedies
 from recipec.planning.memory import memory, peak
-from recipec.planning.work import Work, shapes_of, work_of
+from recipec.planning.stage_workload import StageWorkload, shapes_of, workload_of
 from recipec.reading.partial import Reading
 
 LARGEST = 3
 """Parts of the memory that a message names."""
 
 
-def _works(reading: Reading) -> Iterator[Work]:
+def _works(reading: Reading) -> Iterator[StageWorkload]:
     """Yield the stages of which the sizes and the accelerator are known, with a value for every `auto`."""
     assert reading.recipe is not None, "run on whole recipes"
     graph = optimise(lower(reading.recipe))
@@ -29,7 +29,7 @@ def _works(reading: Reading) -> Iterator[Work]:
     graph, _ = choose(graph, shapes)
     for stage in graph.stages:
         if (shape := shapes[stage.name]) is not None:
-            yield work_of(graph, stage, shape)
+            yield workload_of(graph, stage, shape)
 
 
 @check("RC528", "does-not-fit", "warning")
@@ -62,7 +62,7 @@ def does_not_fit(reading: Reading) -> Iterator[Finding]:
         )
 
 
-def _remedy(work: Work) -> str:
+def _remedy(work: StageWorkload) -> str:
     found = next((remedy for remedy, changed in remedies(work) if fits(changed)), None)
     if found is None:
         return "use more devices with `machine.train: {type: fsdp}`, or train an adapter (`policy.lora`)"
@@ -81,16 +81,17 @@ def group_over_cache(reading: Reading) -> Iterator[Finding]:
     References: Kwon et al., PagedAttention, https://arxiv.org/abs/2309.06180, 2023, section 4.5 on preemption.
     """
     for work in _works(reading):
-        room, stage = work.cache_room, reading.stages.get(work.stage.name)
+        room, stage = work.kv_cache_bytes, reading.stages.get(work.stage.name)
         sampler = spec_of(stage, "sampler") if stage is not None else None
         engine = reading.machine.get("rollout")
-        if room is None or sampler is None or engine is None or not work.cached_row or not work.samples:
+        if room is None or sampler is None or engine is None or not work.kv_bytes_per_row or not work.samples:
             continue
         group = sampler.branches()[0]
-        if room < group * work.cached_row:
-            rows = max(0, int(room / work.cached_row))
+        if room < group * work.kv_bytes_per_row:
+            rows = max(0, int(room / work.kv_bytes_per_row))
+            needed = amount(group * work.kv_bytes_per_row, "B")
             yield Finding(
-                f"a group of stage `{work.stage.name}` needs {amount(group * work.cached_row, 'B')} of keys and values "
+                f"a group of stage `{work.stage.name}` needs {needed} of keys and values "
                 f"at its longest, but the engine has room for {rows} of {group} rows",
                 (
                     *field_span(reading, engine, "memory"),

@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from recipec.planning.cost import Phase
+from recipec.planning.stage_workload import StageWorkload
 from recipec.planning.step_sizes import minibatches
-from recipec.planning.work import Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Exchange:
     """Whether it goes over the network, whatever the number of nodes."""
 
 
-def rounds(work: Work, phase: Phase) -> int:
+def rounds(work: StageWorkload, phase: Phase) -> int:
     """Return how many forward passes each device makes in one pass over the rows of a step."""
     if not phase.tokens:
         return 0
@@ -47,19 +47,20 @@ def rounds(work: Work, phase: Phase) -> int:
     budget = work.stage.settings["budget"]
     cut = minibatches(budget, work.size.units, work.size.rows) if phase.name == "update" else 1
     each = math.ceil(phase.tokens / often / cut / work.microbatch)
-    return cut * math.ceil(each / work.replicas)
+    return cut * math.ceil(each / work.data_parallel_size)
 
 
-def dealt(work: Work, phases: Iterable[Phase]) -> Iterator[Phase]:
+def dealt(work: StageWorkload, phases: Iterable[Phase]) -> Iterator[Phase]:
     """Yield the phases with the share of the devices' time in which they wait: where what is dealt does not divide.
 
     Rollouts are dealt by whole prompts.  Forward passes are cut until each device has one, as long as there are rows.
     """
     for phase in phases:
         if phase.name == "sample" and work.size.units:
-            yield replace(phase, idle=idle(work.size.units, work.engines))
-        elif (turns := rounds(work, phase)) and work.replicas > 1:
-            yield replace(phase, idle=idle(min(turns * work.replicas, work.size.rows), work.replicas))
+            yield replace(phase, idle=idle(work.size.units, work.rollout_engines))
+        elif (turns := rounds(work, phase)) and work.data_parallel_size > 1:
+            groups = work.data_parallel_size
+            yield replace(phase, idle=idle(min(turns * groups, work.size.rows), groups))
         else:
             yield phase
 
@@ -73,12 +74,12 @@ def idle(pieces: int, devices: int) -> float:
     return 1 - pieces / (devices * math.ceil(pieces / devices)) if pieces else 0.0
 
 
-def exchanges(work: Work, phases: Sequence[Phase]) -> Iterator[Exchange]:
+def exchanges(work: StageWorkload, phases: Sequence[Phase]) -> Iterator[Exchange]:
     """Yield what each device receives in a step from others, and what it exchanges with the host's memory."""
     turns = {phase.name: rounds(work, phase) * (work.passes if phase.name == "update" else 1) for phase in phases}
     updates = turns.get("update", 0)
     scored = sum(count for name, count in turns.items() if name in {"old", "reference"})
-    _, gradients, weights = work.sharded
+    _, gradients, weights = work.partition_counts
     taken = _updates(work) * work.passes
     if work.rollout.apart() and work.samples:
         yield _to_servers(work)
@@ -86,10 +87,10 @@ def exchanges(work: Work, phases: Sequence[Phase]) -> Iterator[Exchange]:
         yield from _offloaded(work, 2 * updates + scored, updates, taken)
         return
     part = (work.ranks - 1) / work.ranks
-    whole = work.weights * part
+    whole = work.weight_bytes * part
     if weights > 1 and (often := 2 * updates + scored):
         yield Exchange("gather weights", whole * often, f"{often:,} times: {_rounds(updates, scored)}")
-    each = work.trained * work.trained_width * part
+    each = work.trainable_bytes * part
     if gradients > 1:
         yield Exchange("sum gradients", each * updates, f"in each of {updates:,} passes with a backward")
         if weights == 1:
@@ -97,32 +98,34 @@ def exchanges(work: Work, phases: Sequence[Phase]) -> Iterator[Exchange]:
     else:
         yield Exchange("sum gradients", 2 * each * taken, f"{taken:,} updates, all of them")
     if work.samples and weights > 1 and not work.rollout.apart():
-        to = "the sampling engine" if work.spread else "the copy that samples"
-        moved = work.trained * work.trained_width * part if work.lora and work.spread else whole
+        to = "the sampling engine" if work.tensor_parallel_size else "the copy that samples"
+        moved = work.trainable_bytes * part if work.lora and work.tensor_parallel_size else whole
         yield Exchange("update sampler", moved, f"to {to}, once")
     yield from _offloaded(work, 2 * updates + scored, updates, taken)
     if (spread := work.train.sequence_partitions()) > 1:
         yield _sequences(work, phases, spread)
 
 
-def _to_servers(work: Work) -> Exchange:
+def _to_servers(work: StageWorkload) -> Exchange:
     """Count what servers read after an update: weights, or the adapter alone."""
     every = max(1, work.staleness)
-    moved = work.trained * work.trained_width if work.lora else work.engine_weights * max(1, work.spread)
+    copied = work.rollout_weight_bytes * max(1, work.tensor_parallel_size)
+    moved = work.trainable_bytes if work.lora else copied
     what = "the adapter as a file" if work.lora else "weights as files"
     often = "once" if every == 1 else f"every {every} steps"
-    return Exchange("update servers", moved / every, f"{what} to each of {work.engines} servers, {often}", network=True)
+    note = f"{what} to each of {work.rollout_engines} servers, {often}"
+    return Exchange("update servers", moved / every, note, network=True)
 
 
-def _offloaded(work: Work, gathered: int, updates: int, taken: int) -> Iterator[Exchange]:
+def _offloaded(work: StageWorkload, gathered: int, updates: int, taken: int) -> Iterator[Exchange]:
     """Count what is in the host's memory: weights for each use, gradients and updated weights of each update."""
-    moments, gradients, weights = work.sharded
+    moments, gradients, weights = work.partition_counts
     if work.train.offloads_parameters():
-        moved = work.weights / weights * gathered + work.trained * work.trained_width / gradients * updates
+        moved = work.weight_bytes / weights * gathered + work.trainable_bytes / gradients * updates
         yield Exchange("host memory", moved, f"weights {gathered:,} times, gradients {updates:,} times", host=True)
     elif work.train.offloads_optimizer():
         what = f"gradients and weights of {taken:,} updates"
-        yield Exchange("host memory", 2.0 * work.trained * work.trained_width / moments * taken, what, host=True)
+        yield Exchange("host memory", 2.0 * work.trainable_bytes / moments * taken, what, host=True)
 
 
 def _rounds(updates: int, scored: int) -> str:
@@ -130,14 +133,14 @@ def _rounds(updates: int, scored: int) -> str:
     return what + (f", and {scored:,} passes without a gradient" if scored else "")
 
 
-def _updates(work: Work) -> int:
+def _updates(work: StageWorkload) -> int:
     return minibatches(work.stage.settings["budget"], work.size.units, work.size.rows)
 
 
-def _sequences(work: Work, phases: Sequence[Phase], spread: int) -> Exchange:
+def _sequences(work: StageWorkload, phases: Sequence[Phase], spread: int) -> Exchange:
     """Count queries, keys, values and results of attention, which change places between tokens and heads."""
     shape = work.shape
-    each = shape.layers * 2 * shape.head_dim * (shape.heads + shape.kv_heads) * work.width * (spread - 1) / spread
-    often = {"update": 2.0 + work.recomputed, "old": 1.0, "reference": 1.0}
+    each = shape.layers * 2 * shape.head_dim * (shape.heads + shape.kv_heads) * work.dtype_bytes * (spread - 1) / spread
+    often = {"update": 2.0 + work.extra_forward_passes, "old": 1.0, "reference": 1.0}
     tokens = sum((phase.tokens or 0) * often.get(phase.name, 0.0) for phase in phases)
     return Exchange("attention", each * tokens / work.ranks, f"heads for tokens, in groups of {spread} devices")

@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 
 from recipec.lowering.optimise import OLD_PASS, REFERENCE_PASS, UNREAD_LOGITS
 from recipec.planning.model_shapes import Shape
+from recipec.planning.stage_workload import StageWorkload
 from recipec.planning.token_runs import Counts
-from recipec.planning.work import Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,24 +60,24 @@ def operations(shape: Shape, counts: Counts, matrices: float = 1.0, attention: f
     )
 
 
-def backward(work: Work, counts: Counts) -> float:
+def backward(work: StageWorkload, counts: Counts) -> float:
     """Count a backward pass: of the head with its logits again, of what is frozen for its input alone."""
-    matrices = (1.0 if work.lora else 2.0) + work.recomputed
-    found = operations(work.shape, counts, matrices, 2.5 + work.recomputed, 3.0)
+    matrices = (1.0 if work.lora else 2.0) + work.extra_forward_passes
+    found = operations(work.shape, counts, matrices, 2.5 + work.extra_forward_passes, 3.0)
     if not work.lora:
         return found
     # what the first layer's queries, keys and values read are frozen embeddings, which need no gradient
     width = work.shape.head_dim * (work.shape.heads + 2 * work.shape.kv_heads) + 3 * int(work.lora["r"])
     unread = 2.0 * work.shape.hidden * width * counts.tokens
-    return found + (2.0 + work.recomputed) * adapters(work, counts) - unread
+    return found + (2.0 + work.extra_forward_passes) * adapters(work, counts) - unread
 
 
-def adapters(work: Work, counts: Counts) -> float:
+def adapters(work: StageWorkload, counts: Counts) -> float:
     """Count the operations of adapters in a forward pass of the policy."""
-    return 2.0 * work.trained * counts.tokens if work.lora else 0.0
+    return 2.0 * work.trainable_parameters * counts.tokens if work.lora else 0.0
 
 
-def phases(work: Work) -> Iterator[Phase]:
+def phases(work: StageWorkload) -> Iterator[Phase]:
     """Yield the phases of one step in order."""
     nodes = list(work.stage.nodes())
     slots = {node.slot for node in nodes}
@@ -98,7 +98,7 @@ def phases(work: Work) -> Iterator[Phase]:
     yield _update(work)
 
 
-def saved(work: Work, what: str) -> float | None:
+def saved(work: StageWorkload, what: str) -> float | None:
     """Return the operations of a step that a removal saves, where the recipe says enough to count them."""
     size = work.size
     if what in {OLD_PASS, REFERENCE_PASS}:
@@ -109,38 +109,38 @@ def saved(work: Work, what: str) -> float | None:
     return None
 
 
-def _sample(work: Work) -> Phase:
+def _sample(work: StageWorkload) -> Phase:
     shape, size, of, counts = work.shape, work.size, work.size.sampled, work.sampled_rows()
     if of is None or counts is None:
         return Phase("sample", None, None, None, "the sampler does not bound the length of a row")
-    batches = -(-of.episodes // (work.engines * work.decoded))
-    read = work.engine_weights * max(1, work.spread) * of.written * batches * work.engines
-    read += shape.cached * work.engine_width * counts.logits * ((size.prompt or 0) + (of.run + 1) / 2)
+    batches = -(-of.episodes // (work.rollout_engines * work.concurrent_rows))
+    read = work.rollout_weight_bytes * max(1, work.tensor_parallel_size) * of.written * batches * work.rollout_engines
+    read += shape.cached * work.rollout_dtype_bytes * counts.logits * ((size.prompt or 0) + (of.run + 1) / 2)
     once = "a group's prompt is computed once" if of.prompts <= of.episodes else "every turn's prompt is computed again"
     assumed = f"{once}; weights are read for every token"
-    servers = work.engines * max(1, work.spread) if work.rollout.apart() else 0
+    servers = work.rollout_engines * max(1, work.tensor_parallel_size) if work.rollout.apart() else 0
     assumed += f"; on {servers} devices of servers" if servers else ""
     flops = operations(shape, counts) + adapters(work, counts)
     return Phase("sample", round(counts.tokens), flops, read, assumed, devices=servers)
 
 
-def _scored(work: Work, name: str, assumes: str) -> Phase:
+def _scored(work: StageWorkload, name: str, assumes: str) -> Phase:
     counts = work.trained_rows()
     if counts is None:
         return Phase(name, None, None, None, assumes)
     tokens = round(counts.tokens)
     flops = operations(work.shape, counts) + (0.0 if name == "reference" else adapters(work, counts))
-    return Phase(name, tokens, flops, work.weights * -(-tokens // work.microbatch), assumes)
+    return Phase(name, tokens, flops, work.weight_bytes * -(-tokens // work.microbatch), assumes)
 
 
-def _update(work: Work) -> Phase:
+def _update(work: StageWorkload) -> Phase:
     counts = work.trained_rows()
     if counts is None:
         return Phase("update", None, None, None, "")
     tokens = round(counts.tokens) * work.passes
     forward = operations(work.shape, counts) + adapters(work, counts)
     flops = work.passes * (forward + backward(work, counts))
-    read = work.weights * (2 + work.recomputed) * -(-tokens // work.microbatch)
+    read = work.weight_bytes * (2 + work.extra_forward_passes) * -(-tokens // work.microbatch)
     zero = any(node.decided.get("drop_zero_credit") for node in work.stage.nodes())
     return Phase("update", tokens, flops, read, "every row has credit" if zero else "")
 

@@ -12,7 +12,7 @@ from recipec.graph import Graph, Node, StageGraph
 from recipec.planning.cost import amount
 from recipec.planning.memory import memory, peak, training
 from recipec.planning.model_shapes import Shape
-from recipec.planning.work import GRAPHS, Work, work_of
+from recipec.planning.stage_workload import CUDA_GRAPH_BYTES, StageWorkload, workload_of
 from recipec.spec.machine import ENGINE_SLOTS
 from recipec.spec.recipe import MICROBATCH, PAIRED_KINDS
 from recipec.spec.rollout_engine import SHARE, RolloutEngine
@@ -42,7 +42,7 @@ def choose(graph: Graph, shapes: Mapping[str, Shape | None]) -> tuple[Graph, dic
     made: dict[str, tuple[Choice, ...]] = {}
     for stage in graph.stages:
         shape = shapes.get(stage.name)
-        work = None if shape is None else work_of(graph, stage, shape)
+        work = None if shape is None else workload_of(graph, stage, shape)
         made[stage.name] = tuple(_chosen(stage, work))
     return apply(graph, made), made
 
@@ -66,7 +66,7 @@ def _applied(stage: StageGraph, chosen: Sequence[Choice]) -> StageGraph:
     return stage
 
 
-def _chosen(stage: StageGraph, work: Work | None) -> Iterator[Choice]:
+def _chosen(stage: StageGraph, work: StageWorkload | None) -> Iterator[Choice]:
     """Choose the training engine with the smallest forward pass, then the largest forward pass that fits."""
     auto = isinstance(stage.settings["budget"]["microbatch_tokens"], str)
     if work is None or work.accelerator is None:
@@ -103,7 +103,7 @@ def _unknown(stage: StageGraph, why: str) -> Iterator[Choice]:
         yield Choice("machine.rollout.memory", SHARE, f"the default: {why}")
 
 
-def _share(work: Work) -> Choice:
+def _share(work: StageWorkload) -> Choice:
     """Choose the rollout engine's share: what training leaves, in hundredths, and no less than a group needs."""
     if work.rollout.apart():
         return Choice("machine.rollout.memory", USABLE, "nothing else is on the devices of a server")
@@ -113,7 +113,7 @@ def _share(work: Work) -> Choice:
     return Choice("machine.rollout.memory", chosen, f"{note}: {_full(_with_share(work, chosen))} in all")
 
 
-def _left(work: Work) -> float:
+def _left(work: StageWorkload) -> float:
     """Return the share of a device that training leaves: of what is always there where the engine sleeps."""
     assert work.accelerator is not None
     held = list(training(work))
@@ -122,19 +122,19 @@ def _left(work: Work) -> float:
     return math.floor(100 * (USABLE - taken / work.accelerator.memory)) / 100
 
 
-def _least_share(work: Work) -> float:
+def _least_share(work: StageWorkload) -> float:
     """Return the share that weights, graphs, and keys and values of one group need."""
     assert work.accelerator is not None
     sampler = work.stage.node("sampler")
     group = sampler.spec.branches()[0] if sampler is not None and isinstance(sampler.spec, Sampler) else 1
-    needed = work.engine_weights + GRAPHS + group * work.cached_row
+    needed = work.rollout_weight_bytes + CUDA_GRAPH_BYTES + group * work.kv_bytes_per_row
     return min(USABLE, math.ceil(100 * needed / work.accelerator.memory) / 100)
 
 
-def _microbatch(work: Work) -> Choice:
+def _microbatch(work: StageWorkload) -> Choice:
     """Choose the largest power of two that fits, no more than a step has for each device."""
     least = size = _longest(work)
-    whole = -(-work.size.rows * (work.size.row or 0) // work.replicas)
+    whole = -(-work.size.rows * (work.size.row or 0) // work.data_parallel_size)
     best = _with_tokens(work, least)
     power = 1 << least.bit_length()
     while power <= MOST_TOKENS and power < 2 * whole and fits(at := _with_tokens(work, power)):
@@ -143,22 +143,22 @@ def _microbatch(work: Work) -> Choice:
     return Choice("budget.microbatch_tokens", size, f"{note}: {_full(best)}")
 
 
-def _longest(work: Work) -> int:
+def _longest(work: StageWorkload) -> int:
     """Return the tokens of the smallest forward pass: a row, or a pair."""
     return max(1, (work.size.row or 1) * (2 if work.stage.kind in PAIRED_KINDS else 1))
 
 
-def fits(work: Work, share: float = USABLE) -> bool:
+def fits(work: StageWorkload, share: float = USABLE) -> bool:
     """Whether a device has memory for the stage; true where its size is not known."""
     return work.accelerator is None or peak(memory(work))[0] <= share * work.accelerator.memory
 
 
-def _full(work: Work) -> str:
+def _full(work: StageWorkload) -> str:
     assert work.accelerator is not None
     return f"{amount(peak(memory(work))[0], 'B')} of {amount(work.accelerator.memory, 'B')}"
 
 
-def remedies(work: Work) -> Iterator[tuple[tuple[str, ...], Work]]:
+def remedies(work: StageWorkload) -> Iterator[tuple[tuple[str, ...], StageWorkload]]:
     """Yield changes that save memory, each with those before it: what the recipe would say, and the stage with them."""
     changes: list[str] = []
     share = work.rollout.memory_share()
@@ -177,16 +177,16 @@ def remedies(work: Work) -> Iterator[tuple[tuple[str, ...], Work]]:
         yield (*changes, f"budget.microbatch_tokens: {tokens}"), work
 
 
-def _with_share(work: Work, share: float) -> Work:
+def _with_share(work: StageWorkload, share: float) -> StageWorkload:
     engine = work.rollout.with_share(share)
     return work if engine is None else replace(work, stage=_with_spec(work.stage, "rollout_engine", engine))
 
 
-def _with_train(work: Work, engine: Component) -> Work:
+def _with_train(work: StageWorkload, engine: Component) -> StageWorkload:
     return replace(work, stage=_with_spec(work.stage, "train_engine", engine))
 
 
-def _with_tokens(work: Work, tokens: int) -> Work:
+def _with_tokens(work: StageWorkload, tokens: int) -> StageWorkload:
     return replace(work, stage=_with_budget(work.stage, "microbatch_tokens", tokens))
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from recipec.planning.cost import Phase
 from recipec.planning.plan import Plan, StagePlan
-from recipec.planning.work import Work
+from recipec.planning.stage_workload import StageWorkload
 
 OPTIMIZER = 48
 """Bytes written and read for a trained parameter in an update: gradient, norm, moments, weight."""
@@ -63,21 +63,22 @@ class Rates:
         )
 
 
-def seconds(work: Work, phase: Phase, rates: Rates) -> float | None:
+def seconds(work: StageWorkload, phase: Phase, rates: Rates) -> float | None:
     """Return how long a phase takes; None where its work is unknown."""
     if phase.flops is None or phase.tokens is None:
         return None
     if phase.name == "reward":
         return 0.0
     if phase.name == "sample":
-        return None if work.spread else _sampled(work, rates)  # an engine with weights of its own was not timed
+        # an engine with weights of its own was not timed
+        return None if work.tensor_parallel_size else _sampled(work, rates)
     of = work.critic if phase.name in {"values", "critic"} and work.critic is not None else work
-    if (of.shape, of.width) != (work.shape, work.width):
+    if (of.shape, of.dtype_bytes) != (work.shape, work.dtype_bytes):
         return None  # a critic of other sizes, which was not timed
     return _over_rows(of, phase.tokens, rates, trained=phase.name in {"update", "critic"})
 
 
-def _over_rows(work: Work, tokens: int, rates: Rates, *, trained: bool) -> float | None:
+def _over_rows(work: StageWorkload, tokens: int, rates: Rates, *, trained: bool) -> float | None:
     """Return the time of a pass over the rows of a step, or of the updates."""
     counts, shape = work.trained_rows(), work.shape
     if counts is None:
@@ -85,27 +86,27 @@ def _over_rows(work: Work, tokens: int, rates: Rates, *, trained: bool) -> float
     passes = -(-tokens // work.microbatch)
     if not trained:
         return tokens * shape.layers * rates.read + counts.logits * rates.scored_logits + passes * rates.read_ends
-    layers = tokens * shape.layers * (rates.trained + work.recomputed * rates.read)
-    optimizer = OPTIMIZER * work.trained * work.passes / rates.bandwidth
+    layers = tokens * shape.layers * (rates.trained + work.extra_forward_passes * rates.read)
+    optimizer = OPTIMIZER * work.trainable_parameters * work.passes / rates.bandwidth
     return layers + counts.logits * work.passes * rates.trained_logits + passes * rates.trained_ends + optimizer
 
 
-def _sampled(work: Work, rates: Rates) -> float | None:
+def _sampled(work: StageWorkload, rates: Rates) -> float | None:
     """Return the time of sampling: prompts in one pass, then a pass for every token of the rows decoded together."""
     of, counts, layers = work.size.sampled, work.sampled_rows(), work.shape.layers
     if of is None or counts is None:
         return None
     read = counts.tokens - counts.logits
-    batches = -(-of.episodes // (work.engines * work.decoded))
+    batches = -(-of.episodes // (work.rollout_engines * work.concurrent_rows))
     return read * layers * rates.read + of.written * batches * (layers * rates.decoded + rates.decoded_ends)
 
 
-def timed_plan(planned: Plan, rates: Callable[[StagePlan], tuple[Work, Rates] | None]) -> Plan:
+def timed_plan(planned: Plan, rates: Callable[[StagePlan], tuple[StageWorkload, Rates] | None]) -> Plan:
     """Add times to the stages that will run and have none; ``rates`` measures a stage, where its model is known."""
     return replace(planned, stages=tuple(_timed(stage, rates) for stage in planned.stages))
 
 
-def _timed(stage: StagePlan, rates: Callable[[StagePlan], tuple[Work, Rates] | None]) -> StagePlan:
+def _timed(stage: StagePlan, rates: Callable[[StagePlan], tuple[StageWorkload, Rates] | None]) -> StagePlan:
     found = rates(stage) if stage.action != "skip" and not stage.pace and stage.devices == 1 else None
     if found is None:
         return stage

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from recipec.planning.cost import amount
-from recipec.planning.work import GRAPHS, WIDE, Work
+from recipec.planning.stage_workload import CUDA_GRAPH_BYTES, FLOAT32_BYTES, StageWorkload
 
 LOGITS = 1 << 25
 """Most logits alive at once; the runtime's head has the same bound."""
@@ -56,20 +56,20 @@ def peak(held: Iterable[Holding]) -> tuple[float, When]:
     return sums["always"] + sums[when], when
 
 
-def memory(work: Work) -> Iterator[Holding]:
+def memory(work: StageWorkload) -> Iterator[Holding]:
     """Yield what is in the memory of each device during the stage."""
     yield from training(work)
     if work.samples and not work.rollout.apart():
         yield from _sampling(work)
 
 
-def server(work: Work) -> Iterator[Holding]:
+def server(work: StageWorkload) -> Iterator[Holding]:
     """Yield what is in the memory of each device of a rollout server."""
     if work.samples and work.rollout.apart():
         yield from (replace(held, when="always") for held in _sampling(work))
 
 
-def training(work: Work) -> Iterator[Holding]:
+def training(work: StageWorkload) -> Iterator[Holding]:
     """Yield what is in the memory of each device for the updates."""
     yield from _state(work)
     yield from _reference(work)
@@ -81,21 +81,23 @@ def training(work: Work) -> Iterator[Holding]:
     yield Holding("logits", 12.0 * rows * work.shape.vocabulary, "three float32 copies of one chunk", "update")
 
 
-def _state(work: Work) -> Iterator[Holding]:
+def _state(work: StageWorkload) -> Iterator[Holding]:
     """Yield weights, gradients and the optimizer's state."""
-    trained, engine = work.trained, work.train
-    moments, gradients, weights = work.sharded
-    whole = f"{work.shape.parameters:,} parameters of {work.width} bytes"
+    trained, engine = work.trainable_parameters, work.train
+    moments, gradients, weights = work.partition_counts
+    whole = f"{work.shape.parameters:,} parameters of {work.dtype_bytes} bytes"
     if narrow := work.policy.get("quantization"):
-        whole = f"{work.shape.parameters:,} parameters, those of matrices in {narrow}, others of {work.width} bytes"
-    yield _kept("weights", work.weights / weights, whole + _over(weights), offloaded=engine.offloads_parameters())
+        others = f"others of {work.dtype_bytes} bytes"
+        whole = f"{work.shape.parameters:,} parameters, those of matrices in {narrow}, {others}"
+    yield _kept("weights", work.weight_bytes / weights, whole + _over(weights), offloaded=engine.offloads_parameters())
     if work.lora is not None:
         note = f"{trained:,} parameters, on {_matrices(work.lora)} of the layers"
-        yield Holding("adapter", float(trained * work.trained_width) / weights, note + _over(weights))
+        yield Holding("adapter", float(work.trainable_bytes) / weights, note + _over(weights))
     if weights > 1:
         live = min(work.shape.parameters, engine.gathered_weights(work.shape.layer, work.shape.root))
-        yield Holding("gathered weights", float(live * work.width), f"at most {live:,} parameters at once", "update")
-    copies, found = work.copied, _gradients(work)
+        note = f"at most {live:,} parameters at once"
+        yield Holding("gathered weights", float(live * work.dtype_bytes), note, "update")
+    copies, found = work.master_bytes_per_parameter, _gradients(work)
     note = "trained parameters" + (", and in float32 for the update" if copies else "")
     spread = _over(gradients) or (", those in float32" + _over(moments) if copies and moments > 1 else "")
     if engine.offloads_parameters():
@@ -104,33 +106,36 @@ def _state(work: Work) -> Iterator[Holding]:
         yield Holding("gradients", found, note + spread, "update")
     if work.ranks > 1 and (buffered := min(trained, engine.buffered_gradients(work.shape.layer))):
         note = f"gradients of {buffered:,} parameters on their way"
-        yield Holding("buffers", float(buffered * work.trained_width), note, "update")
-    state = trained * (work.moments + copies) / moments
-    note = f"two moments of {work.moments // 2} bytes" if work.moments else "rows and columns of second moments"
+        yield Holding("buffers", float(buffered * work.trainable_dtype_bytes), note, "update")
+    each = work.optimizer_bytes_per_parameter
+    note = f"two moments of {each // 2} bytes" if each else "rows and columns of second moments"
     note += ", and a float32 copy of narrower weights" if copies else ""
-    yield _kept("optimizer", state, note + _over(moments), offloaded=engine.offloads_optimizer())
+    yield _kept(
+        "optimizer", work.optimizer_bytes / moments, note + _over(moments), offloaded=engine.offloads_optimizer()
+    )
 
 
-def _gradients(work: Work) -> float:
+def _gradients(work: StageWorkload) -> float:
     """Return the bytes of the gradients of an update, in float32 too where the weights are narrower."""
-    moments, gradients, _ = work.sharded
-    return work.trained * (work.trained_width / gradients + work.copied / moments)
+    moments, gradients, _ = work.partition_counts
+    master = work.master_bytes_per_parameter
+    return work.trainable_parameters * (work.trainable_dtype_bytes / gradients + master / moments)
 
 
-def _activations(work: Work) -> int:
+def _activations(work: StageWorkload) -> int:
     """Return the bytes of a token that are kept for the backward pass, about: what autograd saves of a gated decoder.
 
     Norms keep a float32 input; where weights are trained, what is multiplied by them is kept, too.  Adapters keep their
     inputs in float32.  With checkpointing, layers keep their inputs, and one is computed again.
     """
-    shape, width = work.shape, work.width
-    norm = WIDE * shape.hidden + (0 if work.lora else 2 * width * shape.hidden)
+    shape, width = work.shape, work.dtype_bytes
+    norm = FLOAT32_BYTES * shape.hidden + (0 if work.lora else 2 * width * shape.hidden)
     attention = (3 * shape.heads + 4 * shape.kv_heads) * shape.head_dim * width
     inside = shape.intermediate * width * (3 if work.lora else 4)
     layer = 2 * norm + attention + inside
     if work.lora is not None:
-        layer += WIDE * shape.adapted(int(work.lora["r"]), work.lora["targets"])
-    return (shape.layers * shape.hidden * width + layer if work.recomputed else shape.layers * layer) + norm
+        layer += FLOAT32_BYTES * shape.adapted(int(work.lora["r"]), work.lora["targets"])
+    return (shape.layers * shape.hidden * width + layer if work.extra_forward_passes else shape.layers * layer) + norm
 
 
 def _kept(name: str, held: float, note: str, *, offloaded: bool) -> Holding:
@@ -148,21 +153,21 @@ def _matrices(lora: Mapping[str, Any]) -> str:
     return "every matrix" if targets == "all_linear" else ", ".join(targets)
 
 
-def _reference(work: Work) -> Iterator[Holding]:
+def _reference(work: StageWorkload) -> Iterator[Holding]:
     reference = work.stage.settings["reference"]
     match (reference or {}).get("mode"):
         case "weights_copy":
-            part = work.sharded[2]
+            part = work.partition_counts[2]
             twice = 2 if part > 1 else 1  # shards change places with those of the policy
             note = reference["why"] + _over(part) + (", and as much while it computes" if part > 1 else "")
-            yield Holding("reference", twice * work.weights / part, note)
+            yield Holding("reference", twice * work.weight_bytes / part, note)
         case "adapter_copy":
-            yield Holding("reference", float(work.trained * work.trained_width), reference["why"])
+            yield Holding("reference", float(work.trainable_bytes), reference["why"])
         case "other":
             yield Holding("reference", None, f"{reference['why']}, of unknown size")
 
 
-def _critic(work: Work) -> Iterator[Holding]:
+def _critic(work: StageWorkload) -> Iterator[Holding]:
     """Yield what a critic keeps; it is updated before the policy, with gradients and activations that are gone then."""
     node = work.stage.node("critic")
     if node is None:
@@ -171,10 +176,12 @@ def _critic(work: Work) -> Iterator[Holding]:
     if critic is None:
         yield Holding("critic", None, f"weights of {node.params['from']}, of unknown size")
         return
-    moments, gradients, weights = critic.sharded
-    trained, width = critic.shape.parameters, critic.width
-    held = trained * width / weights + trained * (critic.moments + critic.copied) / moments
-    note = f"{trained:,} parameters of {width} bytes and the state of their optimizer" + _over(moments)
+    moments, gradients, weights = critic.partition_counts
+    held = critic.trainable_bytes / weights + critic.optimizer_bytes / moments
+    note = (
+        f"{critic.shape.parameters:,} parameters of {critic.dtype_bytes} bytes and the state of their optimizer"
+        + _over(moments)
+    )
     yield Holding("critic", held, note)
     more = _gradients(critic) - _gradients(work)
     if more > 0:
@@ -182,67 +189,64 @@ def _critic(work: Work) -> Iterator[Holding]:
         yield Holding("gradients of the critic", more, note, "update")
 
 
-def _sampling(work: Work) -> Iterator[Holding]:
+def _sampling(work: StageWorkload) -> Iterator[Holding]:
     """Yield what samples: a copy of the weights where there is one, keys and values."""
-    if work.rollout.shares_weights and work.sharded[2] > 1:
+    if work.rollout.shares_weights and work.partition_counts[2] > 1:
         note = "a whole copy for sampling, since the weights are spread"
-        yield Holding("copy to sample", float(work.shape.parameters * work.width), note)
-    when: When = "sample" if work.spread == 0 or work.rollout.sleeps() else "always"
-    if work.spread:
-        note = "the sampling engine's own copy of the weights" + _over(work.spread)
-        yield Holding("engine", work.engine_weights, note, when)
+        yield Holding("copy to sample", float(work.shape.parameters * work.dtype_bytes), note)
+    when: When = "sample" if work.tensor_parallel_size == 0 or work.rollout.sleeps() else "always"
+    if work.tensor_parallel_size:
+        note = "the sampling engine's own copy of the weights" + _over(work.tensor_parallel_size)
+        yield Holding("engine", work.rollout_weight_bytes, note, when)
     if not work.size.row:
         return
-    if (room := work.cache_room) is not None:
-        most = room / work.cached_row if work.cached_row else 0.0
+    if (room := work.kv_cache_bytes) is not None:
+        most = room / work.kv_bytes_per_row if work.kv_bytes_per_row else 0.0
         share = f"the rest of {work.rollout.memory_share():.0%} of the device"
-        note = f"{share}: {most:,.0f} rows at their longest; {work.decoded:,} are decoded together"
+        note = f"{share}: {most:,.0f} rows at their longest; {work.concurrent_rows:,} are decoded together"
         yield Holding("keys and values", max(0.0, room), note, when)
-        yield Holding("graphs", GRAPHS, "CUDA graphs and buffers of the engine, about", when)
+        yield Holding("graphs", CUDA_GRAPH_BYTES, "CUDA graphs and buffers of the engine, about", when)
         return
-    together = min(work.decoded, -(-work.size.rows // work.engines))
+    together = min(work.concurrent_rows, -(-work.size.rows // work.rollout_engines))
     note = f"{together} rows decoded together, at their longest"
-    yield Holding("keys and values", work.cached_row * together, note, when)
+    yield Holding("keys and values", work.kv_bytes_per_row * together, note, when)
     kept = work.rollout.cache_bytes() if work.stage.node("environment") is not None else 0.0
     if kept and work.size.sampled is not None:
-        every = float(work.shape.cached * work.width * work.size.sampled.episodes * work.size.row) / work.ranks
+        every = float(work.shape.cached * work.dtype_bytes * work.size.sampled.episodes * work.size.row) / work.ranks
         note = "keys and values of episodes that go on, at most `machine.rollout.max_memory`"
         yield Holding("between turns", min(kept, every), note, when)
 
 
-def host(work: Work) -> Iterator[Holding]:
+def host(work: StageWorkload) -> Iterator[Holding]:
     """Yield what is in the host memory of a node."""
-    moments, gradients, weights = work.sharded
-    copies = work.copied
+    moments, _, weights = work.partition_counts
     each = _over(work.devices).replace(", over", ", of") if work.devices > 1 else ""
     if work.train.offloads_optimizer():
-        yield Holding("optimizer", work.trained * (work.moments + copies) / moments * work.devices, "its state" + each)
+        yield Holding("optimizer", work.optimizer_bytes / moments * work.devices, "its state" + each)
     if work.train.offloads_parameters():
-        yield Holding("weights", work.weights / weights * work.devices, "between uses" + each)
-        found = work.trained * (work.trained_width / gradients + copies / moments) * work.devices
-        yield Holding("gradients", found, "for the update" + each)
-    if work.spread and work.rollout.sleeps() and work.samples and not work.rollout.apart():
-        yield Holding("engine", work.engine_weights * work.devices, "weights of an engine that sleeps" + each)
+        yield Holding("weights", work.weight_bytes / weights * work.devices, "between uses" + each)
+        yield Holding("gradients", _gradients(work) * work.devices, "for the update" + each)
+    if work.tensor_parallel_size and work.rollout.sleeps() and work.samples and not work.rollout.apart():
+        yield Holding("engine", work.rollout_weight_bytes * work.devices, "weights of an engine that sleeps" + each)
     if work.ranks > 1:
         if work.size.row:
             tokens = work.size.rows * work.size.row
             note = f"{tokens:,} tokens of a step in every process, {COLUMNS} bytes each"
             yield Holding("rollouts", float(COLUMNS * tokens * work.devices), note)
-        if max(work.sharded) > 1:
+        if max(work.partition_counts) > 1:
             note = "a checkpoint: each process writes its share of whole tensors"
             yield Holding("to save", _checkpoint(work) * work.devices / work.ranks, note)
 
 
-def _checkpoint(work: Work) -> float:
+def _checkpoint(work: StageWorkload) -> float:
     critic = work.critic
-    more = critic.shape.parameters * (critic.width + critic.moments + critic.copied) if critic is not None else 0
-    return float(work.trained * (work.trained_width + work.moments + work.copied) + more)
+    return float(sum(one.trainable_bytes + one.optimizer_bytes for one in (work, critic) if one is not None))
 
 
-def disk(work: Work) -> Iterator[Holding]:
+def disk(work: StageWorkload) -> Iterator[Holding]:
     """Yield what the stage leaves on disk."""
     keep = int(work.stage.settings["budget"]["keep"])
     note = f"{keep} kept, each with trained parameters and the optimizer's state"
     yield Holding("checkpoints", _checkpoint(work) * keep, note)
-    policy = work.trained * work.trained_width + work.weights if work.lora else work.weights
+    policy = work.trainable_bytes + work.weight_bytes if work.lora else work.weight_bytes
     yield Holding("policy", float(policy), "the adapter, and the weights under it" if work.lora else "all weights")

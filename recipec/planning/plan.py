@@ -18,8 +18,8 @@ from recipec.planning.machine_choice import Choice
 from recipec.planning.memory import Holding, disk, host, memory, peak, server
 from recipec.planning.model_shapes import Shape
 from recipec.planning.sharing import Measured, Sharing, measure, merged, predict, with_generation
-from recipec.planning.work import Work, root_of, sizes_of, work_of
-from recipec.planning.workload import hands_over
+from recipec.planning.sharing_forecast import hands_over
+from recipec.planning.stage_workload import StageWorkload, root_of, sizes_of, workload_of
 
 FORMAT = 1
 Action = Literal["run", "continue", "skip"]
@@ -213,7 +213,7 @@ def _stage(
     if shape is None:
         unknown.append(f"size of the model `{root_of(graph, stage).origin}`, and therefore all costs")
     else:
-        work = work_of(graph, stage, shape)
+        work = workload_of(graph, stage, shape)
     pace = _pace(work) if work else None
     shared = predict(graph, stage, size, work)
     alone = tuple(phases(work)) if work else ()
@@ -263,20 +263,20 @@ def _measured(
     graph: Graph, stage: StageGraph, shape: Shape | None, steps: Sequence[Mapping[str, Any]], made: StagePlan
 ) -> StagePlan:
     """Add what recorded rows share; how much of a step is generation stays what was planned."""
-    work = work_of(graph, stage, shape) if shape else None
+    work = workload_of(graph, stage, shape) if shape else None
     found = measure(stage, steps, work, handed=hands_over(graph, stage))
     alone = tuple(timed(phases(work), _pace(work))) if work else ()
     return replace(made, measured=replace(found, sharing=with_generation(found.sharing, alone)))
 
 
-def _pace(work: Work) -> Pace | None:
+def _pace(work: StageWorkload) -> Pace | None:
     found = work.accelerator
     return Pace(found, work.devices, work.nodes, work.policy.get("dtype", "float32")) if found else None
 
 
-def _model(work: Work) -> str:
+def _model(work: StageWorkload) -> str:
     adapter = " of an adapter" if work.lora else ""
-    return f"{work.shape.family}, {work.shape.parameters:,} parameters, {work.trained:,}{adapter} trained"
+    return f"{work.shape.family}, {work.shape.parameters:,} parameters, {work.trainable_parameters:,}{adapter} trained"
 
 
 def _steps(stage: StageGraph, units: int, rows: int | None) -> int | None:

@@ -19,10 +19,10 @@ from typing import Any
 from recipec.graph import Graph, StageGraph
 from recipec.lowering.optimise import drops_out
 from recipec.planning.cost import Phase, backward, operations
+from recipec.planning.sharing_forecast import SharingForecast, counted, forecast, hands_over, sampler_params
+from recipec.planning.stage_workload import StageWorkload
 from recipec.planning.step_sizes import Lengths
 from recipec.planning.token_runs import Counts, total
-from recipec.planning.work import Work
-from recipec.planning.workload import SharingForecast, counted, forecast, hands_over, sampler_params
 from recipec.spec.attention import WORTH, Attention, Auto, Packed, SharedPrefix, Trie
 
 FORMS = {"prefixes": Trie.type_name, "prompts": SharedPrefix.type_name}
@@ -119,7 +119,7 @@ class Measured:
     updates: tuple[Update, ...]
 
 
-def passes(work: Work) -> Iterator[tuple[str, float, bool]]:
+def passes(work: StageWorkload) -> Iterator[tuple[str, float, bool]]:
     """Yield the phases that go over a step's rows, how often, and whether they have a backward."""
     slots = {node.slot for node in work.stage.nodes()}
     cached = (work.stage.settings["reference"] or {}).get("mode") == "cached"
@@ -130,7 +130,7 @@ def passes(work: Work) -> Iterator[tuple[str, float, bool]]:
     yield "update", float(work.passes), True
 
 
-def form(attention: str, dense: Counts, whole: Counts, updated: Counts, work: Work | None) -> Form:
+def form(attention: str, dense: Counts, whole: Counts, updated: Counts, work: StageWorkload | None) -> Form:
     """Compare rows with unique tokens: over a step in passes without a gradient, over minibatches in updates."""
     savings, spent, least = [], 0.0, 0.0
     for name, often, trained in passes(work) if work else ():
@@ -151,7 +151,7 @@ def form(attention: str, dense: Counts, whole: Counts, updated: Counts, work: Wo
     )
 
 
-def predict(graph: Graph, stage: StageGraph, size: Lengths, work: Work | None) -> Sharing | str | None:
+def predict(graph: Graph, stage: StageGraph, size: Lengths, work: StageWorkload | None) -> Sharing | str | None:
     """Predict what a stage's rows share; a text says why that cannot be known, None that there is nothing."""
     made = forecast(graph, stage, size)
     if not isinstance(made, SharingForecast):
@@ -220,14 +220,14 @@ def with_generation(made: Sharing, phases: Sequence[Phase]) -> Sharing:
     )  # fmt: skip
 
 
-def merged(made: Sharing | None, phases: Sequence[Phase], work: Work) -> tuple[Phase, ...]:
+def merged(made: Sharing | None, phases: Sequence[Phase], work: StageWorkload) -> tuple[Phase, ...]:
     """Count in each phase the unique tokens alone, where the attention that runs shares prefixes."""
     form = next((one for one in made.forms if one.attention == made.runs), None) if made else None
     savings = {saving.phase: saving for saving in form.phases} if form else {}
     return tuple(_merged(phase, savings[phase.name], work) if phase.name in savings else phase for phase in phases)
 
 
-def _merged(phase: Phase, saving: Saving, work: Work) -> Phase:
+def _merged(phase: Phase, saving: Saving, work: StageWorkload) -> Phase:
     if phase.tokens is None or phase.flops is None:
         return phase
     often = work.passes if phase.name == "update" else 1
@@ -242,7 +242,7 @@ def _merged(phase: Phase, saving: Saving, work: Work) -> Phase:
 
 
 def measure(
-    stage: StageGraph, steps: Sequence[Mapping[str, Any]], work: Work | None, *, handed: bool = False
+    stage: StageGraph, steps: Sequence[Mapping[str, Any]], work: StageWorkload | None, *, handed: bool = False
 ) -> Measured:
     """Tell what recorded rows share, from the counts of :func:`recipec.runtime.training.measured_sharing.counted`.
 
@@ -272,7 +272,7 @@ def measure(
     )
 
 
-def _measured(step: int, number: int, one: Mapping[str, Any], work: Work | None) -> Update:
+def _measured(step: int, number: int, one: Mapping[str, Any], work: StageWorkload | None) -> Update:
     dense, shared = Counts(*one["dense"]), Counts(*one["prefixes"])
     ideal = _update(form("", dense, shared, shared, work)) if work else None
     ratio = dense.tokens / max(1, shared.tokens)

@@ -10,7 +10,7 @@ from recipec.graph import Graph
 from recipec.host.packages import runtime_packages
 from recipec.planning.measured_time import Rates, timed_plan
 from recipec.planning.plan import Plan, StagePlan
-from recipec.planning.work import Work, work_of
+from recipec.planning.stage_workload import StageWorkload, workload_of
 from recipec.run.model_sizes import stage_shapes
 
 SHARE = 0.25
@@ -34,11 +34,11 @@ def add_times(planned: Plan, graph: Graph, root: Path, clock: Callable[[], float
     shapes = stage_shapes(graph, root)
     stages = {stage.name: stage for stage in graph.stages}
 
-    def rates(stage: StagePlan) -> tuple[Work, Rates] | None:
+    def rates(stage: StagePlan) -> tuple[StageWorkload, Rates] | None:
         shape = shapes.get(stage.name)
         if shape is None:
             return None
-        work = work_of(graph, stages[stage.name], shape)
+        work = workload_of(graph, stages[stage.name], shape)
         if free is not None and bytes_needed(work) > SHARE * free:
             return None
         return work, measure(work, device, clock)

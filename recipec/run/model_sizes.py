@@ -10,7 +10,7 @@ from typing import Any
 from recipec.graph import Graph
 from recipec.host.small_files import read_small
 from recipec.planning.model_shapes import Shape
-from recipec.planning.work import shapes_of
+from recipec.planning.stage_workload import shapes_of
 
 
 def stage_shapes(graph: Graph, root: Path) -> dict[str, Shape | None]:

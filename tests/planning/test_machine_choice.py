@@ -14,7 +14,7 @@ from recipec.planning.memory import memory
 from recipec.planning.model_shapes import known_shape
 from recipec.planning.plan import plan
 from recipec.planning.plan_text import render_plan
-from recipec.planning.work import Work, work_of
+from recipec.planning.stage_workload import StageWorkload, workload_of
 from recipec.spec.machine import Machine
 from recipec.spec.recipe import Budget
 
@@ -33,10 +33,10 @@ def compiled(tokens: int | str = 4096, *, accelerator: str | None = "l40s", **en
     return optimise(lower(built.model_copy(update={"machine": machine})))
 
 
-def chosen(graph: Graph, shape=QWEN) -> tuple[Work | None, dict[str, tuple[object, str]]]:
+def chosen(graph: Graph, shape=QWEN) -> tuple[StageWorkload | None, dict[str, tuple[object, str]]]:
     """The stage with its choices made, and they with their reasons."""
     graph, made = choose(graph, {"a": shape})
-    work = None if shape is None else work_of(graph, graph.stages[0], shape)
+    work = None if shape is None else workload_of(graph, graph.stages[0], shape)
     return work, {one.key: (one.value, one.reason) for one in made["a"]}
 
 

@@ -16,8 +16,8 @@ from recipec.planning.memory import host, memory
 from recipec.planning.model_shapes import known_shape, scratch_shape
 from recipec.planning.plan import Plan, plan
 from recipec.planning.plan_text import render_plan
+from recipec.planning.stage_workload import CUDA_GRAPH_BYTES, StageWorkload
 from recipec.planning.step_sizes import lengths
-from recipec.planning.work import GRAPHS, Work
 from recipec.spec.machine import Machine
 from recipec.spec.policy import Lora
 from recipec.spec.recipe import Budget, Recipe
@@ -49,13 +49,13 @@ def planned(built: Recipe) -> Plan:
     return plan(optimise(lower(built)), dict.fromkeys(built.stages, SHAPE))
 
 
-def work(built: Recipe, shape=SHAPE) -> Work:
+def work(built: Recipe, shape=SHAPE) -> StageWorkload:
     """One stage with its sizes."""
     stage = optimise(lower(built)).stages[0]
-    return Work(stage, shape, lengths(stage))
+    return StageWorkload(stage, shape, lengths(stage))
 
 
-def held_by(one: Work) -> dict[str, float | None]:
+def held_by(one: StageWorkload) -> dict[str, float | None]:
     """What is in the memory of a device."""
     return {held.name: held.bytes for held in memory(one)}
 
@@ -93,7 +93,7 @@ def test_engines_spread_what_they_say(engine: dict[str, Any], expected: tuple[fl
     held, beside = held_by(found), {one.name: one.bytes for one in host(found)}
     n = QWEN.parameters
     assert tuple(held[name] / n for name in ("weights", "gradients", "optimizer")) == pytest.approx(expected)
-    moments, _, _ = found.sharded
+    moments, _, _ = found.partition_counts
     if found.train.offloads_optimizer():
         assert beside["optimizer"] == 2 * 12 * n / moments
     if found.train.offloads_parameters():
@@ -158,13 +158,14 @@ def test_an_engine_fills_its_share() -> None:
     found = replace(work(built, QWEN), devices=4, accelerator=accelerators()["h100"])
     held = held_by(found)
     assert held["engine"] == 2 * QWEN.parameters / 4
-    assert held["keys and values"] == pytest.approx(8e9 - held["engine"] - GRAPHS)
+    assert held["keys and values"] == pytest.approx(8e9 - held["engine"] - CUDA_GRAPH_BYTES)
     row = 2 * QWEN.layers * 1 * QWEN.head_dim * 2 * 48  # two key-value heads on four devices: each has one
-    assert found.cached_row == row
+    assert found.kv_bytes_per_row == row
     small = replace(
-        found, accelerator=replace(accelerators()["h100"], memory=10 * held["engine"] + 10 * GRAPHS + 25 * row)
+        found,
+        accelerator=replace(accelerators()["h100"], memory=10 * held["engine"] + 10 * CUDA_GRAPH_BYTES + 25 * row),
     )
-    assert small.decoded == 2
+    assert small.concurrent_rows == 2
 
 
 def test_what_devices_receive() -> None:

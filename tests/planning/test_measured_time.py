@@ -12,8 +12,8 @@ from recipec.planning.measured_time import Rates, seconds, timed_plan
 from recipec.planning.model_shapes import scratch_shape
 from recipec.planning.plan import Plan, plan
 from recipec.planning.plan_text import render_plan
+from recipec.planning.stage_workload import StageWorkload
 from recipec.planning.step_sizes import lengths
-from recipec.planning.work import Work
 from recipec.spec.machine import Machine
 from recipec.spec.recipe import Budget, Recipe
 
@@ -27,11 +27,11 @@ SAMPLE = {"read", "decoded", "decoded_ends"}
 UPDATE = {"trained", "trained_ends", "trained_logits"}
 
 
-def work(built: Recipe) -> Work:
+def work(built: Recipe) -> StageWorkload:
     """One stage with its sizes."""
     stage = optimise(lower(built)).stages[0]
     assert SHAPE is not None
-    return Work(stage, SHAPE, lengths(stage, 64))
+    return StageWorkload(stage, SHAPE, lengths(stage, 64))
 
 
 def planned(built: Recipe) -> Plan:
@@ -40,7 +40,7 @@ def planned(built: Recipe) -> Plan:
 
 
 @pytest.fixture
-def sampled() -> Work:
+def sampled() -> StageWorkload:
     """A stage that samples, scores and trains."""
     return work(recipe(explore=rl()))
 
@@ -62,7 +62,7 @@ def test_updates_are_counted_by_hand():
     of = work(recipe(learn=sft(budget=Budget(steps=5, rows_per_step=4, microbatch_tokens=128), policy=scratch())))
     found = next(one for one in phases(of) if one.name == "update")
     assert found.tokens == 4 * 64
-    expected = 256 * 2 * 8e-6 + 256 * 1e-6 + 2 * 1e-3 + 48 * of.trained / 1e9
+    expected = 256 * 2 * 8e-6 + 256 * 1e-6 + 2 * 1e-3 + 48 * of.trainable_parameters / 1e9
     assert seconds(of, found, RATES) == pytest.approx(expected)
 
 

@@ -15,9 +15,9 @@ from recipec.planning.memory import LOGITS, memory
 from recipec.planning.model_shapes import known_shape, scratch_shape
 from recipec.planning.plan import Plan, Previous, plan
 from recipec.planning.plan_text import render_plan
+from recipec.planning.stage_workload import StageWorkload
 from recipec.planning.step_sizes import lengths
 from recipec.planning.token_runs import Counts
-from recipec.planning.work import Work
 from recipec.spec.machine import Machine
 from recipec.spec.recipe import Budget, Recipe
 
@@ -42,10 +42,10 @@ def on(built: Recipe, **more: object) -> Recipe:
     return built.model_copy(update={"machine": Machine(**more)})
 
 
-def work(built: Recipe, shape=SHAPE, **more: object) -> Work:
+def work(built: Recipe, shape=SHAPE, **more: object) -> StageWorkload:
     """One stage with its sizes."""
     stage = graph(built).stages[0]
-    return Work(stage, shape, lengths(stage), **more)
+    return StageWorkload(stage, shape, lengths(stage), **more)
 
 
 def test_forward_counts_pairs() -> None:
@@ -105,7 +105,7 @@ def test_checkpointing_trades() -> None:
     assert _held(again)["activations"] < _held(plain)["activations"]
 
 
-def _held(one: Work) -> dict[str, float | None]:
+def _held(one: StageWorkload) -> dict[str, float | None]:
     return {held.name: held.bytes for held in memory(one)}
 
 

@@ -14,9 +14,9 @@ from recipec.planning.model_shapes import Shape, known_shape, scratch_shape
 from recipec.planning.plan import StagePlan, plan
 from recipec.planning.plan_text import render_plan
 from recipec.planning.sharing import Sharing, Update, form, measure
+from recipec.planning.stage_workload import StageWorkload
 from recipec.planning.step_sizes import lengths
 from recipec.planning.token_runs import Counts, Episode, Group, append_only, total
-from recipec.planning.work import Work
 from recipec.spec.machine import Machine
 from recipec.spec.recipe import Budget, Recipe
 
@@ -205,7 +205,7 @@ def test_what_is_measured_is_what_was_counted() -> None:
     one = {"rows": 4, "dense": [92, 1104, 32], "prefixes": [44, 900, 32], "prompts": [50, 950, 32], "padded": 100,
            "passes": 1, "lost": 0}  # fmt: skip
     twice = {name: [2 * v for v in value] if isinstance(value, list) else 2 * value for name, value in one.items()}
-    work = Work(stage, SMALL, lengths(stage))
+    work = StageWorkload(stage, SMALL, lengths(stage))
     found = measure(stage, [{"step": 3, **twice, "updates": [one], "kept": [40, 800, 32]}], work)
     assert (found.rows, found.steps, found.passes, found.lost) == (8, 1, 2, 0)
     assert found.sharing.forms[0].token_ratio == pytest.approx(92 / 44)
@@ -217,7 +217,7 @@ def test_ideals_are_ratios_of_operations() -> None:
     """With tokens, pairs and logits cut alike, every phase is as much faster."""
     train = part("train_engine", "local", gradient_checkpointing=True)
     stage = compiled(group(16, 8, 4).model_copy(update={"machine": Machine(train=train)})).stages[0]
-    work = Work(stage, SMALL, lengths(stage))
+    work = StageWorkload(stage, SMALL, lengths(stage))
     found = form("trie", Counts(90, 900, 9), Counts(30, 300, 3), Counts(45, 450, 4.5), work)
     assert [saving.ideal for saving in found.phases] == [pytest.approx(2)]
     assert found.ideal == pytest.approx(2)

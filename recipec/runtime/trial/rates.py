@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from recipec.planning.measured_time import Rates
 from recipec.planning.model_shapes import Shape
-from recipec.planning.work import Work
+from recipec.planning.stage_workload import StageWorkload
 from recipec.runtime.attention import packed
 from recipec.runtime.model.cpu_linear import prepacked_weights, use_onednn
 from recipec.runtime.rollout.engine import SamplingParams
@@ -42,13 +42,13 @@ MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "dow
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def bytes_needed(work: Work) -> float:
+def bytes_needed(work: StageWorkload) -> float:
     """Return about what a measurement takes in memory: some layers and the head, each with a gradient, and logits."""
     weights = sum(LAYERS) * work.shape.layer + work.shape.hidden * work.shape.vocabulary
-    return 2.0 * work.width * weights + 12.0 * ROWS * work.shape.vocabulary
+    return 2.0 * work.dtype_bytes * weights + 12.0 * ROWS * work.shape.vocabulary
 
 
-def measure(work: Work, device: torch.device, clock: Clock = time.perf_counter) -> Rates:
+def measure(work: StageWorkload, device: torch.device, clock: Clock = time.perf_counter) -> Rates:
     """Measure one layer and the head of a stage's model in about a second; the fastest of several repetitions counts.
 
     Stages with the same sizes are measured once.  ``clock`` may be ``time.process_time`` where the machine is shared
@@ -59,7 +59,7 @@ def measure(work: Work, device: torch.device, clock: Clock = time.perf_counter) 
     most = max(64, int(MOST[device.type] / (2 * work.shape.linear / work.shape.layers)))
     tokens = max(2, min(work.microbatch, most, ROWS))
     length = min(row, tokens)
-    sizes = (tokens // length, length), max(1, min(work.decoded, work.size.rows))
+    sizes = (tokens // length, length), max(1, min(work.concurrent_rows, work.size.rows))
     return _measured(work.shape, _adapter(work), dtype, device, *sizes, clock)
 
 
@@ -68,7 +68,7 @@ class _Adapter(NamedTuple):
     targets: tuple[str, ...]
 
 
-def _adapter(work: Work) -> _Adapter | None:
+def _adapter(work: StageWorkload) -> _Adapter | None:
     """Return the adapter that the timed layers have, under the names of a Llama's matrices."""
     if work.lora is None:
         return None

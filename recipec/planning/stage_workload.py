@@ -1,4 +1,4 @@
-"""One stage's work: its model, its sizes and its machine, from which every figure of a plan is made."""
+"""The workload of a stage: its model, its sizes and its machine, from which every figure of a plan is computed."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from recipec.spec.rollout_engine import RolloutEngine
 from recipec.spec.sampler import Sampler
 from recipec.spec.train_engine import TrainEngine
 
-WIDTH = {"float32": 4, "bfloat16": 2}
-WIDE = WIDTH["float32"]
-MOMENTS = 2 * WIDE
-"""Bytes of the moments of Adam for a parameter."""
-GRAPHS = 1.5e9
-"""Bytes of a sampling engine's CUDA graphs and buffers, about."""
-NF4 = (4 + 8 / 64 + 32 / (64 * 256)) / 8
-"""Bytes of a weight: four bits; a block of 64 shares a scale of eight, 256 of these one of 32 (QLoRA, section 3)."""
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
+FLOAT32_BYTES = DTYPE_BYTES["float32"]
+ADAM_BYTES_PER_PARAMETER = 2 * FLOAT32_BYTES
+"""Two moments in float32."""
+CUDA_GRAPH_BYTES = 1.5e9
+"""CUDA graphs and buffers of a rollout engine, about."""
+NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8
+"""Per weight: four bits; a block of 64 shares a scale of eight, 256 of these one of 32 (QLoRA, section 3)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class StageWorkload:
     """What one stage computes and holds in a step, and on how many devices.
 
-    Example: ``Work(stage, shape, lengths(stage), devices=8)``.
+    Example: ``StageWorkload(stage, shape, lengths(stage), devices=8)``.
     """
 
     stage: StageGraph
@@ -64,33 +64,33 @@ class Work:
         return self.devices * self.nodes
 
     @property
-    def sharded(self) -> tuple[int, int, int]:
-        """Over how many devices the optimizer's state, the gradients and the weights are spread."""
+    def partition_counts(self) -> tuple[int, int, int]:
+        """Number of devices over which the optimizer's state, the gradients and the weights are partitioned."""
         return self.train.partitions(self.ranks)
 
     @property
-    def spread(self) -> int:
-        """Devices over which an engine of its own spreads its copy of the weights; 0: it samples with the model."""
+    def tensor_parallel_size(self) -> int:
+        """Number of devices over which a rollout engine partitions its copy of the weights; 0 if it has no copy."""
         return self.rollout.weight_partitions()
 
     @property
-    def replicas(self) -> int:
-        """Groups of devices that train on rows of their own."""
+    def data_parallel_size(self) -> int:
+        """Number of groups of devices; each trains on rows of its own."""
         return max(1, self.ranks // self.train.sequence_partitions())
 
     @property
-    def engines(self) -> int:
-        """Sampling engines, each on one device or more: servers, or those of the devices that train."""
+    def rollout_engines(self) -> int:
+        """Number of rollout engines, each on one device or more: servers, or engines on the devices that train."""
         if self.rollout.processes():
             return self.rollout.processes()
-        return max(1, self.ranks // max(1, self.spread))
+        return max(1, self.ranks // max(1, self.tensor_parallel_size))
 
     @property
     def staleness(self) -> int:
         """Steps by which rollouts are sampled ahead while the policy is trained; 0 where nothing overlaps."""
         node = self.stage.node("sampler")
-        found = node.spec.max_staleness if node is not None and isinstance(node.spec, Sampler) else 0
-        return found if self.rollout.apart() else 0
+        staleness = node.spec.max_staleness if node is not None and isinstance(node.spec, Sampler) else 0
+        return staleness if self.rollout.apart() else 0
 
     @property
     def samples(self) -> bool:
@@ -98,72 +98,74 @@ class Work:
         return any(node.slot == "sampler" for node in self.stage.nodes())
 
     @property
-    def engine_width(self) -> int:
-        """Bytes of a number in the sampling engine."""
-        return WIDTH[self.rollout.weights_dtype() or self.policy.get("dtype", "float32")]
+    def rollout_dtype_bytes(self) -> int:
+        """Bytes of one weight, key or value in the rollout engine."""
+        return DTYPE_BYTES[self.rollout.weights_dtype() or self.policy.get("dtype", "float32")]
 
     @property
-    def engine_weights(self) -> float:
-        """Bytes of the sampling engine's copy of the weights on one device."""
-        if self.engine_width == self.width:
-            return self.weights / max(1, self.spread)
-        return float(self.shape.parameters * self.engine_width) / max(1, self.spread)
+    def rollout_weight_bytes(self) -> float:
+        """Bytes of the rollout engine's copy of the weights on one device."""
+        if self.rollout_dtype_bytes == self.dtype_bytes:
+            return self.weight_bytes / max(1, self.tensor_parallel_size)
+        return float(self.shape.parameters * self.rollout_dtype_bytes) / max(1, self.tensor_parallel_size)
 
     @property
-    def cached_row(self) -> float:
+    def kv_bytes_per_row(self) -> float:
         """Bytes of the keys and values of the longest row on one device; key-value heads are split, then copied."""
-        heads = max(1.0, self.shape.kv_heads / max(1, self.spread))
-        return self.shape.cached / self.shape.kv_heads * heads * self.engine_width * (self.size.row or 0)
+        heads = max(1.0, self.shape.kv_heads / max(1, self.tensor_parallel_size))
+        return self.shape.cached / self.shape.kv_heads * heads * self.rollout_dtype_bytes * (self.size.row or 0)
 
     @property
-    def cache_room(self) -> float | None:
-        """Bytes that the sampling engine's share of a device leaves for keys and values; None where nothing says."""
+    def kv_cache_bytes(self) -> float | None:
+        """Bytes that the rollout engine's share of a device leaves for keys and values; None if unknown."""
         share = self.rollout.memory_share()
         if share is None or self.accelerator is None:
             return None
-        return share * self.accelerator.memory - self.engine_weights - GRAPHS
+        return share * self.accelerator.memory - self.rollout_weight_bytes - CUDA_GRAPH_BYTES
 
     @property
-    def decoded(self) -> int:
-        """Rows decoded together: what the engine takes, or what its memory has room for."""
-        most, room = self.rollout.rows_together(), self.cache_room
-        return most if room is None or not self.cached_row else max(1, min(most, int(room / self.cached_row)))
+    def concurrent_rows(self) -> int:
+        """Number of rows decoded together: the engine's limit, or what its memory has room for."""
+        limit, room = self.rollout.rows_together(), self.kv_cache_bytes
+        if room is None or not self.kv_bytes_per_row:
+            return limit
+        return max(1, min(limit, int(room / self.kv_bytes_per_row)))
 
     @property
-    def recomputed(self) -> float:
-        """How often the backward pass computes a forward pass again."""
+    def extra_forward_passes(self) -> float:
+        """Number of forward passes that the backward pass adds: one with activation checkpointing."""
         return 1.0 if self.train.recomputes_activations() else 0.0
 
     @property
-    def width(self) -> int:
-        """Bytes of a weight."""
-        return WIDTH[self.policy.get("dtype", "float32")]
+    def dtype_bytes(self) -> int:
+        """Bytes of one weight of the policy, where it is not quantized."""
+        return DTYPE_BYTES[self.policy.get("dtype", "float32")]
 
     @property
-    def trained_width(self) -> int:
-        """Bytes of a weight that is trained: adapters are float32."""
-        return WIDE if self.lora else self.width
+    def trainable_dtype_bytes(self) -> int:
+        """Bytes of one trainable weight: adapters are float32."""
+        return FLOAT32_BYTES if self.lora else self.dtype_bytes
 
     @property
-    def copied(self) -> int:
-        """Bytes of the float32 copy of a weight that updates need; none where it is float32 itself."""
-        return 0 if self.trained_width == WIDE else WIDE
+    def master_bytes_per_parameter(self) -> int:
+        """Bytes of the float32 master copy of one trainable parameter; 0 if the parameter itself is float32."""
+        return 0 if self.trainable_dtype_bytes == FLOAT32_BYTES else FLOAT32_BYTES
 
     @property
     def policy(self) -> Mapping[str, Any]:
-        """The policy's parameters."""
-        found: Mapping[str, Any] = self.stage.settings["policy"]
-        return found
+        """The policy's settings in the recipe."""
+        policy: Mapping[str, Any] = self.stage.settings["policy"]
+        return policy
 
     @property
-    def moments(self) -> int:
-        """Bytes of the optimizer's state of one parameter."""
+    def optimizer_bytes_per_parameter(self) -> int:
+        """Bytes of the optimizer's state of one trainable parameter, without its master copy."""
         spec = next(node.spec for node in self.stage.nodes() if node.slot == "optimizer")
-        return spec.moment_bytes() if isinstance(spec, Optimizer) else MOMENTS
+        return spec.moment_bytes() if isinstance(spec, Optimizer) else ADAM_BYTES_PER_PARAMETER
 
     @property
-    def critic(self) -> Work | None:
-        """The work of a critic, as if it were the policy of a stage; None where there is none, or its size is unknown.
+    def critic(self) -> StageWorkload | None:
+        """The workload of a critic, as if it were the policy of a stage; None if there is none, or its size is unknown.
 
         It has the size of the policy where it starts from the same weights.
         """
@@ -184,14 +186,24 @@ class Work:
     @property
     def lora(self) -> Mapping[str, Any] | None:
         """The adapter that is trained; None where the weights are."""
-        found: Mapping[str, Any] | None = self.policy.get("lora")
-        return found
+        lora: Mapping[str, Any] | None = self.policy.get("lora")
+        return lora
 
     @property
-    def trained(self) -> int:
-        """Parameters that the optimizer may change; `freeze` can only make them fewer."""
+    def trainable_parameters(self) -> int:
+        """Number of parameters that the optimizer may change; `freeze` can only make them fewer."""
         lora = self.lora
         return self.shape.adapter(int(lora["r"]), lora["targets"]) if lora else self.shape.parameters
+
+    @property
+    def trainable_bytes(self) -> int:
+        """Bytes of the weights that are trained."""
+        return self.trainable_parameters * self.trainable_dtype_bytes
+
+    @property
+    def optimizer_bytes(self) -> int:
+        """Bytes of the optimizer's state on all devices together, master copies included."""
+        return self.trainable_parameters * (self.optimizer_bytes_per_parameter + self.master_bytes_per_parameter)
 
     @property
     def microbatch(self) -> int:
@@ -202,12 +214,12 @@ class Work:
         return min(max(bound, self.size.row or 0), whole) if whole else bound
 
     @property
-    def weights(self) -> float:
-        """Bytes of the weights; of a quantized model, the decoder's matrices alone are narrow."""
-        narrow = {"nf4": NF4, "int8": 1.0}.get(self.policy.get("quantization") or "")
-        if narrow is None:
-            return float(self.shape.parameters * self.width)
-        return narrow * self.shape.linear + float((self.shape.parameters - self.shape.linear) * self.width)
+    def weight_bytes(self) -> float:
+        """Bytes of all weights; quantization changes only the matrices of the decoder."""
+        quantized = {"nf4": NF4_BYTES, "int8": 1.0}.get(self.policy.get("quantization") or "")
+        if quantized is None:
+            return float(self.shape.parameters * self.dtype_bytes)
+        return quantized * self.shape.linear + float((self.shape.parameters - self.shape.linear) * self.dtype_bytes)
 
     @property
     def passes(self) -> int:
@@ -236,11 +248,11 @@ class Work:
         return Counts(round(of.prompts * prompt + after), pairs, of.episodes * of.written)
 
 
-def work_of(graph: Graph, stage: StageGraph, shape: Shape) -> Work:
-    """Return the work of a stage on the machine of its recipe."""
+def workload_of(graph: Graph, stage: StageGraph, shape: Shape) -> StageWorkload:
+    """Return the workload of a stage on the machine of its recipe."""
     devices, nodes = (int(graph.machine.get(key) or 1) for key in ("devices", "nodes"))
-    found = accelerators().get(str(graph.machine.get("accelerator")))
-    return Work(stage, shape, sizes_of(graph, stage, shape), devices, nodes, found)
+    accelerator = accelerators().get(str(graph.machine.get("accelerator")))
+    return StageWorkload(stage, shape, sizes_of(graph, stage, shape), devices, nodes, accelerator)
 
 
 def sizes_of(graph: Graph, stage: StageGraph, shape: Shape | None) -> Lengths:
@@ -259,10 +271,10 @@ def root_of(graph: Graph, stage: StageGraph) -> StageGraph:
 
 def shapes_of(graph: Graph, config: Callable[[str], Mapping[str, Any]] = lambda _: {}) -> dict[str, Shape | None]:
     """Return the sizes of each stage's model; ``config`` reads the configuration in a directory of weights."""
-    found: dict[str, Shape | None] = {}
+    shapes: dict[str, Shape | None] = {}
     for stage in graph.stages:
-        found[stage.name] = found[stage.origin] if stage.origin in found else _shape(stage, config)
-    return found
+        shapes[stage.name] = shapes[stage.origin] if stage.origin in shapes else _shape(stage, config)
+    return shapes
 
 
 def _shape(stage: StageGraph, config: Callable[[str], Mapping[str, Any]]) -> Shape | None:
