@@ -30,8 +30,15 @@ from recipec.runtime.attention.prefix_tree import PrefixTree
 
 Kernel = Literal["auto", "flash", "sdpa", "flex", "eager"]
 _STOCK = ("sdpa", "eager")
-_FULL = {"full_attention", "attention", "hybrid"}
-_HARMLESS = {"position_ids", "use_cache", "output_attentions", "output_router_logits", "is_causal", "cache_position"}
+_FULL_ATTENTION_TYPES = {"full_attention", "attention", "hybrid"}
+_IGNORED_KWARGS = {
+    "position_ids",
+    "use_cache",
+    "output_attentions",
+    "output_router_logits",
+    "is_causal",
+    "cache_position",
+}
 """Arguments of families' attention that have no effect in a pass without a cache."""
 
 
@@ -40,7 +47,7 @@ class Unsupported(Exception):  # noqa: N818 - turned into a coded diagnostic
 
 
 @dataclass(slots=True)
-class Pass:
+class TreeForward:
     """One forward pass over a prefix tree, including its recomputation in the backward pass."""
 
     trie: PrefixTree
@@ -69,13 +76,15 @@ class Pass:
         return self.rows[device]
 
 
-_pass: ContextVar[Pass | None] = ContextVar("pass", default=None)
+_tree_pass: ContextVar[TreeForward | None] = ContextVar("tree_pass", default=None)
 _stock_calls: ContextVar[list[str] | None] = ContextVar("stock_calls", default=None)
 
 
 @torch.no_grad()
-def bind(model: Any) -> tuple[int, int]:
-    """Let the layers of ``model`` attend over the active prefix tree, and without one as before.
+def install(model: Any) -> tuple[int, int]:
+    """Replace the attention function and the recurrent layers of ``model``.
+
+    In a pass over a prefix tree they compute the tree; without one they compute as before.
 
     Returns:
         The number of calls of the attention interface in a forward pass, and of recurrent layers.
@@ -84,7 +93,7 @@ def bind(model: Any) -> tuple[int, int]:
     if before not in {_name(stock) for stock in _STOCK}:
         with suppress(ValueError):  # a family without attention
             model.set_attn_implementation(_name(before if before in _STOCK else "sdpa"))
-    carrying = recurrent_layers.bind(model, _rows)
+    num_recurrent_layers = recurrent_layers.install(model, _rows)
     device = next(model.parameters()).device
     token = _stock_calls.set([])
     training = {module: module.training for module in model.modules()}
@@ -96,47 +105,47 @@ def bind(model: Any) -> tuple[int, int]:
         _stock_calls.reset(token)
         for module, was in training.items():
             module.training = was
-    return calls, carrying
+    return calls, num_recurrent_layers
 
 
 def _rows(device: torch.device) -> recurrent_layers.Rows | None:
-    made = _pass.get()
-    return None if made is None else made.rows_on(device)
+    tree_pass = _tree_pass.get()
+    return None if tree_pass is None else tree_pass.rows_on(device)
 
 
 @contextmanager
-def activate(made: Pass, model: nn.Module) -> Iterator[None]:
+def activate(tree_pass: TreeForward, model: nn.Module) -> Iterator[None]:
     """Let every attention layer compute the prefix tree, also when activations are recomputed."""
-    token = _pass.set(made)
+    token = _tree_pass.set(tree_pass)
     wrapped: list[tuple[Any, Any]] = []
     try:
         for module in model.modules():
             inner = getattr(module, "_gradient_checkpointing_func", None)
             if inner is not None and getattr(module, "gradient_checkpointing", False) and module.training:
                 wrapped.append((module, inner))
-                module._gradient_checkpointing_func = _carrying(inner, made)  # type: ignore[assignment]  # noqa: SLF001
+                module._gradient_checkpointing_func = _with_tree_context(inner, tree_pass)  # type: ignore[assignment]  # noqa: SLF001
         yield
     finally:
         for module, inner in wrapped:
             module._gradient_checkpointing_func = inner  # noqa: SLF001
-        _pass.reset(token)
+        _tree_pass.reset(token)
 
 
-def _carrying(checkpoint: Callable[..., Any], made: Pass) -> Callable[..., Any]:
+def _with_tree_context(checkpoint: Callable[..., Any], tree_pass: TreeForward) -> Callable[..., Any]:
     """Make the prefix tree available when a layer is recomputed."""
 
     def checkpointed(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        calls = made.calls
+        calls = tree_pass.calls
 
-        def again(*inner: Any, **more: Any) -> Any:
-            token = _pass.set(made)
-            made.calls = calls  # the number of a call tells which keys it is given
+        def recompute(*inner: Any, **more: Any) -> Any:
+            token = _tree_pass.set(tree_pass)
+            tree_pass.calls = calls  # the number of a call tells which keys it is given
             try:
                 return function(*inner, **more)
             finally:
-                _pass.reset(token)
+                _tree_pass.reset(token)
 
-        return checkpoint(again, *args, **kwargs)
+        return checkpoint(recompute, *args, **kwargs)
 
     return checkpointed
 
@@ -149,9 +158,9 @@ def _register(stock: str) -> None:
     def attend(
         module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
     ) -> tuple[Tensor, Any]:
-        made = _pass.get()
-        if made is not None:
-            return _attend(made, module, query, key, value, attention_mask, kwargs), None
+        tree_pass = _tree_pass.get()
+        if tree_pass is not None:
+            return _attend(tree_pass, module, query, key, value, attention_mask, kwargs), None
         counted = _stock_calls.get()
         if counted is not None:
             counted.append(type(module).__name__)
@@ -161,10 +170,10 @@ def _register(stock: str) -> None:
         return family.eager_attention_forward(module, query, key, value, attention_mask, **kwargs)  # type: ignore[no-any-return]
 
     def mask(*args: Any, **kwargs: Any) -> Tensor | None:
-        if _pass.get() is not None:
+        if _tree_pass.get() is not None:
             return None
-        found: Tensor | None = (sdpa_mask if stock == "sdpa" else eager_mask)(*args, **kwargs)
-        return found
+        stock_mask: Tensor | None = (sdpa_mask if stock == "sdpa" else eager_mask)(*args, **kwargs)
+        return stock_mask
 
     AttentionInterface.register(_name(stock), attend)
     AttentionMaskInterface.register(_name(stock), mask)
@@ -175,7 +184,7 @@ for _one in _STOCK:
 
 
 def _attend(
-    made: Pass,
+    tree_pass: TreeForward,
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -184,59 +193,59 @@ def _attend(
     kwargs: dict[str, Any],
 ) -> Tensor:
     """Attend over ``[1, heads, tokens, width]``; return ``[1, tokens, heads, width]``."""
-    made.calls += 1
-    if query.shape[0] != 1 or query.shape[2] != made.size or key.shape[2] != made.size:
+    tree_pass.calls += 1
+    if query.shape[0] != 1 or query.shape[2] != tree_pass.size or key.shape[2] != tree_pass.size:
         raise Unsupported(
-            f"a layer attends over {tuple(query.shape)} instead of the {made.size} tokens of the prefix tree"
+            f"a layer attends over {tuple(query.shape)} instead of the {tree_pass.size} tokens of the prefix tree"
         )
     if mask is not None:
         raise Unsupported("it makes its own mask")
     if (dropout := kwargs.pop("dropout", 0.0)) and dropout > 0:
         raise RecipeError(errors.shared_dropout(float(dropout)))
-    layer = _layer(module, query, kwargs)
+    layer = _layer_params(module, query, kwargs)
     width = value.shape[-1]
-    if made.given is not None:
-        key, value = made.given.all_keys(made.calls - 1, key, value)
-        query = made.given.all_queries(query)
+    if tree_pass.given is not None:
+        key, value = tree_pass.given.all_keys(tree_pass.calls - 1, key, value)
+        query = tree_pass.given.all_queries(query)
     # kernels need one width; zeros change neither the scores nor the used part of the values
     widest = -(-max(query.shape[-1], width) // 8) * 8
     q, k, v = (pad(t[0], (0, widest - t.shape[-1])) if t.shape[-1] < widest else t[0] for t in (query, key, value))
-    out = _compute(made, q, k, v, layer)
-    if made.given is not None:
-        out = out.index_select(1, made.given.own_N)
+    out = _compute(tree_pass, q, k, v, layer)
+    if tree_pass.given is not None:
+        out = out.index_select(1, tree_pass.given.own_N)
     return out[..., :width].transpose(0, 1)[None].contiguous()
 
 
-def _compute(made: Pass, q: Tensor, k: Tensor, v: Tensor, layer: Layer) -> Tensor:
+def _compute(tree_pass: TreeForward, q: Tensor, k: Tensor, v: Tensor, layer: Layer) -> Tensor:
     """Compute by a flash kernel if it supports the layer's soft-cap and window, else path by path."""
-    if made.kernel == "flex":
-        return flex.attend(q, k, v, made.trie, layer)
-    if made.kernel in {"sdpa", "eager"}:
-        return reference.by_mask(q, k, v, made.trie, layer, stock=made.kernel == "sdpa")
+    if tree_pass.kernel == "flex":
+        return flex.attend(q, k, v, tree_pass.trie, layer)
+    if tree_pass.kernel in {"sdpa", "eager"}:
+        return reference.by_mask(q, k, v, tree_pass.trie, layer, stock=tree_pass.kernel == "sdpa")
     capped = layer.softcap is not None and not flash.caps(q.device)
-    plain = not capped and not layer.restricts(int(made.trie.position_N.max()) + 1)
+    plain = not capped and not layer.restricts(int(tree_pass.trie.position_N.max()) + 1)
     if q.is_cuda:
         able = plain and q.dtype in varlen.DTYPES and q.shape[-1] <= 256
     else:
         able = plain and q.dtype in flash_merge.DTYPES and flash_merge.works()
     if not able:
-        if made.kernel == "flash":
+        if tree_pass.kernel == "flash":
             what = "a layer has a soft-cap, or a window shorter than the sequences" if not plain else str(q.dtype)
             raise RecipeError(errors.kernel_not_here("flash", f"{what}, on {q.device.type}"))
-        return reference.by_path(q, k, v, made.trie, layer)
+        return reference.by_path(q, k, v, tree_pass.trie, layer)
     if q.is_cuda:
         q, k, v = (t.transpose(0, 1) for t in (q, k, v))
         cap = layer.softcap or 0.0
-        return varlen.attend(q, k, v, made.calls_on(q.device), layer.scale, layer.sink_H, cap).transpose(0, 1)
-    return flash_merge.attend(q, k, v, made.trie.tiling, layer.scale, layer.sink_H)
+        return varlen.attend(q, k, v, tree_pass.calls_on(q.device), layer.scale, layer.sink_H, cap).transpose(0, 1)
+    return flash_merge.attend(q, k, v, tree_pass.trie.tiling, layer.scale, layer.sink_H)
 
 
-def _layer(module: nn.Module, query: Tensor, kwargs: dict[str, Any]) -> Layer:
+def _layer_params(module: nn.Module, query: Tensor, kwargs: dict[str, Any]) -> Layer:
     """Return a layer's scale, window, chunk, soft-cap and sink, from its arguments or the configuration."""
     scale = kwargs.get("scaling")
-    window, chunk = _reach(module, kwargs.get("sliding_window"))
+    window, chunk = _window_and_chunk(module, kwargs.get("sliding_window"))
     softcap, sink = kwargs.get("softcap"), kwargs.get("s_aux")
-    known = {"scaling", "sliding_window", "softcap", "s_aux"} | _HARMLESS
+    known = {"scaling", "sliding_window", "softcap", "s_aux"} | _IGNORED_KWARGS
     for name, value in kwargs.items():
         if name not in known and isinstance(value, Tensor) and value.is_floating_point():
             raise Unsupported(f"its attention has `{name}`")
@@ -249,7 +258,7 @@ def _layer(module: nn.Module, query: Tensor, kwargs: dict[str, Any]) -> Layer:
     )
 
 
-def _reach(module: nn.Module, given: int | None) -> tuple[int | None, int | None]:
+def _window_and_chunk(module: nn.Module, argument: int | None) -> tuple[int | None, int | None]:
     """Return the layer's window and chunk in positions."""
     config: Any = getattr(module, "config", None)
     index = getattr(module, "layer_idx", None)
@@ -257,15 +266,15 @@ def _reach(module: nn.Module, given: int | None) -> tuple[int | None, int | None
     kind = kinds[index] if kinds and index is not None and index < len(kinds) else None
     if kind == "chunked_attention":
         return None, int(config.attention_chunk_size)
-    if kind in _FULL:
+    if kind in _FULL_ATTENTION_TYPES:
         return None, None
     if kind == "sliding_attention":
-        found = given or getattr(config, "sliding_window", None)
-        if found is None:
+        window = argument or getattr(config, "sliding_window", None)
+        if window is None:
             raise Unsupported("a sliding layer has no window size")
-        return int(found), None
+        return int(window), None
     if kind is not None:
         raise Unsupported(f"it has layers of the kind `{kind}`")
-    if given is None and getattr(config, "use_sliding_window", True):
-        given = getattr(config, "sliding_window", None)
-    return (None if given is None else int(given)), None
+    if argument is None and getattr(config, "use_sliding_window", True):
+        argument = getattr(config, "sliding_window", None)
+    return (None if argument is None else int(argument)), None

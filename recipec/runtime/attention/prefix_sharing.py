@@ -84,13 +84,13 @@ class PrefixSharing(Attention):
             if not len(given.own):
                 return given.all_hidden(None)
         self.shared.tokens += len(token_N)
-        made = interface.Pass(tree if given is None else given.tree, self.kernel, given)
-        with interface.activate(made, policy.model):
+        tree_pass = interface.TreeForward(tree if given is None else given.tree, self.kernel, given)
+        with interface.activate(tree_pass, policy.model):
             hidden_1NH = policy.hidden_states(
                 input_ids=token_N[None].to(policy.device), position_ids=position_N.to(policy.device)
             )
-        if made.calls != self.layers:
-            raise RecipeError(errors.layer_missed(made.calls, self.layers))
+        if tree_pass.calls != self.layers:
+            raise RecipeError(errors.layer_missed(tree_pass.calls, self.layers))
         return hidden_1NH[0] if given is None else given.all_hidden(hidden_1NH[0])
 
     def tree(self, tokens: Any, lengths: Any, scored: Any) -> prefix_tree.PrefixTree:

@@ -72,16 +72,16 @@ def mixers(model: nn.Module) -> list[Any]:
     return [module for module in model.modules() if _KINDS.search(type(module).__name__)]
 
 
-def bind(model: nn.Module, rows: Callable[[torch.device], Rows | None]) -> int:
+def install(model: nn.Module, rows: Callable[[torch.device], Rows | None]) -> int:
     """Let each recurrent layer use ``rows``; return the number of such layers.
 
-    Only the class of a layer changes, so that copies of the model are bound too, each to its own weights.
+    Only the class of a layer changes, so that copies of the model have it too, each to its own weights.
     """
-    found = mixers(model)
-    for module in found:
+    layers = mixers(model)
+    for module in layers:
         if not getattr(module, _MARK, False):
             module.__class__ = _over_rows(type(module), rows)  # type: ignore[arg-type]
-    return len(found)
+    return len(layers)
 
 
 @functools.cache

@@ -32,7 +32,7 @@ class TrieAttention(PrefixSharing):
         found = certificate(config, self.context.cache)
         if not found.equal:
             raise RecipeError(errors.not_certified(name, str(config.model_type), found.why, shares=True))
-        self.layers, _ = interface.bind(policy.model)
+        self.layers, _ = interface.install(policy.model)
         self.hands_over = found.hands_over
 
 

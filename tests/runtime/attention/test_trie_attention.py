@@ -160,7 +160,7 @@ def test_a_small_configuration_has_every_kind_of_layer(family, params, kinds):
 def test_a_copy_of_a_model_has_its_own_states():
     """Layers that were bound and then copied mix with the copy's weights."""
     model = random_model(shrink(AutoConfig.for_model("mamba")), seed=0).eval()
-    interface.bind(model)
+    interface.install(model)
     other = copy.deepcopy(model)
     ids = torch.tensor([[5, 6, 7]])
     before = model(input_ids=ids).logits

@@ -78,7 +78,7 @@ def _compare(model: Any) -> Certificate:
     weight_M = torch.randn(int(scored_RT.sum()))
     expected, expected_grad = _gradient(model, weight_M, model_logprobs(model, sequences))
     attention = PrefixSharing(Trie(), policy.context)
-    attention.layers, recurrent = interface.bind(model)
+    attention.layers, recurrent = interface.install(model)
     policy.attention = attention
     logprob_RT = policy.logprobs(*batch.values(), entropy=False)["logprob_RT"]
     found, found_grad = _gradient(model, weight_M, logprob_RT[scored_RT])
