@@ -14,10 +14,10 @@ from recipec.host.artifacts import RESOLVED, write_atomic
 from recipec.host.jsonl import read_lines
 from recipec.host.templates import render_own
 from recipec.package_files import shipped
-from recipec.report.numbers import chart, scores, training_rows
 from recipec.report.resolved_values import resolved_values
 from recipec.report.results import Results, results
 from recipec.report.seed_intervals import over_seeds
+from recipec.report.summary import chart, scores, training_rows
 
 MAIN = ("reward", "rewards/margins", "loss", "kl", "entropy", "grad_norm", "completions/mean_length")
 """Metrics that are drawn, besides held-out ones."""

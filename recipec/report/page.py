@@ -16,10 +16,10 @@ from recipec.host.artifacts import RESOLVED, write_atomic
 from recipec.host.jsonl import read_lines
 from recipec.host.templates import render_own
 from recipec.package_files import shipped
-from recipec.report.numbers import curves, duration, headline, training_rows
 from recipec.report.results import Results, results
 from recipec.report.samples import browsable, pictures, text_of, thumbnail
 from recipec.report.scaling_law import laws
+from recipec.report.summary import curves, duration, metric_changes, training_rows
 
 _SAMPLES = 6
 _PAIRS = 4
@@ -54,7 +54,7 @@ def _page(folder: Path, about: dict[str, Any], graph: dict[str, Any], *, live: b
         "seed": about["seed"],
         "versions": about["versions"],
         "device": graph["machine"].get("device"),
-        "headline": [change.text() for change in headline(folder, graph, over_stages)],
+        "headline": [change.text() for change in metric_changes(folder, graph, over_stages)],
         "stages": stages,
         "laws": laws(folder, graph, every),
         "table": held_out(over_stages),

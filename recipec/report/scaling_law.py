@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from recipec.report.numbers import Z, training_rows
 from recipec.report.results import Results
+from recipec.report.summary import Z_95, training_rows
 
 LEAST = 8
 """Evaluations that four parameters and their intervals need."""
@@ -207,7 +207,7 @@ def _student(free: int) -> float:
     >>> round(_student(4), 1), round(_student(30), 2)
     (2.8, 2.04)
     """
-    z = Z
+    z = Z_95
     first = (z**3 + z) / 4
     second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
     third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384

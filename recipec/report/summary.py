@@ -1,4 +1,4 @@
-"""Numbers of the report: what improved with an interval, curves in groups, how long it took."""
+"""Numbers of the report: what improved with a confidence interval, curves in groups, how long it took."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 from recipec.host.jsonl import read_lines
 from recipec.report.results import Results
 
-WIDTH, HEIGHT, EDGE, POINTS = 320, 140, 20, 400
-Z = 1.96
-"""Standard errors on either side of a mean in an interval of 95%."""
+WIDTH, HEIGHT, MARGIN, POINTS = 320, 140, 20, 400
+Z_95 = 1.96
+"""Standard errors on either side of a mean in a confidence interval of 95%."""
 GROUPS = {
     "Evaluation": ("eval/",),
     "Reward": ("reward", "rewards/", "frac_reward_zero_std", "groups/", "preference"),
@@ -52,26 +52,26 @@ class Change:
         return f"{self.name}: {self.before:.3f} → {self.after:.3f} ({self.after - self.before:+.3f}{interval})"
 
 
-def headline(folder: Path, graph: Mapping[str, Any], found: Results | None) -> list[Change]:
-    """Compare the first and the last held-out results; the interval pairs the answers to the same task."""
-    if found is None or len(found.moments) < 2:
+def metric_changes(folder: Path, graph: Mapping[str, Any], results: Results | None) -> list[Change]:
+    """Compare the first and the last held-out results; the confidence interval pairs the answers to the same task."""
+    if results is None or len(results.moments) < 2:
         return []
-    first, last = found.moments[0], found.moments[-1]
-    made = []
-    for column in found.columns:
+    first, last = results.moments[0], results.moments[-1]
+    changes = []
+    for column in results.columns:
         if column not in first.values or column not in last.values:
             continue
         name, _, metric = column.partition("/")
-        asked = (graph.get("evaluate") or {}).get(name, {})
-        if metric not in asked.get("metrics", (metric,)):
+        evaluation = (graph.get("evaluate") or {}).get(name, {})
+        if metric not in evaluation.get("metrics", (metric,)):
             continue
-        correct = float(asked.get("correct_at", 1.0))
+        correct = float(evaluation.get("correct_at", 1.0))
         files = (folder / "stages" / m.stage / "samples" / f"eval-{name}-{m.step:06d}.jsonl" for m in (first, last))
         before, after = (scores(read_lines(path), metric, correct) for path in files)
         differences = [after[task] - before[task] for task in after if task in before]
-        low, high = interval(differences) if metric in {"accuracy", "reward"} else (None, None)
-        made.append(Change(column, first.values[column], last.values[column], low, high, len(differences)))
-    return made
+        low, high = confidence_interval(differences) if metric in {"accuracy", "reward"} else (None, None)
+        changes.append(Change(column, first.values[column], last.values[column], low, high, len(differences)))
+    return changes
 
 
 def scores(rows: Sequence[Row], metric: str, correct: float) -> dict[int, float]:
@@ -86,32 +86,32 @@ def scores(rows: Sequence[Row], metric: str, correct: float) -> dict[int, float]
     return {task: sum(values) / len(values) for task, values in by_task.items()}
 
 
-def interval(values: Sequence[float]) -> tuple[float | None, float | None]:
+def confidence_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
     """Return the 95% interval of a mean by its standard error; None of fewer than two values.
 
-    >>> interval([1.0, 1.0]), interval([1.0])
+    >>> confidence_interval([1.0, 1.0]), confidence_interval([1.0])
     ((1.0, 1.0), (None, None))
     """
     count = len(values)
     if count < 2:
         return None, None
     mean = sum(values) / count
-    error = Z * math.sqrt(sum((value - mean) ** 2 for value in values) / (count - 1) / count)
+    error = Z_95 * math.sqrt(sum((value - mean) ** 2 for value in values) / (count - 1) / count)
     return mean - error, mean + error
 
 
 def curves(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Lay out the curves of a stage in groups; metrics that never change are listed with their value."""
     names = dict.fromkeys(n for row in rows for n in row if n != "step" and isinstance(row[n], int | float))
-    found: dict[str, dict[str, Any]] = {}
+    groups: dict[str, dict[str, Any]] = {}
     for name in sorted(names, key=_order):
         points = [(row["step"], row[name]) for row in rows if isinstance(row.get(name), int | float)]
-        group = found.setdefault(_group(name), {"name": _group(name), "charts": [], "flat": []})
+        group = groups.setdefault(_group(name), {"name": _group(name), "charts": [], "flat": []})
         if len({value for _, value in points}) == 1:
             group["flat"].append(f"{name} {points[0][1]:.4g}")
         else:
             group["charts"].append(chart(name, {"": points}))
-    return sorted(found.values(), key=lambda group: [*GROUPS, "Other"].index(group["name"]))
+    return sorted(groups.values(), key=lambda group: [*GROUPS, "Other"].index(group["name"]))
 
 
 def _group(name: str) -> str:
@@ -129,14 +129,14 @@ def chart(title: str, series: Mapping[str, Sequence[tuple[float, float]]], unit:
     low, high = min(v for _, v in points), max(v for _, v in points)
     first, last = min(x for x, _ in points), max(x for x, _ in points)
 
-    def place(x: float, value: float) -> str:
-        right = EDGE + (x - first) / ((last - first) or 1) * (WIDTH - 2 * EDGE)
-        return f"{right:.1f},{HEIGHT - EDGE - (value - low) / ((high - low) or 1) * (HEIGHT - 2 * EDGE):.1f}"
+    def to_svg(x: float, value: float) -> str:
+        right = MARGIN + (x - first) / ((last - first) or 1) * (WIDTH - 2 * MARGIN)
+        return f"{right:.1f},{HEIGHT - MARGIN - (value - low) / ((high - low) or 1) * (HEIGHT - 2 * MARGIN):.1f}"
 
     return {
         "title": title,
         "lines": [
-            {"name": name, "number": number, "points": " ".join(place(*point) for point in thinned(line))}
+            {"name": name, "number": number, "points": " ".join(to_svg(*point) for point in thinned(line))}
             for number, (name, line) in enumerate(series.items())
         ],
         "low": f"{low:.4g}",

@@ -1,13 +1,13 @@
-"""The page about a run: headline, groups of curves, samples to browse, and a page that compares runs."""
+"""The page about a run: changes of metrics, groups of curves, samples to browse, and a page that compares runs."""
 
 import json
 import re
 
 from support.small_recipes import ROWS, SFT
 
-from recipec.report.numbers import curves, headline, interval
 from recipec.report.results import results
 from recipec.report.samples import browsable
+from recipec.report.summary import confidence_interval, curves, metric_changes
 
 HELD_OUT = "evaluate: {held_out: {data: {path: a.jsonl}, metrics: [reward], reward: {right: {type: exact_match}}}}\n"
 
@@ -29,13 +29,13 @@ def a_run(home, gain):
         (samples / f"eval-dev-{step:06d}.jsonl").write_text(lines(*rows))
 
 
-def test_headline_has_an_interval_over_tasks(tmp_path):
+def test_metric_changes_have_an_interval_over_tasks(tmp_path):
     """The change is the table's, the interval pairs the answers to the same task."""
     a_run(tmp_path, 4)
     graph = {"evaluate": {"dev": {"correct_at": 1.0, "metrics": ["accuracy"]}}}
-    (change,) = headline(tmp_path, graph, results(tmp_path, ["learn"]))
+    (change,) = metric_changes(tmp_path, graph, results(tmp_path, ["learn"]))
     assert (change.before, change.after, change.tasks) == (0.25, 0.75, 8)
-    assert (change.low, change.high) == interval([1.0] * 4 + [0.0] * 4)
+    assert (change.low, change.high) == confidence_interval([1.0] * 4 + [0.0] * 4)
     assert change.low < 0.5 < change.high
 
 
