@@ -63,8 +63,8 @@ class Dataflow:
         own = next(step for step in self.steps if step.part is part)
         return {str(n.param) for n in part.spec.requires() if n.param and self._way(n.signal, own) is not None}
 
-    def circles(self) -> Iterator[tuple[Part, tuple[str, ...]]]:
-        """Yield a part of each circle, with the signals around it."""
+    def cycles(self) -> Iterator[tuple[Part, tuple[str, ...]]]:
+        """Yield a part of each cycle, with the signals along it."""
         seen: set[int] = set()
         for step in self.steps:
             if step.part is None or id(step) in seen:

@@ -47,7 +47,7 @@ WIRING: tuple[Check, ...] = (
     signal_references.not_a_column,
     wiring.unmet_requirement,
     wiring.two_providers,
-    wiring.circle,
+    wiring.cycle,
     signal_references.unknown_artifact,
     wiring.no_pairs,
     wiring.no_verifier,

@@ -35,13 +35,13 @@ def _asks_tasks(part: Part) -> bool:
     return cls is not None and cls.asks_tasks
 
 
-def _without_verifiers(part: Part | None) -> str:
+def _tasks_without_verifier(part: Part | None) -> str:
     """Say what the tasks of a source are, where none of them can judge an answer."""
     cls: Any = part.cls if part is not None and part.slot == "data" else None
     return "" if cls is None else cls.without_verifiers
 
 
-def wired(reading: Reading) -> Iterator[tuple[StageReading, Dataflow]]:
+def stages_with_dataflow(reading: Reading) -> Iterator[tuple[StageReading, Dataflow]]:
     """Yield the stages of known kind, with their dataflow."""
     for stage in reading.stages.values():
         if stage.kind is not None and not reading.fragment:
@@ -58,7 +58,7 @@ def unmet_requirement(reading: Reading) -> Iterator[Finding]:
     Example: `advantage: {within_tree: {type: group_relative, group: by_tree_R}}` with `sampler: {type: chain}`.
     How to fix: add a component that provides the signal, or drop the one that needs it.
     """
-    for stage, flows in wired(reading):
+    for stage, flows in stages_with_dataflow(reading):
         for part in stage.parts:
             hopeless = False
             for need in part.spec.requires() if part.spec is not None else ():
@@ -69,16 +69,16 @@ def unmet_requirement(reading: Reading) -> Iterator[Finding]:
                     continue
                 if part.slot == "reward" and need.signal == "rewards" and not stage.of("environment"):
                     continue  # RC211 says it in the words of the environment
-                found = possible_providers(need.signal, stage.kind)
-                if part.cls is not None and not part.cls.available() and not found:
+                providers = possible_providers(need.signal, stage.kind)
+                if part.cls is not None and not part.cls.available() and not providers:
                     continue
-                if hopeless and not found:
+                if hopeless and not providers:
                     continue  # one message is enough of a component that is of another kind of stage
-                hopeless = hopeless or not found
-                advice, more = _advice(reading, stage, part, need, found)
+                hopeless = hopeless or not providers
+                advice, more = _advice(reading, stage, part, need, providers)
                 yield Finding(
                     f"{display_name(part)} needs `{need.signal}`, but nothing in this stage provides it",
-                    (*_asked(reading, part, need), *more),
+                    (*_requirement_span(reading, part, need), *more),
                     why=_WITHOUT.get(need.signal, f"`{need.signal}` would be missing: {signal.doc}"),
                     help=advice,
                     path=dotted((*part.path, need.param) if need.param else part.path),
@@ -92,19 +92,19 @@ def _misnamed(need: Need, signal: Signal) -> bool:
     return need.signal != need.parameter and (other or bool(unfit(need, signal)))
 
 
-def _asked(reading: Reading, part: Part, need: Need) -> Spans:
+def _requirement_span(reading: Reading, part: Part, need: Need) -> Spans:
     return field_span(reading, part, need.param or "type")
 
 
 def _advice(
-    reading: Reading, stage: StageReading, part: Part, need: Need, found: list[tuple[str, str]]
+    reading: Reading, stage: StageReading, part: Part, need: Need, providers: list[tuple[str, str]]
 ) -> tuple[str, Spans]:
     """Say what would provide the signal, and point at the component that is there instead."""
     drop = "drop this level" if part.level else f"drop {display_name(part)}"
     here = {(other.slot, other.name) for other in stage.parts}
-    for slot, name in sorted(found, key=lambda one: one not in here):  # rather a parameter of what is there
+    for slot, name in sorted(providers, key=lambda one: one not in here):  # rather a parameter of what is there
         for other in stage.of(slot):
-            conditional = _switch(other, need.signal) if other.name == name else None
+            conditional = _conditional_provider(other, need.signal) if other.name == name else None
             if conditional is not None and conditional.any_value:
                 what = f"set {slot}.{conditional.param} if that is true, or use another {slot}"
             elif conditional is not None:
@@ -115,8 +115,8 @@ def _advice(
                 continue
             label = f"the {slot} of this stage is `{other.name}`"
             return f"{what}, or {drop}", related_span(reading, (*other.path, "type"), label)
-    if found:
-        slot, name = found[0]
+    if providers:
+        slot, name = providers[0]
         form = f"{slot}: {{NAME: {{type: {name}}}}}" if SLOT[slot].levels else f"{slot}: {{type: {name}}}"
         return f"add `{form}`, or {drop}", ()
     kinds = [kind for kind, loss in DEFAULT_LOSS.items() if part.slot == "loss" and part.name == loss]
@@ -124,7 +124,7 @@ def _advice(
     return f"nothing in a `{stage.kind}` stage can provide it: {fitting}{drop}", ()
 
 
-def _switch(part: Part, signal: str) -> When | None:
+def _conditional_provider(part: Part, signal: str) -> When | None:
     declared = part.cls._provides if part.cls is not None else ()  # noqa: SLF001 - the conditions are data
     return next((w for w in declared if isinstance(w, When) and w.signal == signal), None)
 
@@ -139,7 +139,7 @@ def two_providers(reading: Reading) -> Iterator[Finding]:
     Example: two `environment` rewards in one stage, which both give `return_R`.
     How to fix: keep one of them.
     """
-    for _, flows in wired(reading):
+    for _, flows in stages_with_dataflow(reading):
         seen: dict[str, Part] = {}
         reported: set[str] = set()
         for part, signals in flows.sources:
@@ -160,7 +160,7 @@ def two_providers(reading: Reading) -> Iterator[Finding]:
 
 
 @check("RC206", "circle")
-def circle(reading: Reading) -> Iterator[Finding]:
+def cycle(reading: Reading) -> Iterator[Finding]:
     """Components depend on each other in a cycle.
 
     What it checks: no signal needs itself, directly or indirectly.
@@ -169,13 +169,13 @@ def circle(reading: Reading) -> Iterator[Finding]:
     Example: `value: advantage_R` in an advantage level: the sum of the levels needs the level.
     How to fix: name a signal that is known before, such as `reward_R`.
     """
-    for _, flows in wired(reading):
-        for part, way in flows.circles():
+    for _, flows in stages_with_dataflow(reading):
+        for part, signals in flows.cycles():
             names = [
                 need.param for need in (part.spec.requires() if part.spec else ()) if need.param in flows.refs(part)
             ]
             yield Finding(
-                f"{display_name(part)} depends on itself: {' -> '.join(f'`{signal}`' for signal in way)}",
+                f"{display_name(part)} depends on itself: {' -> '.join(f'`{signal}`' for signal in signals)}",
                 field_span(reading, part, str(names[0]) if names else "type"),
                 path=dotted((*part.path, str(names[0])) if names else part.path),
             )
@@ -191,7 +191,7 @@ def no_pairs(reading: Reading) -> Iterator[Finding]:
     How to fix: use data with the columns prompt, chosen and rejected, or `preference: {type: best_vs_worst, rollouts:
     STAGE.rollouts}`.
     """
-    for stage, flows in wired(reading):
+    for stage, flows in stages_with_dataflow(reading):
         if stage.kind in PAIRED_KINDS and not {"chosen_P", "rejected_P"} <= set(flows.gives):
             data = stage.of("data")
             yield Finding(
@@ -221,7 +221,7 @@ def no_verifier(reading: Reading) -> Iterator[Finding]:
     advice = "use `exact_match` or `math_verify` with the column of the answer, or data `reasoning_gym`"
     for stage in reading.stages.values():
         data = next(iter(stage.of("data")), None)
-        tasks = _without_verifiers(data)
+        tasks = _tasks_without_verifier(data)
         for part in (*stage.of("reward"), *stage.of("environment")):
             if data is not None and tasks and _asks_tasks(part):
                 spans = field_span(reading, part, "type")
@@ -235,7 +235,7 @@ def no_verifier(reading: Reading) -> Iterator[Finding]:
         own = [part for part in parts if part.slot == "reward"]
         levels = own or (scoring.of("reward") if scoring else ())
         data = next((part for part in parts if part.slot == "data"), None)  # a fragment may leave it open
-        tasks = "" if data is None else _without_verifiers(data)
+        tasks = "" if data is None else _tasks_without_verifier(data)
         if not answered(evaluation):
             continue
         if tasks and any(_asks_tasks(part) for part in levels):
@@ -267,7 +267,7 @@ def unused_component(reading: Reading) -> Iterator[Finding]:
         "data": "drop it: the pairs bring their own prompts",
         "sampler": "drop it, or give the stage a `preference` that asks for answers",
     }
-    for stage, flows in wired(reading):
+    for stage, flows in stages_with_dataflow(reading):
         if any(part.spec is None for part in stage.parts):
             continue  # what could not be read may be what asks for it
         for part in stage.parts:
@@ -276,11 +276,11 @@ def unused_component(reading: Reading) -> Iterator[Finding]:
             watched |= stage.kind in PAIRED_KINDS and part.slot == "data" and bool(stage.of("preference"))
             if not watched or not part.given or flows.used(part) or _evaluated(reading, part):
                 continue
-            given = ", ".join(f"`{signal}`" for signal in part.could_provide()[:3])
+            signals = ", ".join(f"`{signal}`" for signal in part.could_provide()[:3])
             yield Finding(
                 f"nothing in stage `{stage.name}` uses {display_name(part)}",
                 span_of(reading, part.path, key=True),
-                why=f"it provides {given}, which no component of the stage uses",
+                why=f"it provides {signals}, which no component of the stage uses",
                 help=f"{uses[part.slot]}" + ("" if uses[part.slot].startswith("drop") else ", or drop it"),
                 path=dotted(part.path),
             )
@@ -302,7 +302,7 @@ def no_environment(reading: Reading) -> Iterator[Finding]:
     Example: `reward: {task: {type: environment}}` in a stage without `environment`.
     How to fix: add an environment, or use a reward that reads the completion.
     """
-    for stage, _ in wired(reading):
+    for stage, _ in stages_with_dataflow(reading):
         for part in stage.of("reward"):
             if part.spec is not None and part.spec.needs("rewards") and not stage.of("environment"):
                 yield Finding(
@@ -326,7 +326,7 @@ def credit_unread(reading: Reading) -> Iterator[Finding]:
     How to fix: set `loss.type` to `clipped`, with an advantage level `{type: reverse_kl}` to learn from a teacher, too;
     to imitate the best answers, use an `sft` stage with data `rollouts`.
     """
-    for stage, flows in wired(reading):
+    for stage, flows in stages_with_dataflow(reading):
         for part in stage.of("loss"):
             if stage.kind != "rl" or part.spec is None:
                 continue

@@ -36,7 +36,7 @@ def lower(recipe: Recipe) -> Graph:
     """
     stages: dict[str, StageGraph] = {}
     names = {name: [n for n in sources(stage) if n in recipe.stages] for name, stage in recipe.stages.items()}
-    for name in in_order(names):
+    for name in topological_order(names):
         stages[name] = lower_stage(recipe, name, stages)
     evaluations = {name: _evaluation(recipe, evaluation) for name, evaluation in recipe.evaluate.items()}
     consumed = dict.fromkeys(("recipec", "name", "seed", "vars", "use"), "recipe")
@@ -64,33 +64,14 @@ def lower_stage(recipe: Recipe, name: str, done: Mapping[str, StageGraph]) -> St
     stage, policy = recipe.stages[name], policies(recipe)[name]
     drafts = {draft.id: draft for draft in draft_stage(name, stage, policy)}
     nodes: dict[str, Node] = {}
-    for key in in_order({d.id: d.sources(drafts) for d in drafts.values()}):
+    for key in topological_order({d.id: d.sources(drafts) for d in drafts.values()}):
         nodes[key] = _node(drafts[key], nodes, drafts, done)
-    place: dict[str, list[Node]] = {"before": [], "steps": [], "updates": []}
-    for node in nodes.values():
-        place[drafts[node.id].place].append(node)
-    setup = _setup(recipe, name)
-    named = {node.id for node in (*setup, *nodes.values())}
-    uses = {draft.id: draft.uses for draft in drafts.values()} | {
-        node.id: node.spec.uses for node in setup if node.spec
-    }
-    setup, before, steps, updates = (
-        tuple(_with_parts(node, uses[node.id], named) for node in found) for found in (setup, *place.values())
-    )
-    reference = nodes[f"{name}/reference"].spec if f"{name}/reference" in nodes else None
-    lagged = ("reference",) if isinstance(reference, Reference) and reference.follows() is not None else ()
+    setup, before, steps, updates = _nodes_by_phase(_setup(recipe, name), nodes.values(), drafts)
+    lagged = _lagged(stage)
     body = _resampled(name, stage, steps, drafts)
-    lagged = (*lagged, *(("critic",) if stage.critic is not None else ()))
     update = Loop(f"{name}/updates", "updates", updates, ("weights", "optimizer", *lagged))
     ahead = isinstance(stage.sampler, Sampler) and stage.kind == "rl" and stage.sampler.max_staleness > 0
     carries = ("weights", "optimizer", *lagged, "cursors", "draws", *(("rollouts",) if ahead else ()))
-    origin: Any = stage.from_
-    if weights_kind(stage.from_) == "stage":
-        origin = done[stage.from_].digest
-    budget = dump(stage.budget)
-    meaning = {key: value for key, value in budget.items() if key not in BOOKKEEPING}
-    # a draw is keyed by the stage's name, so the name has a meaning; all else that has one flows into the optimizer
-    parts = (FORMAT, name, stage.kind, origin, stage.adapter, recipe.seed, meaning, nodes[f"{name}/optimizer"].digest)
     pairs = ("pairs",) if stage.preference is not None else ()
     return StageGraph(
         name=name,
@@ -101,8 +82,38 @@ def lower_stage(recipe: Recipe, name: str, done: Mapping[str, StageGraph]) -> St
         loop=Loop(f"{name}/steps", "steps", (*body, update), carries),
         artifacts=(*ARTIFACTS[stage.kind], *pairs),
         settings=_settings(recipe, name, policy, nodes),
-        digest=digest(*parts),
+        digest=_stage_digest(recipe, name, nodes[f"{name}/optimizer"], done),
     )
+
+
+def _nodes_by_phase(
+    setup: Sequence[Node], nodes: Collection[Node], drafts: Mapping[str, UnboundNode]
+) -> tuple[tuple[Node, ...], ...]:
+    """Return the nodes of the setup, before the loop, of a step and of an update, bound to what they are built from."""
+    nodes_by_phase: dict[str, list[Node]] = {"setup": [*setup], "before": [], "steps": [], "updates": []}
+    for node in nodes:
+        nodes_by_phase[drafts[node.id].place].append(node)
+    ids = {node.id for node in (*setup, *nodes)}
+    uses = {draft.id: draft.uses for draft in drafts.values()}
+    uses |= {node.id: node.spec.uses for node in setup if node.spec}
+    return tuple(tuple(_with_parts(node, uses[node.id], ids) for node in phase) for phase in nodes_by_phase.values())
+
+
+def _lagged(stage: Stage) -> tuple[str, ...]:
+    """Return the models that follow the policy, and thus change from one update to the next."""
+    reference = isinstance(stage.reference, Reference) and stage.reference.follows() is not None
+    return (*(("reference",) if reference else ()), *(("critic",) if stage.critic is not None else ()))
+
+
+def _stage_digest(recipe: Recipe, name: str, optimizer: Node, done: Mapping[str, StageGraph]) -> str:
+    """Return the digest of what a stage means.
+
+    Draws are keyed by the name of the stage, so the name has a meaning; all else that has one flows into the optimizer.
+    """
+    stage = recipe.stages[name]
+    origin_digest = done[stage.from_].digest if weights_kind(stage.from_) == "stage" else stage.from_
+    budget = {key: value for key, value in dump(stage.budget).items() if key not in BOOKKEEPING}
+    return digest(FORMAT, name, stage.kind, origin_digest, stage.adapter, recipe.seed, budget, optimizer.digest)
 
 
 def _resampled(
@@ -114,7 +125,7 @@ def _resampled(
     inside = {provider_of("reward_R", drafts)}
     for node in reversed(steps):
         if node.id in inside:
-            inside |= {given.value.node for given in node.inputs}
+            inside |= {node_input.value.node for node_input in node.inputs}
     tries = tuple(node for node in steps if node.id in inside)
     loop = Loop(f"{name}/resamples", "resamples", tries, ("cursors", "draws"))
     return (loop, *(node for node in steps if node.id not in inside))
@@ -131,10 +142,10 @@ def sources(stage: Stage) -> Iterator[str]:
                 yield text.rpartition(".")[0]
 
 
-def in_order(sources_of: Mapping[T, Iterable[T]]) -> Iterator[T]:
+def topological_order(sources_of: Mapping[T, Iterable[T]]) -> Iterator[T]:
     """Yield keys so that each comes after its sources; where that leaves a choice, in the mapping's order.
 
-    >>> list(in_order({"loss": ["policy"], "data": [], "policy": ["data"]}))
+    >>> list(topological_order({"loss": ["policy"], "data": [], "policy": ["data"]}))
     ['data', 'policy', 'loss']
 
     Raises:
@@ -158,13 +169,13 @@ def _node(
     draft: UnboundNode, nodes: Mapping[str, Node], drafts: Mapping[str, UnboundNode], done: Mapping[str, StageGraph]
 ) -> Node:
     inputs = [Input(parameter, Value(signal, source)) for parameter, signal, source in draft.bound(drafts)]
-    given = [(i.parameter, i.value.signal, nodes[i.value.node].digest) for i in inputs]
-    given += [
+    input_digests = [(i.parameter, i.value.signal, nodes[i.value.node].digest) for i in inputs]
+    input_digests += [
         ("", "", nodes[source].digest)
         for source in draft.sources(drafts)
         if source not in {i.value.node for i in inputs}
     ]
-    others = [(artifact, done[stage].digest) for stage, artifact in draft.artifacts if stage in done]
+    artifact_digests = [(artifact, done[stage].digest) for stage, artifact in draft.artifacts if stage in done]
     return Node(
         id=draft.id,
         slot=draft.slot,
@@ -173,7 +184,7 @@ def _node(
         params=draft.params,
         inputs=tuple(inputs),
         outputs=draft.outputs,
-        digest=digest(FORMAT, draft.slot, draft.type, draft.params, given, others),
+        digest=digest(FORMAT, draft.slot, draft.type, draft.params, input_digests, artifact_digests),
         keys=draft.keys,
         spec=draft.spec,
     )
@@ -191,11 +202,11 @@ def _setup_node(node: str, spec: Component) -> Node:
     return Node(node, spec.slot, spec.type_name, spec.impl, params, (), (), "", spec=spec)
 
 
-def _with_parts(node: Node, uses: Sequence[str], named: Collection[str]) -> Node:
+def _with_parts(node: Node, uses: Sequence[str], ids: Collection[str]) -> Node:
     """Bind what the node's implementation is built from to the nodes of its stage; what the stage lacks stays out."""
     stage = node.id.partition("/")[0]
-    found = [Input(part, Value(part, f"{stage}/{part}")) for part in uses if f"{stage}/{part}" in named]
-    return replace(node, parts=tuple(found))
+    parts = [Input(part, Value(part, f"{stage}/{part}")) for part in uses if f"{stage}/{part}" in ids]
+    return replace(node, parts=tuple(parts))
 
 
 def _settings(recipe: Recipe, name: str, policy: Component, nodes: Mapping[str, Node]) -> dict[str, Any]:
@@ -245,13 +256,13 @@ def _evaluation_dump(recipe: Recipe, name: str, specs: EvaluationSpecs) -> dict[
     """Return an evaluation as JSON data; its episodes have the limits of the first rl stage, around every stage."""
     first = _first_rl(recipe)
     sampler = first.sampler if first else None
-    made = dump(recipe.evaluate[name])
-    made["reward"] = {level: dump(spec) for level, spec in specs.rewards.items()}
-    made["environment"] = dump(specs.environment) if specs.environment else None
-    made["limits"] = _limits(sampler) if isinstance(sampler, Sampler) else {}
+    data = dump(recipe.evaluate[name])
+    data["reward"] = {level: dump(spec) for level, spec in specs.rewards.items()}
+    data["environment"] = dump(specs.environment) if specs.environment else None
+    data["limits"] = _limits(sampler) if isinstance(sampler, Sampler) else {}
     if specs.knowledge is not None:
-        made["knowledge"] = dump(specs.knowledge)
-    return made
+        data["knowledge"] = dump(specs.knowledge)
+    return data
 
 
 def _limits(sampler: Sampler) -> dict[str, int | None]:

@@ -10,7 +10,7 @@ from support.built_recipes import dpo, part, recipe, rl, scratch, sft, three
 
 from recipec.component import Section, is_signal
 from recipec.graph import BOOKKEEPING, Graph, Loop, Node, StageGraph, to_json
-from recipec.lowering.lower import in_order, lower
+from recipec.lowering.lower import lower, topological_order
 from recipec.spec.machine import Machine
 from recipec.spec.recipe import SLOT, Budget, Evaluation, Recipe, Stage
 from recipec.yaml_io import from_yaml, to_yaml
@@ -176,7 +176,7 @@ def test_stages_in_order() -> None:
 def test_in_order(keys: list[int], edges: set[tuple[int, int]]) -> None:
     """Sources come first; what is free keeps the mapping's order."""
     sources = {key: [a for a, b in edges if b == key and a < b] for key in keys}
-    order = list(in_order(sources))
+    order = list(topological_order(sources))
     assert sorted(order) == list(range(6))
     assert all(order.index(a) < order.index(key) for key in keys for a in sources[key])
     if not any(sources.values()):
