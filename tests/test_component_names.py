@@ -41,6 +41,7 @@ ALLOWED = {
     "spec/rollout_engine.py": ({"auto"}, "a value that the plan chooses"),
     "host/preflight.py": ({"auto"}, "device"),
     "run/check.py": ({"auto"}, "device"),
+    "run/executor.py": ({"auto"}, "device"),
     "run/machine_time.py": ({"auto"}, "device"),
     "runtime/distributed/ray_launch.py": ({"auto"}, "address of the cluster that is found"),
     "runtime/model/quantization.py": ({"auto"}, "device"),

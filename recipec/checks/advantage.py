@@ -96,9 +96,12 @@ def nothing_to_learn(reading: Reading) -> Iterator[Finding]:
             continue
         part = stage.of("advantage")[0]
         alone = any(_alone(stage, level) for level in stage.of("advantage"))
+        here = span_of(reading, (*stage.path, "advantage"), key=True)
+        sampler = _sampler(reading, stage) if alone else ()
+        included = here[0].file != reading.resolved.files[0]  # the sampler is what the user can edit
         yield Finding(
             f"stage `{stage.name}` cannot learn: the credit of every row is 0",
-            (*span_of(reading, (*stage.path, "advantage"), key=True), *(_sampler(reading, stage) if alone else ())),
+            (*sampler, *here) if included else (*here, *sampler),
             why="every group has one row, which is compared only with itself"
             if alone
             else "the weights and values of its advantage levels are 0",

@@ -109,13 +109,29 @@ def unknown_form(reading: Reading) -> Iterator[Finding]:
             )
 
 
+def _explained(text: str) -> bool:
+    """Whether the form of a text is already refused for what it is."""
+    return _TEMPLATE.search(text) is not None or any(pattern.search(text) for pattern, _ in _ELSEWHERE)
+
+
+def _written(text: str) -> str:
+    """Say how the weights that a text means are written.
+
+    >>> _written("models/qwen/base"), _written("hf:org/model"), _written("org/model:main")
+    ('a directory begins with a dot or a slash: `./models/qwen/base`', 'write `org/model`', 'write `org/model@main`')
+    """
+    head, _, tail = text.partition(":")
+    if tail and (right := next((one for one in (tail.lstrip("/"), f"{head}@{tail}") if _HUB.fullmatch(one)), "")):
+        return f"write `{right}`"
+    return f"a directory begins with a dot or a slash: `./{text}`"
+
+
 def _no_weights(reading: Reading, named: Sequence[tuple[Path, str]]) -> Iterator[Finding]:
     """Yield RC172 for a `from` that is neither a directory nor a model of the hub."""
     for path, text in named:
-        if weights_kind(text) == "hub" and re.fullmatch(r"[\w.-]+(/[\w.-]+){2,}(@.*)?", text):
-            remedy = f"a directory begins with a dot or a slash: `./{text}`; a model of the hub is `org/name`"
+        if weights_kind(text) == "hub" and not _HUB.fullmatch(text) and text.isprintable() and not _explained(text):
             message = f"`from` names `{text}`, which is not a model of the hub"
-            yield Finding(message, span_of(reading, path), help=remedy, path=dotted(path))
+            yield Finding(message, span_of(reading, path), help=_written(text), path=dotted(path))
         # of an installed package, a GGUF file is a model
         if text.endswith((".safetensors", ".bin", ".gguf", ".pt")) and not text.startswith("package:"):
             message = f"`from` names the file `{text}`, not a model"

@@ -210,6 +210,7 @@ TRUST: tuple[Check, ...] = (
     trust.never_trusted,
     trust.secret_in_recipe,
     trust.impossible_name,
+    trust.typographic_quotes,
     places.text_for_file,
     places.unknown_form,
     user_code.own_function,

@@ -24,6 +24,10 @@ MEMORY = 1 << 30
 MAX_OUTPUT = 8 << 20
 
 
+_SYNTAX = {"TemplateSyntaxError", "TemplateAssertionError"}
+"""Exceptions of Jinja for a template that is not valid, whatever the messages are."""
+
+
 class ChatTemplate:
     """A chat template, and the child that renders it.
 
@@ -53,11 +57,11 @@ class ChatTemplate:
                     return _whole(answer)
                 problem = answer.message or answer.error
                 if answer.reason == "raised":
-                    raise RecipeError(errors.template_refuses(problem))
+                    raise RecipeError(errors.template_refuses(problem, broken=answer.error in _SYNTAX))
                 # a template that hangs once is not tried again: each time would cost the limit
                 limits = {"late": f"it took longer than {SECONDS:.0f} s", "crashed": "it used too much memory"}
                 self._broken = limits[answer.reason]
-        raise RecipeError(errors.template_refuses(self._broken))
+        raise RecipeError(errors.template_refuses(self._broken, broken=True))
 
 
 def _whole(text: str) -> str:

@@ -61,7 +61,7 @@ def read_objects(lines: Iterable[bytes], broken: Broken, **hooks: Any) -> Iterat
     for number, line in enumerate(lines, 1):
         text = line.removeprefix(_BOM) if number == 1 else line
         if text.strip():
-            yield number, _object(text.rstrip(), number, broken, decode)
+            yield number, _object(text.rstrip(), number, broken, decode, ended=text.endswith(b"\n"))
 
 
 def read_array(stream: BinaryIO, broken: Broken) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -96,7 +96,7 @@ def read_array(stream: BinaryIO, broken: Broken) -> Iterator[tuple[int, dict[str
         yield number, item
 
 
-def _object(text: bytes, number: int, broken: Broken, decode: Callable[[str], Any]) -> dict[str, Any]:
+def _object(text: bytes, number: int, broken: Broken, decode: Callable[[str], Any], *, ended: bool) -> dict[str, Any]:
     column = 1
     if len(text) > LONGEST:
         raise RecipeError(broken(number, f"the line has more than {LONGEST >> 20} MiB", column))
@@ -107,6 +107,8 @@ def _object(text: bytes, number: int, broken: Broken, decode: Callable[[str], An
         problem, column = known or f"not UTF-8 at byte {error.start + 1}", 1 if known else error.start + 1
     except json.JSONDecodeError as error:
         problem, column = _not_json(text, number, error), error.colno
+        if problem.startswith("not") and not ended and number > 1 and text.startswith(b"{") and not text.endswith(b"}"):
+            problem = "the file ends within this line, not JSON"
         if (
             problem.startswith("not")
             and number == 1

@@ -19,6 +19,8 @@ MAX_BYTES = 2**20
 _FORBIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
 )
+_SPACES = re.compile(r"(?:^[ -]*|[\w}\]\"']:)([\u00a0\u2000-\u200b\u202f\u3000])", re.MULTILINE)
+"""A character that YAML does not take for a space, where a line begins or a value follows."""
 
 
 def read_text(path: str, file: str, chain: tuple[Span, ...], found: list[Diagnostic]) -> str | None:
@@ -60,6 +62,9 @@ def clean(file: str, text: str, chain: tuple[Span, ...], found: list[Diagnostic]
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     bad = _FORBIDDEN.search(text)
     if bad is None:
+        if spaces := _SPACES.search(text):
+            found.append(errors.wide_space(_character(file, text[: spaces.start(1)]), spaces[1], chain))
+            return None
         return text
     found.append(errors.forbidden_character(_character(file, text[: bad.start()]), bad[0], chain))
     return None

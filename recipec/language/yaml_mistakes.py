@@ -56,6 +56,9 @@ def entry_without_value(
             return no_value(place, key, words, path, chain), (name, whole)
         words = f"numbers have a decimal point: write `{name}: {point}`"
         return no_value(place, key, words, path, chain), (name, point)
+    if key.endswith(")") and isinstance(before, str) and before.startswith("("):
+        words = f"a list has brackets: write `{name}: [{before[1:]}, {key[:-1]}]`"
+        return no_value(place, key, words, path, chain), None
     head, separator, tail = key.partition(":") if ":" in key else key.partition(" ")
     meant = (head.strip(), tail.strip())
     if all(meant) and re.fullmatch(r"\w+", meant[0]):

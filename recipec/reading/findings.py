@@ -74,9 +74,9 @@ class Findings:
         """Return ``data`` if it is a mapping; otherwise say that it should be."""
         if isinstance(data, dict):
             return data
+        from recipec.reading.component_suggestions import for_bare, slot_of  # noqa: PLC0415
         from recipec.reading.foreign.advice import for_name  # noqa: PLC0415 - only mistakes need advice
         from recipec.reading.lists import for_data  # noqa: PLC0415
-        from recipec.reading.suggestions import for_bare, slot_of  # noqa: PLC0415
 
         advice, fix = "", None
         if isinstance(data, str) and known:

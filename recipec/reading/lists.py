@@ -24,6 +24,8 @@ def for_list(key: str, value: Sequence[Any], slot: str, known: Collection[str]) 
     >>> for_list("attention", ["packed"], "attention", ("dense", "packed"))
     'write `attention: {type: packed}`'
     """
+    if key == "allow":
+        return f'each code has a reason: `allow: {{{value[0] if value else "RCnnn"}: "why it is right here"}}`'
     if slot == "reward" and key in {"weights", "reward_weights"}:
         return "each level of `reward` has a `weight` of its own, as in `right: {type: …, weight: 0.5}`"
     if key in _PARTS or (key == slot and SLOT[slot].levels):
@@ -66,6 +68,8 @@ def for_several(key: str, value: Sequence[Any]) -> str:
     if key == "path":
         files = {folded(PurePath(item).stem): {"path": item} for item in value if isinstance(item, str)}
         return f"several files are a mixture, `data: {_flow({'type': 'mix', 'sources': files})}`; or name their folder"
+    if len(value) == 1 and not isinstance(value[0], list | Mapping):
+        return f"write it without brackets: `{key}: {_flow(value[0])}`"
     if not value or any(isinstance(item, list | Mapping) for item in value):
         return ""
     path = key if key == "seed" else f"stages.STAGE.….{key}"
@@ -97,6 +101,8 @@ def for_bare_section(key: str, value: Any, known: Sequence[str]) -> str:
     >>> for_bare_section("lora", True, ("r", "alpha"))
     'write `lora: {r: …}`; its keys are `r`, `alpha`'
     """
+    if isinstance(value, str) and "path" in known:
+        return f"write `{key}: {{path: {value}}}`"
     items = value if isinstance(value, list) and all(isinstance(item, str) for item in value) else ["…"]
     return f"write `{key}: {{{known[0]}: {items[0] if items else '…'}}}`; its keys are {listed(known)}"
 

@@ -84,7 +84,7 @@ def _signals(findings: Findings, cls: type[Section], data: Mapping[str, Any], pa
         key = info.alias or name
         value = data.get(key)
         if is_signal(info) and isinstance(value, str) and find_signal(value) is None:
-            from recipec.reading.suggestions import for_signal  # noqa: PLC0415 - only mistakes need advice
+            from recipec.reading.component_suggestions import for_signal  # noqa: PLC0415 - only mistakes need advice
 
             at = (*path, key)
             help_, best = for_signal(value, info.default, findings.resolved.data.get("stages") or ())
@@ -175,7 +175,7 @@ def _say(
 
 
 def _say_value(findings: Findings, cls: type[Section], data: Mapping[str, Any], path: Path, place: Path) -> None:
-    from recipec.reading.suggestions import joined  # noqa: PLC0415 - only mistakes need advice
+    from recipec.reading.component_suggestions import joined  # noqa: PLC0415 - only mistakes need advice
     from recipec.reading.value_suggestions import for_value  # noqa: PLC0415
 
     at, value = (*path, *place), _get(data, place)

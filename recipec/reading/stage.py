@@ -192,7 +192,7 @@ def read_part(
     cls = _found(findings, slot, name, at)
     if cls is None:
         if findings.lacks(at):
-            from recipec.reading.suggestions import for_component  # noqa: PLC0415 - only mistakes need advice
+            from recipec.reading.component_suggestions import for_component  # noqa: PLC0415 - only mistakes need advice
 
             names = component_names(slot)
             advice, best = for_component(name, slot, names)

@@ -13,10 +13,11 @@ from recipec.component import Section, component_names, components_of
 from recipec.diagnostics.model import Proposal
 from recipec.diagnostics.phrases import distance, folded, nearest, question
 from recipec.reading import field_descriptions
+from recipec.reading.component_suggestions import joined, slot_of
 from recipec.reading.foreign.advice import Advice, for_name, for_section
 from recipec.reading.foreign.tables import is_section
-from recipec.reading.foreign.values import foreign_component, foreign_value, fragment, not_offered
-from recipec.signals import SIGNALS, split_axes
+from recipec.reading.foreign.values import foreign_component
+from recipec.spec.data import Columns
 from recipec.spec.machine import ENGINE_SLOTS, Machine
 from recipec.spec.recipe import (
     COMPONENT_SLOTS,
@@ -44,8 +45,23 @@ _SYNONYMS = {
     "stop_words": "stop",
     "stop_strings": "stop",
     "stop_sequences": "stop",
+    "column": "answer",
+    "answer_column": "answer",
+    "label_column": "answer",
+    "gold": "answer",
 }
 """Keys that are known where the first is not, and mean the same."""
+_TYPES = frozenset({"name", "kind", "algorithm", "method", "mode", "class", "optimizer", "strategy"})
+"""Keys under which other tools name a component."""
+_COLUMN = re.compile(r"(?:dataset_)?(\w+?)_(?:column|field|key)(?:_name)?|column_(\w+)")
+_COLUMNS = {
+    "question": "prompt",
+    "input": "prompt",
+    "query": "prompt",
+    "response": "completion",
+    "output": "completion",
+}
+"""Columns that have another name here."""
 _OF_WEIGHTS = "dtype"
 """A key of rollout engines that the weights have, too."""
 
@@ -105,7 +121,7 @@ def for_key(
         advice.append(below.text)
         meant += below.meant
     if not any(advice):
-        advice.append(question(similar or [name for name in known if f"_{name}_" in f"_{folded(key)}_"][:3]))
+        advice.append(question(similar or _around(folded(key), known)))
     best = similar[0] if similar and other is None and not places and similar[0] not in given else ""
     places_meant: list[Path] = [(name,) for name in similar[:1]]
     for ours in meant:
@@ -122,6 +138,15 @@ def for_key(
     return KeyAdvice(
         joined(*advice), best, tuple(places_meant), proposal, into if at_stage else (), _text_of(there, value)
     )
+
+
+def _around(key: str, known: Iterable[str]) -> list[str]:
+    """Return the keys that are words of a key, or that begin with it.
+
+    >>> _around("prompt_template", ["template", "path"]), _around("max", ["max_length", "soft"])
+    (['template'], ['max_length'])
+    """
+    return [name for name in known if f"_{name}_" in f"_{key}_" or name.startswith(f"{key}_")][:3]
 
 
 def _foreign(head: tuple[str, ...], key: str, value: Any, kind: str) -> Advice | None:
@@ -151,9 +176,28 @@ def _certain(key: str, value: Any, path: Path, known: Collection[str], given: Ma
     synonym = _SYNONYMS.get(key, "")
     if synonym in known and synonym not in given:
         return KeyAdvice(question([synonym]), synonym, ((synonym,),))
+    if (named := _renamed(key, value, path, known, given)) is not None:
+        return named
     if isinstance(value, str) and value in known and value not in given and path[-1:] == ("columns",):
         return KeyAdvice(f"the names of a recipe come first: write `{value}: {key}`", meant=((value,),))
     return _argument(key, value, known, given) if path else _tracker(key, value)
+
+
+def _renamed(key: str, value: Any, path: Path, known: Collection[str], given: Mapping[str, Any]) -> KeyAdvice | None:
+    """Advise on the name of a component under another key than `type`, of a column, and on weights of sources."""
+    slot = slot_of(path)
+    if key in _TYPES and isinstance(value, str) and slot and "type" not in given:
+        ours = value if value in component_names(slot) else foreign_component(folded(value), slot)
+        if ours:
+            return KeyAdvice(f"write `type: {ours}`", meant=(("type",),))
+    column = _COLUMN.fullmatch(key)
+    if column is not None and "columns" in known and isinstance(value, str):
+        name = _COLUMNS.get(column[1] or column[2], column[1] or column[2])
+        if name in field_descriptions.keys_of(Columns):
+            return KeyAdvice(f"write `columns: {{{name}: {value}}}`", meant=(("columns",),))
+    if key in {"weights", "probabilities", "ratios"} and "sources" in known:
+        return KeyAdvice("each source has a `weight` of its own, as in `maths: {path: maths.jsonl, weight: 0.5}`")
+    return None
 
 
 def _argument(key: str, value: Any, known: Collection[str], given: Mapping[str, Any]) -> KeyAdvice | None:
@@ -219,18 +263,6 @@ def _home(key: str, value: Mapping[str, Any]) -> str:
     return ""
 
 
-def joined(*advice: str) -> str:
-    """Put pieces of advice one after another.
-
-    >>> joined("did you mean `beta`?", "", "it is a number")
-    'did you mean `beta`? it is a number'
-    """
-    text = ""
-    for piece in filter(None, advice):
-        text += piece if not text else f" {piece}" if text.endswith("?") else f"; {piece}"
-    return text
-
-
 @cache
 def _places() -> Mapping[str, tuple[tuple[str, str], ...]]:
     """Return the sections that have each key, with the slot or section that they fill; only needed after a mistake."""
@@ -277,91 +309,3 @@ def _homes(key: str, path: Path, kind: str) -> list[tuple[str, str]]:
     else:
         near = {"recipe", "stage"}
     return [place for place in places if place[0] in near] or list(places)
-
-
-_CODE = re.compile(r"\s*lambda\b.*|\s*def\s.*|[\w./]+\.py\b.*|\w+([.:]\w+)+(\(.*)?", re.DOTALL)
-"""A text that is Python, or names a function of a module."""
-
-
-def for_component(name: str, slot: str, known_names: Iterable[str]) -> tuple[str, str]:
-    """Advise on an unknown component; returns the advice, and the name to replace it with or an empty text."""
-    known = list(known_names)
-    if slot == "reward" and _CODE.fullmatch(name):
-        last = re.split(r"[.:]", name.removesuffix(".py"))[-1]
-        function = last if last.isidentifier() else "NAME"
-        written = f"`{{type: function, name: {function}}}`"
-        return f"your function is in a file, which `use: [./rewards.py]` at the top names: {written}", ""
-    other = foreign_component(folded(name), slot)
-    published = fragment(name) if slot in {"loss", "advantage"} else ""
-    homes = [another for another in SLOT if slot in SLOT and another != slot and name in component_names(another)]
-    engines = ENGINE_SLOTS.items() if slot in SLOT else ()
-    engine = next((key for key, of in engines if name in component_names(of)), "")
-    other = "" if engine else other
-    certain = (
-        f"it is an engine: `machine: {{{engine}: {{type: {name}}}}}` at the top of the recipe" if engine else "",
-        not_offered(name, slot),
-        _choice_of_a_component(name, slot),
-        f"what other tools call `{name}` is `{other}` here" if other in known else "",
-        f"the settings published as {name} are `extends: [{published}]`" if published else "",
-        f"`{name}` fills the slot `{homes[0]}`" if homes else "",
-    )
-    similar = [] if any(certain) else nearest(name, known)
-    return joined(question(similar), *certain), similar[0] if similar else ""
-
-
-def _choice_of_a_component(name: str, slot: str) -> str:
-    """Say of which component of the slot a name is a choice, such as the variant of a loss."""
-    for component, cls in components_of(slot).items():
-        for key in field_descriptions.keys_of(cls):
-            info = field_descriptions.field_of(cls, key)
-            if key != "type" and info is not None and folded(name) in field_descriptions.literals(info.annotation):
-                return f"it is a choice of {slot} `{component}`: `{{type: {component}, {key}: {folded(name)}}}`"
-    return ""
-
-
-def for_signal(name: str, default: object, stages: Collection[str] = ()) -> tuple[str, str]:
-    """Advise on an unknown signal: those with the axes of the parameter's default fit."""
-    if name in stages:
-        return f"write `{name}.rollouts`", f"{name}.rollouts"
-    if "." in name:
-        stage, _, artifact = name.rpartition(".")
-        fitting = [f"{stage}.{signal.name}" for signal in SIGNALS.values() if signal.kind == "artifact"]
-        similar = [f"{stage}.{near}" for near in nearest(artifact, [s.rpartition(".")[2] for s in fitting])[:1]]
-        return question(similar) or f"artifacts are {', '.join(f'`{s}`' for s in fitting)}", "".join(similar)
-    other = foreign_value(name)
-    if other in SIGNALS:
-        return f"what other tools call `{name}` is `{other}` here", other
-    axes = split_axes(default)[1] if isinstance(default, str) else ""
-    fitting = [signal for signal in SIGNALS if axes and split_axes(signal)[1] == axes]
-    similar = nearest(name, fitting or SIGNALS)
-    if similar:
-        return question(similar), similar[0]
-    named = ", ".join(f"`{signal}`" for signal in fitting)
-    return (f"signals with the axes {axes}: {named}" if named else "write it as `STAGE.rollouts`"), ""
-
-
-def for_bare(key: str, value: str, slot: str, known: Collection[str]) -> tuple[str, str]:
-    """Advise on a component that is given as a text; returns the advice, and the mapping to write or an empty text."""
-    named = key == "trackers" or (key == slot and SLOT[slot].levels)
-    if named and value in known:
-        return f"write `{key}: {{NAME: {{type: {value}}}}}`", ""
-    if value in known:
-        return f"write `{key}: {{type: {value}}}`", f"{{type: {value}}}"
-    if slot == "data":
-        form = "hub" if re.fullmatch(r"[\w.-]+/[\w.-]+", value) and not re.search(r"\.\w+$", value) else "path"
-        return f"write `{key}: {{{form}: {value}}}`", ""
-    advice, best = for_component(value, slot, known)
-    other = foreign_component(folded(value), slot)
-    ours = other if other in known else best
-    inner = f"{{type: {ours or '…'}}}"
-    form = "" if "{type: " in advice else f"write `{key}: {f'{{NAME: {inner}}}' if named else inner}`"
-    return joined(advice, form), ""
-
-
-def slot_of(path: Path) -> str:
-    """Return the slot that a component at ``path`` fills, or an empty text."""
-    if path[:1] == ("machine",):
-        return ENGINE_SLOTS.get(str(path[-1]), "")
-    if path[:1] == ("trackers",):
-        return KEY_SLOTS["trackers"]
-    return next((str(part) for part in reversed(path) if part in SLOT), "")

@@ -180,7 +180,8 @@ def parse_file(path: Path, shown: str) -> ast.Module:
     try:
         return ast.parse(path.read_bytes(), shown)
     except OSError:
-        raise RecipeError(errors.own_file_broken(shown, 0, "there is no such file")) from None
+        others = sorted(one.name for one in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        raise RecipeError(errors.own_file_broken(shown, 0, "there is no such file", others=others)) from None
     except SyntaxError as error:
         line, column = error.lineno or 0, max(error.offset or 1, 1)
         raise RecipeError(errors.own_file_broken(shown, line, error.msg, column)) from None

@@ -11,14 +11,18 @@ from recipec.component import component_names
 from recipec.diagnostics.phrases import nearest, question
 from recipec.language.scalars import read_scalar
 from recipec.reading import field_descriptions
+from recipec.reading.component_suggestions import joined
 from recipec.reading.foreign.values import foreign_value, fragment, not_offered
 from recipec.reading.lists import for_bare_section, for_several
-from recipec.reading.suggestions import joined
 
 _REFERENCE = re.compile(r"\$?(?:\{\{?|\()?\s*(vars\.\w+)\s*(?:\}?\}|\))?|\{\{\s*(\w+)\s*\}\}")
 """A reference to a variable as other languages write it."""
 _UNIT = re.compile(r"(\d+(?:\.\d+)?) ?([A-Za-z]*)")
 """A number with a unit, or with `k` for thousands."""
+_SIGNS = str.maketrans({"\u2212": "-", "\u2013": "-", "\u2010": "-", "\u2011": "-"})
+"""Characters that look like a minus."""
+_AT = re.compile(r"(pass|avg|mean|average)_?(?:at|@)_?(\d+)")
+"""A metric of several answers, as other tools write it."""
 _YES_NO = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
 
 
@@ -33,7 +37,7 @@ def for_value(key: str, value: Any, annotation: Any, metadata: Iterable[Any] = (
     if (
         section is not None
         or (isinstance(value, list) and takes.startswith(("a number", "an integer", "one of")))
-        or (isinstance(value, list) and key == "path")
+        or (isinstance(value, list) and (key == "path" or (len(value) == 1 and not takes.startswith("a list"))))
     ):
         keys = field_descriptions.keys_of(section) if section is not None else ()
         if isinstance(value, str) and not_offered(value, key):
@@ -62,18 +66,29 @@ def _plain(key: str, value: str, takes: str) -> tuple[str, str] | None:
     (('write `steps: 1000`', '1000'), ('write `steps: 2000`', '2000'))
     """
     right = ""
+    plain = value.translate(_SIGNS)
+    if (plain != value or "#" in value) and (cleaned := plain.partition("#")[0].strip()):
+        found, _ = read_scalar(cleaned)
+        why = "a comment has a space before `#`: " if "#" in value else "the sign is not that of a number: "
+        if isinstance(found, int | float):
+            return f"{why}write `{key}: {cleaned}`", cleaned
     if "number" in takes and (percent := re.fullmatch(r"([\d.]+) ?%", value)):
         share = f"{float(percent[1]) / 100:g}"
         return f"a share is written `{key}: {share}`", share
     if takes.startswith(("a number", "an integer")) and (unit := _UNIT.fullmatch(value.replace("_", ""))):
         right = f"{float(unit[1]) * (1000 if unit[2] in {'k', 'K'} else 1):.15g}"
         right = right if takes.startswith("a number") or "." not in right else ""
+    elif value.startswith("(") and not value.endswith(")"):
+        return "a list has brackets, `[…]`", ""
     elif takes.startswith("a list of 2 numbers") and (parts := re.findall(r"[\d.]+", value)):
         right = f"[{', '.join(parts)}]"
     elif takes.startswith("1 to 100 letters"):
         right = re.sub(r"[^\w.-]+", "-", value, flags=re.ASCII).strip("-._")
     elif value.endswith(",") and not takes.startswith("a list"):
         right = value.rstrip(", ")
+    elif "@K" in takes and (several := _AT.fullmatch(value.lower())):
+        right = f"{'pass' if several[1] == 'pass' else 'avg'}@{several[2]}"
+        return f"write `{right}`", right
     same = right == value  # a number in quotes, which has words of its own
     return (f"write `{key}: {right}`", right) if right and not same else None
 

@@ -53,7 +53,7 @@ def _page(folder: Path, about: dict[str, Any], graph: dict[str, Any], *, live: b
         "name": about["name"],
         "seed": about["seed"],
         "versions": about["versions"],
-        "device": graph["machine"].get("device"),
+        "device": about.get("device") or graph["machine"].get("device"),
         "headline": [change.text() for change in metric_changes(folder, graph, over_stages)],
         "stages": stages,
         "laws": laws(folder, graph, every),

@@ -242,12 +242,15 @@ def write_run_metadata(graph: Graph, folder: RunFolder, options: Options) -> Non
     write_atomic(folder.path / RESOLVED, options.resolved + "\n")
     write_atomic(folder.path / "graph.json", graphs.to_json(graph))
     write_atomic(folder.path / "plan.json", options.plan)
+    with runtime_packages():
+        from recipec.runtime.trial.machine import machine_facts  # noqa: PLC0415 - torch comes in here
     now = datetime.now().isoformat(timespec="seconds")  # noqa: DTZ005 - chat templates show local time
     about = {
         "format": 1,
         "name": graph.name,
         "seed": graph.seed,
         "versions": versions(),
+        "device": machine_facts(str(graph.machine.get("device") or "auto")).device,
         "begun": folder.begun() or now,
     }
     write_atomic(folder.path / "run.json", json.dumps(about, indent=1, sort_keys=True) + "\n")

@@ -27,7 +27,9 @@ def test_blank_lines_count_and_are_left_out():
 @pytest.mark.parametrize(
     ("line", "column", "words"),
     [
-        (b"{", 2, "not JSON at column 2"),
+        (b"{", 2, "the file ends within this line"),
+        (b"{\n", 2, "not JSON at column 2"),
+        (b"{},", 3, "a comma after the object"),
         (b"{}, {}", 3, "not JSON at column 3: Extra data"),
         (b'{"x": "\xff"}', 8, "not UTF-8 at byte 8"),
         (b"[1]", 1, "a JSON object is needed, this is a list"),

@@ -89,6 +89,7 @@ def test_the_page_and_the_comparison(folder):
     assert "script-src &#39;sha256-" not in page
     assert "0.002" in page
     assert "held_out/reward: " in page
+    assert "Device: cpu." in page
     found = folder.call("report", "runs/1.0e-3", "runs/2.0e-3")
     assert found.code == 0, found.err
     compared = (folder.path / "comparison.html").read_text()

@@ -161,6 +161,18 @@ def test_an_environment_is_played(folder, step, positions, code, says):
     assert "--> r.yaml:12:18" in found.err or not code
 
 
+def test_an_action_that_is_longer_than_a_turn(folder):
+    """Texts that the class compares an action with are measured by the tokenizer."""
+    world = DOOR.replace("STEP", "return 'It is open.' if action == 'push the door' else 'It is shut.'")
+    recipe = WORLD.replace("POSITIONS", "256")
+    folder.write(r__yaml=recipe, world__py=world, t__j2=TOLD)
+    found = folder.call("check", "r.yaml", "--use", "world.py")
+    assert "warning[RC755]: the environment knows 'push the door', which has 13 tokens" in found.err, (
+        recipe,
+        found.err,
+    )
+
+
 def test_an_observation_that_leaves_no_room(folder):
     """Episodes that end after their first turn, because the prompt of the next does not fit, are counted."""
     world = DOOR.replace("STEP", 'return {"observation": "It is shut. " * 30}')
@@ -303,11 +315,14 @@ def test_a_file_of_code_that_is_not_python(folder):
         ("return [float(c == a) for c, a in zip(completions, columns['answer'])]", "1", ""),
         ("return [float(c == a) for c, a in zip(completions, answer)]", 1, "compare it with `str(answer)`"),
         ("return [float(c == a) for c, a in zip(completions, answer)]", "1 ", "remove them by `.strip()`"),
+        ("return [float(c == a) for c, a in zip(completions, answer)]", ["1"], "compare with `in`"),
+        ("return [math.fmod(id(object()), 7) + next(CALLS) for _ in completions]", "1", "warning[RC753]"),
+        ("return [columns['answr'] for _ in completions]", "1", "did you mean `answer`?"),
     ],
 )
 def test_the_message_on_a_reward_names_answer_and_remedy(folder, code, answer, says):
     """What the function got, and what to change in it, without a model."""
-    head = "from judge import grade" if code.startswith("from") else "import math"
+    head = "from judge import grade" if code.startswith("from") else "import math, itertools\nCALLS = itertools.count()"
     body = "return []" if code.startswith("from") else code
     folder.write(
         r__yaml=RL,

@@ -1,5 +1,7 @@
 """All rows of a small file are looked at before the first stage, without their tokens."""
 
+import json
+
 import pytest
 from support.small_recipes import AGAIN, RL, SFT, rows
 
@@ -80,6 +82,57 @@ def test_equal_pairs_warn(folder):
     assert found.code == 0, found.err
     assert "warning[RC941]: `chosen` and `rejected` are equal in 2 of 100 rows" in found.err
     assert "--> b.jsonl:41:1" in found.err
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"score_chosen": 1.0, "score_rejected": 2.0}, "`score_chosen` is lower than `score_rejected` in 5 of 5 rows"),
+        ({"score_chosen": 2.0, "score_rejected": 1.0}, "the other way round in 2 of 5 rows"),
+    ],
+)
+def test_pairs_the_other_way_round_warn(folder, more, says):
+    """A pair that another row contradicts, and scores that contradict the columns."""
+    pairs = [{"prompt": f"p{i}", "chosen": "a", "rejected": "b", **more} for i in range(4)]
+    pairs.append({**pairs[0], "chosen": "b", "rejected": "a"})
+    folder.write(r__yaml=SFT + PAIRED, a__jsonl=rows(*GOOD[:4]), b__jsonl=rows(*pairs))
+    found = folder.call("check", "r.yaml")
+    assert found.code == 0, found.err
+    assert "warning[RC941]: " in found.err
+    assert says in found.err
+
+
+@pytest.mark.parametrize(
+    ("row", "code", "says"),
+    [
+        ({"instruction": "x", "response": "y"}, "RC705", "`columns: {prompt: instruction, completion: response}`"),
+        ({"messages": json.dumps(MESSAGES)}, "RC706", "json.loads(row['messages'])"),
+        ({"prompt": [{"from": "human", "value": "x"}], "completion": "y"}, "RC706", "write `role` for `from`"),
+    ],
+)
+def test_rows_in_the_form_of_another_file(folder, row, code, says):
+    """The message says which of our names the columns have, or what to do to the row."""
+    folder.write(r__yaml=SFT, a__jsonl=rows(*[row] * 4))
+    found = folder.call("check", "r.yaml")
+    assert (found.code, found.first) == (1, code), found.err
+    assert says in found.err
+
+
+def test_a_chat_template_that_is_broken_or_leaves_the_messages_out(folder):
+    """A template that is not valid is refused at its key; one that writes the same for all messages is a warning."""
+    talk = rows(*({"messages": [{"role": "user", "content": f"q{i}"}, MESSAGES[1]]} for i in range(4)))
+    folder.write(
+        r__yaml=SFT.replace("    data:", '      chat_template: "{% for m in messages %}"\n    data:'), a__jsonl=talk
+    )
+    found = folder.call("check", "r.yaml")
+    assert (found.code, found.first) == (1, "RC730"), found.err
+    assert "correct the template: `policy.chat_template`" in found.err
+    rl = EXACT.replace(
+        "    data: {path: a.jsonl}", "      chat_template: \"{{ 'fixed' }}\"\n    data: {path: a.jsonl, chat: true}"
+    )
+    folder.write(r__yaml=rl, a__jsonl=sums(8))
+    found = folder.call("check", "r.yaml")
+    assert "warning[RC949]: all 8 rows have the same prompt, 'fixed'" in found.err
 
 
 def test_held_out_rows_in_training_warn(folder):
@@ -167,6 +220,8 @@ def sums(count=40, **columns):
         ({}, EXACT.replace("path: a.jsonl", 'path: a.jsonl, template: "{{prompt}}{{answer}}"'), "warning[RC947]"),
         ({"completion": lambda row: f"{row['completion']}<|im_end|>"}, SFT, "RC948]: `completion` has `<|im_end|>`"),
         ({"prompt": lambda _: "Q:"}, EXACT, "warning[RC949]: all 40 rows"),
+        ({"prompt": lambda row: f"{row['prompt']} in <answer></answer>"}, EXACT, "warning[RC754]"),
+        ({"prompt": lambda row: [{"role": "user", "content": said} for said in (row["prompt"], "x")]}, EXACT, ""),
         ({}, EXACT, ""),
         ({}, SFT, ""),
     ],
@@ -220,6 +275,7 @@ def test_pairs_in_two_forms(folder):
         ("{'prompt': 'x', 'completion': 'y'}\n", "json.dumps(row)"),
         ('{"prompt": "x", "completion": "y"},\n', "remove the comma"),
         ('{"prompt": "x", "completion": NaN}\n', "leave the row out"),
+        (rows(*GOOD[:4])[:-9], "cut short"),
         (b"PAR1\x15\xff", ".parquet"),
     ],
 )

@@ -55,6 +55,7 @@ _BYTES = {
     "it is a dictionary": "write each row by `json.dumps(row)`; `ast.literal_eval(line)` reads what is there",
     "there is a comma": "remove the comma at the end of each line; a list `[…]` of rows is read from a `.json` file",
     "it is a table": 'convert it: `pandas.read_csv(OLD).to_json("NEW.jsonl", orient="records", lines=True)`',
+    "the file ends": "the file was cut short: copy or download it again, or remove the line",
     "not JSON: `": "give the row a number or a text there, or leave the row out",
 }
 """What to do with a line, by the beginning of what is wrong with it."""
@@ -107,6 +108,15 @@ def unreadable_data(path: str, problem: str) -> Finding:
     return Finding(f"{path}: {problem}", help=conversion(path))
 
 
+_NAMES = {
+    "prompt": ("instruction", "question", "query", "problem", "input"),
+    "completion": ("response", "output", "solution"),
+    "chosen": ("accepted", "preferred", "winner"),
+    "rejected": ("dispreferred", "loser"),
+}
+"""What columns are called in many files, by our names."""
+
+
 @diagnostic("RC705", "missing-column")
 def missing_column(path: str, row: int, column: str, have: Iterable[str], key: str) -> Finding:
     """A row lacks a column that the stage needs, or the column has no text.
@@ -125,6 +135,8 @@ def missing_column(path: str, row: int, column: str, have: Iterable[str], key: s
             '; rows of Alpaca: `columns: {completion: output}` and `template: "{{ instruction }}\\n{{ input }}"`, with '
             "`chat: true` for a chat model"
         )
+    elif ours := {name: other for name, several in _NAMES.items() for other in several if other in names}:
+        remedy += f"; here: `columns: {{{', '.join(f'{name}: {other}' for name, other in ours.items())}}}`"
     if len(names) == 1 and isinstance(have, Mapping) and isinstance(have[names[0]], list):
         remedy += f"; if `{names[0]}` is the list of rows, write each of them as a line of its own, as JSONL"
     if "conversations" in names and key in {"data.columns.prompt", "data.columns.completion"}:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from recipec.diagnostics.model import Finding, Span, diagnostic, file_span
@@ -159,7 +159,15 @@ def unknown_function(function: str, have: Iterable[str]) -> Finding:
 
 @diagnostic("RC750", "own-file-broken")
 def own_file_broken(
-    file: str, line: int, problem: str, column: int = 1, missing: str = "", source: str = "", *, sibling: bool = False
+    file: str,
+    line: int,
+    problem: str,
+    column: int = 1,
+    missing: str = "",
+    source: str = "",
+    *,
+    sibling: bool = False,
+    others: Sequence[str] | None = None,
 ) -> Finding:
     """A file of the user's does not exist, is not valid Python, or raises when it is imported.
 
@@ -168,7 +176,10 @@ def own_file_broken(
     How to fix: correct the file; `python FILE` shows the same error with its traceback.
     """
     remedy = f"install the package that has `{missing}` next to recipec, or correct its name" if missing else ""
-    if sibling:
+    if others is not None:
+        there = f"there is {listed(others)}" if others else "there is no file that ends in .py"
+        remedy = f"{did_you_mean(file.rpartition('/')[2], others)} name a file relative to the recipe; {there}".strip()
+    elif sibling:
         remedy = f"files of `use` do not import each other: move the code of {missing}.py into {file}, or install it"
     elif problem.startswith("FileNotFoundError"):
         remedy = _BY_FILE

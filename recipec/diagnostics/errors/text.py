@@ -68,6 +68,17 @@ def forbidden_character(place: Span, character: str, chain: Chain = ()) -> Findi
     )
 
 
+@diagnostic("RC153", "space-of-another-kind")
+def wide_space(place: Span, character: str, chain: Chain = ()) -> Finding:
+    """A line is indented, or a colon followed, by a character that looks like a space and is another one.
+
+    Why it matters: for YAML it is a letter, and the line is read as another key or value.
+    Example: a recipe that was copied from a web page or a chat, with no-break spaces (U+00A0).
+    How to fix: write plain spaces. In an editor, replace the character everywhere.
+    """
+    return Finding(f"the character U+{ord(character):04X} looks like a space and is another character", (place, *chain))
+
+
 @diagnostic("RC106", "unquoted-reference")
 def unquoted_reference(place: Span, written: str, fix: Fix | None, chain: Chain = ()) -> Finding:
     """A `${…}` inside braces or brackets has no quotes.

@@ -1,4 +1,4 @@
-"""What the trial of the first rows finds before a stage is trained: RC922 to RC929, RC939 to RC949."""
+"""What the trial of the first rows finds before a stage is trained: RC753 to RC755, RC922 to RC929, RC939 to RC949."""
 
 from __future__ import annotations
 
@@ -130,15 +130,19 @@ def slow_reward(
 
 
 @diagnostic("RC941", "equal-pairs", "warning")
-def equal_pairs(file: str, row: int, equal: int, rows: int) -> Finding:
-    """The chosen and the rejected answer of a preference pair are equal.
+def equal_pairs(file: str, row: int, found: int, rows: int, problem: str) -> Finding:
+    """Pairs say of no answer, or of the wrong one, that it is better.
 
-    What it checks: all rows of a local file of at most 50 MB.
-    Why it matters: the loss of such a pair has no gradient, and its accuracy counts as wrong.
+    What it checks: all rows of a local file of at most 50 MB: the answers of a pair are equal; the same pair is there
+    the other way round; a column of scores, such as `score_chosen`, is lower than that of the rejected answer in most
+    rows.
+    Why it matters: equal answers have no gradient, contradicting pairs cancel, and pairs the other way round train the
+    worse answers.
     Example: `{"prompt": "2+2=", "chosen": "4", "rejected": "4"}`.
-    How to fix: remove these rows.
+    How to fix: remove these rows; where the columns are the wrong way round, write `columns: {chosen: rejected,
+    rejected: chosen}`.
     """
-    return Finding(f"`chosen` and `rejected` are equal in {equal} of {rows} rows", file_span(file, row))
+    return Finding(f"{problem} in {found} of {rows} rows", file_span(file, row))
 
 
 @diagnostic("RC942", "held-out-in-training", "warning")
@@ -220,7 +224,7 @@ def answer_over_length(file: str, row: int, column: str, longer: int, rows: int,
     """Right answers have more tokens than a completion may have.
 
     What it checks: the column that a reward compares with, in the first 2000 rows of a local file of at most 50 MB;
-    with a `tag`, the tags count as well.
+    with a `tag`, the tags count as well. Of an environment of the user's, texts that its class compares an action with.
     Why it matters: the right answer to these rows cannot be written, so their reward is always that of a wrong one.
     Example: `max_completion_length: 8` and the answer "the currency of the country is the euro".
     How to fix: raise `max_completion_length` of the sampler, or name the column that holds the short answer.
@@ -233,6 +237,43 @@ def answer_over_length(file: str, row: int, column: str, longer: int, rows: int,
         help=f"raise `sampler.max_completion_length` to at least {longest}, and add what is written before an answer",
         path="sampler.max_completion_length",
     )
+
+
+@diagnostic("RC755", "action-over-length", "warning")
+def action_over_length(action: str, length: int, limit: int, key: str) -> Finding:
+    """An action that the user's environment knows has more tokens than a turn may have.
+
+    What it checks: texts that the class of the environment compares something with, read from its file.
+    Why it matters: the policy cannot write the action, whatever it learns.
+    Example: `max_turn_length: 3` and `if action == "go north"`.
+    How to fix: raise `sampler.max_turn_length`, or give the actions shorter names.
+    """
+    message = f"the environment knows {action!r}, which has {length} tokens, and a turn has at most {limit}"
+    return Finding(message, path=key)
+
+
+@diagnostic("RC753", "scores-differ", "warning")
+def scores_differ(function: str, first: float, second: float, answer: str, spans: tuple[Span, ...]) -> Finding:
+    """A reward function gives the same answers other scores when it is called again.
+
+    Why it matters: the policy is trained on noise, and a run that was stopped does not continue to the same weights.
+    Example: `random.random()`; a counter that is kept between calls; a judge at a temperature above 0.
+    How to fix: compute the score from the answer and the columns alone; a draw is seeded by them.
+    """
+    message = f"reward function `{function}` gives {first:g} and then {second:g} to the same answer, {answer!r}"
+    return Finding(message, spans)
+
+
+@diagnostic("RC754", "tag-unread", "warning")
+def tag_unread(level: str, tag: str) -> Finding:
+    """Prompts ask for an answer in a tag, and a reward compares the whole completion.
+
+    What it checks: `exact_match` without `tag`, and `</answer>` in most prompts.
+    Why it matters: with the tags around it, no answer is equal to the right one.
+    Example: a template with "Write <answer></answer>." and `{type: exact_match}`.
+    How to fix: add `tag: answer` to the reward, or let the prompt ask for the answer alone.
+    """
+    return Finding(f"the prompts ask for `</{tag}>`, and the reward reads the whole completion", path=level)
 
 
 @diagnostic("RC947", "answer-in-prompt", "warning")
@@ -282,6 +323,9 @@ _REMEDIES = {
     "garbage": "return a text, or a mapping with `observation`, and `reward` or `terminated` where there is one",
     "crashed": "the process of the environment died: it may have called `exit`, or used more memory than it may",
     "PermissionError": "an environment writes no files and opens no sockets: keep what it needs in the object",
+    "KeyError": "`reset` gets a task as `tasks` made it, or the columns of a row: look the key up there",
+    "its prompt has no tokens": "let `reset` return a text, and let the template write it as `{{{{ observation }}}}`",
+    "ModuleNotFoundError": "files of `use` do not import each other: move the code into one file, or install it",
     "FileNotFoundError": "name the file from the folder of your code: `Path(__file__).parent / NAME`",
 }
 """What to do about an episode that failed, by how the reason begins; `{}` is the method."""

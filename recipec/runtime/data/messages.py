@@ -68,6 +68,8 @@ def read_messages(row: Row, column: str) -> Sequence[Message]:
         problem = f"must be {forms}, this is {kind_of(value)}"
         one = isinstance(value, Mapping) and "role" in value
         remedy = "it is one message: write a list of it, `[{…}]`" if one else ""
+        if isinstance(value, str) and value.lstrip().startswith("["):
+            remedy = f"it is JSON in a text: write the list itself, `row[{column!r}] = json.loads(row[{column!r}])`"
         raise RecipeError(errors.wrong_type(row.file, row.number, column, problem, remedy))
     if not value:
         raise RecipeError(errors.empty_text(row.file, row.number, column))
@@ -161,7 +163,9 @@ def _checked(row: Row, where: str, given: Any) -> Message:
         may_be_empty = says_more or message["role"] in {"system", "tool"} or not isinstance(content, str)
         _check_text(row, where, text, empty=may_be_empty)
         return _with_calls(row, where, _with_training(row, where, {**message, "content": content}))
-    raise RecipeError(errors.wrong_type(row.file, row.number, where, problem))
+    shares = isinstance(message, Mapping) and {"from", "value"} <= message.keys()
+    remedy = "in a prompt, write `role` for `from` (user, assistant) and `content` for `value`" if shares else ""
+    raise RecipeError(errors.wrong_type(row.file, row.number, where, problem, remedy))
 
 
 def _spelt(message: Any) -> Any:

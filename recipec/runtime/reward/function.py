@@ -199,6 +199,9 @@ class Function(Part):
         for name in self.signature.columns():
             if name not in have:
                 problem = f"asks for the column `{name}`, which the data does not have"
+                if name == "self":
+                    remedy = "it is a method: write a function without `self`, at the top level of the file"
+                    raise RecipeError(errors.function_signature(self.spec.name, problem, remedy, self.span()))
                 remedy = f"{did_you_mean(name, have)} the data has {listed(sorted(have))}".strip()
                 raise RecipeError(errors.function_signature(self.spec.name, problem, remedy, self.span()))
         truth = {"ground_truth", "answer", "reward_model"}

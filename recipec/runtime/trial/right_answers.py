@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from recipec.component import Component
@@ -23,6 +24,8 @@ CONTEXT = 400
 """Characters of a prompt from which on it is taken to hold a text in which the answer is to be found."""
 _OWN, _OTHER = 0.9, 0.3
 """Share of the prompts that hold their own answer at least, and that of another row at most."""
+_TAG = "answer"
+"""The tag that prompts usually ask for."""
 OF_FUNCTIONS = ("answer", "ground_truth", "label", "target")
 """Columns that hold a right answer and nothing else, where a function of the user's asks for them."""
 
@@ -33,6 +36,8 @@ class Read(NamedTuple):
     level: str
     column: str
     tag: str | None
+    reads_all: bool = False
+    """Whether the reward compares the whole completion, and could read a tag."""
 
 
 def columns_read(rewards: Mapping[str, Component], wanted: Sequence[str]) -> Iterator[Read]:
@@ -41,7 +46,7 @@ def columns_read(rewards: Mapping[str, Component], wanted: Sequence[str]) -> Ite
         column = spec.answer_column() if isinstance(spec, Reward) else None
         if column is not None and isinstance(spec, Reward):
             answer = spec.answer_in()
-            yield Read(level, column, answer.tag if answer else None)
+            yield Read(level, column, answer.tag if answer else None, answer is not None and answer.tag is None)
     yield from (Read("", column, None) for column in wanted if column in OF_FUNCTIONS)
 
 
@@ -53,10 +58,27 @@ def about_answers(
     said: set[str] = set()
     for one in read:
         known = [(row, task, right_answers(task, one.column)) for row, task in pairs if _has(task, one.column)]
-        for problem in (*_too_long(policy, known, one, limit), *_shown(known, one)):
+        for problem in (*_too_long(policy, known, one, limit), *_shown(known, one), *_tagged(known, one)):
             if problem.code not in said:
                 said.add(problem.code)
                 yield problem
+
+
+def long_actions(policy: Policy, words: Sequence[str], limit: int | None, key: str) -> Iterator[Diagnostic]:
+    """Yield RC755 for the first action that has more tokens than a turn may have."""
+    for word in words:
+        length = len(policy.encode(word))
+        if limit is not None and length > limit:
+            yield errors.action_over_length(word, length, limit, f"{key}.sampler.max_turn_length")
+            return
+
+
+def same_ids(tasks: Sequence[Task], policy: Policy, key: str) -> Iterator[Diagnostic]:
+    """Yield RC949 where prompts that differ have the same tokens: a chat template that leaves the messages out."""
+    ids = {task.prompt_ids for task in tasks}
+    if len(ids) == 1 and any(ids) and len({str(task.prompt) for task in tasks}) > 1:
+        found = errors.equal_prompts(len(tasks), policy.decode(ids.pop())[:60])
+        yield replace(found, path=f"{key}.policy.chat_template")
 
 
 def _has(task: Task, column: str) -> bool:
@@ -82,6 +104,13 @@ def _too_long(policy: Policy, known: Known, read: Read, limit: int | None) -> It
         longest = max(length for length, _ in found)
         first = found[0][1]
         yield errors.answer_over_length(first.file, first.number, read.column, len(found), len(known), longest, limit)
+
+
+def _tagged(known: Known, read: Read) -> Iterator[Diagnostic]:
+    """Yield RC754 where most prompts ask for a tag that a reward does not read."""
+    asking = [task for _, task, _ in known if f"</{_TAG}>" in str(task.prompt)]
+    if read.reads_all and len(asking) > len(known) / 2:
+        yield errors.tag_unread(read.level, _TAG)
 
 
 def _shown(known: Known, read: Read) -> Iterator[Diagnostic]:

@@ -32,7 +32,8 @@ from recipec.runtime.stage.build_stage import make_context, weights_origin
 from recipec.runtime.trial.answered import Answered
 from recipec.runtime.trial.engine import FixedAnswers
 from recipec.runtime.trial.policy import without_weights
-from recipec.runtime.trial.scores import ANSWERS, doubts, right_answer, slowness, written
+from recipec.runtime.trial.right_answers import long_actions, same_ids
+from recipec.runtime.trial.scores import ANSWERS, NOTICED, doubts, drift, right_answer, slowness, written
 from recipec.runtime.trial.whole_files import Scanned, overlaps, scan
 from recipec.runtime.user_code import place_in
 from recipec.spec import environment as environments
@@ -154,9 +155,10 @@ def _of_stage(stage: StageGraph) -> Iterator[Unit]:
     if isinstance(data, Data):
         kind: Kind = "rl" if "preference" in specs else stage.kind
         sampler = specs.get("sampler")
-        each, limit = (
-            (sampler.rows_per_prompt(), sampler.longest_completion()) if isinstance(sampler, Sampler) else (0, None)
-        )
+        each, limit = 0, None
+        if isinstance(sampler, Sampler):
+            played = "environment" in specs
+            each, limit = sampler.rows_per_prompt(), sampler.longest_turn() if played else sampler.longest_completion()
         per_step = each * int(stage.settings["budget"].get("prompts_per_step") or 0)
         yield Unit(f"stages.{stage.name}", kind, data, rewards, specs.get("environment"), per_step, limit)
 
@@ -231,14 +233,11 @@ class _Trial:
         named = (f"data.{key}" for key, info, _ in texts(self.unit.data) if is_path(info))
         return next(named, "data")
 
-    def _note(self, problem: Diagnostic) -> None:
-        said = any(
-            known.code == problem.code
-            and (known.spans[:1] == problem.spans[:1] or known.message.startswith(problem.message))
-            for known in self.found.problems
-        )
-        if not said:
-            self.found.problems.append(problem)
+    def _note(self, *problems: Diagnostic) -> None:
+        for problem in problems:
+            alike = [known for known in self.found.problems if known.code == problem.code]
+            if not any(k.spans[:1] == problem.spans[:1] or k.message.startswith(problem.message) for k in alike):
+                self.found.problems.append(problem)
 
     def _environment(self) -> Environment:
         assert self.unit.environment is not None
@@ -263,10 +262,12 @@ class _Trial:
         if not encoded and self.found.scanned.rows:  # the first rows are too long: are all?
             build_part(self.unit.data, self.context, parts).prepare(self.unit.kind)
         self.found.rows = len(encoded)
-        ids = [examples[0].ids if examples else task.prompt_ids for task, *examples in encoded]
+        ids = (examples[0].ids if examples else task.prompt_ids for task, *examples in encoded)
         self.found.longest = max(map(len, ids), default=0)
         self._unknown(encoded, source.place)
-        return [task for task, *_ in encoded[: ROWS if self.plays else TASKS]]
+        tasks = [task for task, *_ in encoded]
+        self._note(*same_ids(() if self.plays else tasks, self.policy, self.unit.key))
+        return tasks[: ROWS if self.plays else TASKS]
 
     def _unknown(self, encoded: Sequence[tuple[Task, *tuple[Example, ...]]], place: Callable[[Task], Any]) -> None:
         """Warn of characters that the tokenizer replaces by its unknown token."""
@@ -288,6 +289,7 @@ class _Trial:
         answers = {task.id: [*(self.answers or (*filter(None, [right_answer(task)]), *fixed))] for task in tasks}
         if environment is None:
             return self._answered(tasks, answers)
+        self._note(*long_actions(self.policy, self._words(), self.unit.limit, self.unit.key))
         engine = FixedAnswers(self.policy, answers)
         spec, began = self.unit.environment, time.monotonic()
         assert isinstance(spec, environments.Environment)
@@ -377,7 +379,8 @@ class _Trial:
         took = time.monotonic() - begun
         if isinstance(function, Function) and not self.answers:
             per_step = self.unit.per_step
-            found = [*slowness(function, lambda: scored(rows), took, len(made), per_step)]
+            found = [*drift(function, made, lambda: scored(rows), rows["text_R"])] if took <= NOTICED else []
+            found += [*slowness(function, lambda: scored(rows), took, len(made), per_step)]
             if not self.plays:
                 more = {task.id: written(task) for task in tasks}
                 found += doubts(function, made, lambda: scored(self._answered(tasks, more)), tasks)

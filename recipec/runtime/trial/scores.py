@@ -31,7 +31,7 @@ RIGHT = ("answer", "ground_truth", "solution", "completion", "label", "target", 
 PATIENCE = 60.0
 """Seconds of a step in a reward function above which it is called slow."""
 _CHAT = 'with chat prompts a completion is a list of messages, and its text is `completion[0]["content"]`; '
-_NOTICED = 0.5
+NOTICED = 0.5
 """Seconds of a first call, which may import or load something, after which another one is timed."""
 
 
@@ -63,6 +63,8 @@ def cause(function: Function, tasks: Sequence[Task]) -> str:
         values = [task.columns.get(name) for task in tasks]
         if values and all(isinstance(value, int | float) for value in values):
             return f"column `{name}` holds numbers, and a completion is text: compare it with `str({name})`; "
+        if values and all(isinstance(value, list) for value in values):
+            return f"column `{name}` holds lists, and a completion is text: compare with `in`; "
         if any(isinstance(value, str) and value != value.strip() for value in values):
             return f"column `{name}` has spaces or line breaks around its values: remove them by `.strip()`; "
     return ""
@@ -89,6 +91,16 @@ def doubts(
         yield errors.same_score(function.spec.name, given[0], len(given), function.span(), why, right=right)
 
 
+def drift(
+    function: Function, scores: Sequence[float], call: Callable[[], Sequence[float]], texts: Sequence[str]
+) -> Iterator[Diagnostic]:
+    """Yield RC753 where a second call gives an answer another score."""
+    for first, second, text in zip(scores, call(), texts, strict=True):
+        if first != second:
+            yield errors.scores_differ(function.spec.name, first, second, text[:40], function.span())
+            return
+
+
 def slowness(
     function: Function, call: Callable[[], Any], took: float, rows: int, per_step: int
 ) -> Iterator[Diagnostic]:
@@ -96,7 +108,7 @@ def slowness(
 
     ``took`` are the seconds of the first call, for ``rows`` answers; it is called again where that was long.
     """
-    if took <= _NOTICED or not rows:
+    if took <= NOTICED or not rows:
         return
     if took < PATIENCE:
         begun = time.monotonic()

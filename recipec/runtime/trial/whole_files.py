@@ -153,7 +153,8 @@ def _scan(
                 refused.setdefault(problem.code, []).append(problem)
     found.problems += [_counted(same) for same in refused.values()]
     if kind in {"dpo", "rm"}:
-        found.problems += _equal_pairs(rows, file.spec.columns.chosen, file.spec.columns.rejected)
+        columns = file.spec.columns
+        found.problems += _without_preference(rows, columns.prompt, columns.chosen, columns.rejected)
     found.problems += [problem for column in asked for problem in _uneven(rows, column)]
     found.problems += _repeated(rows)
     found.problems += _begun(file, rows, kind)
@@ -206,10 +207,30 @@ def _counted(same: Sequence[Diagnostic]) -> Diagnostic:
     return replace(same[0], message=f"{same[0].message}{note}")
 
 
-def _equal_pairs(rows: Sequence[Row], chosen: str, rejected: str) -> Iterator[Diagnostic]:
-    equal = [row for row in rows if chosen in row.columns and row.columns[chosen] == row.columns.get(rejected)]
+def _without_preference(rows: Sequence[Row], prompt: str, chosen: str, rejected: str) -> Iterator[Diagnostic]:
+    """Yield RC941 for pairs that are equal, that another row turns round, or that columns of scores turn round."""
+    pairs = [(row, row.columns[chosen], row.columns.get(rejected)) for row in rows if chosen in row.columns]
+    equal = [row for row, better, worse in pairs if better == worse]
     if equal:
-        yield errors.equal_pairs(equal[0].file, equal[0].number, len(equal), len(rows))
+        yield errors.equal_pairs(
+            equal[0].file, equal[0].number, len(equal), len(rows), f"`{chosen}` and `{rejected}` are equal"
+        )
+    for name in rows[0].columns if rows else ():
+        other = name.replace("chosen", "rejected")
+        lower = [row for row in rows if other != name and _less(row.columns.get(name), row.columns.get(other))]
+        if len(lower) > len(rows) / 2:
+            problem = f"`{name}` is lower than `{other}`"
+            yield errors.equal_pairs(lower[0].file, lower[0].number, len(lower), len(rows), problem)
+    known = {str((row.columns.get(prompt), better, worse)) for row, better, worse in pairs if better != worse}
+    turned = [row for row, better, worse in pairs if str((row.columns.get(prompt), worse, better)) in known]
+    if turned:
+        problem = "another row has the same pair the other way round"
+        yield errors.equal_pairs(turned[0].file, turned[0].number, len(turned), len(rows), problem)
+
+
+def _less(one: Any, other: Any) -> bool:
+    """Whether both are numbers and the first is less."""
+    return isinstance(one, int | float) and isinstance(other, int | float) and one < other
 
 
 def _repeated(rows: Sequence[Row]) -> Iterator[Diagnostic]:
@@ -277,7 +298,7 @@ def _markup(file: File, rows: Sequence[Row]) -> Iterator[Diagnostic]:
 
 def _same_prompt(file: File, rows: Sequence[Row], tasks: Sequence[Task | None]) -> Iterator[Diagnostic]:
     """Yield RC949 where rows that differ have one prompt."""
-    prompts = {question(task) for task in tasks if task is not None}
+    prompts = {str(task.prompt) for task in tasks if task is not None}
     differ = any(row.columns != rows[0].columns for row in rows)
     if len(prompts) == 1 and len(rows) >= FEWEST and None not in tasks and differ:
         found = errors.equal_prompts(len(rows), next(iter(prompts))[:60])
