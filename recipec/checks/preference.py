@@ -107,22 +107,23 @@ def support_earns_nothing(reading: Reading) -> Iterator[Finding]:
 
 @check("RC338", "facts-without-knowledge")
 def facts_without_knowledge(reading: Reading) -> Iterator[Finding]:
-    """An evaluation scores answers by facts, but no stage has a `knowledge`.
+    """An evaluation scores answers by facts, but neither it nor a stage has a `knowledge`.
 
     What it checks: the reward `kg_consistency` of evaluations, their own or that of the first `rl` stage, against the
-    `knowledge` of the stages.
-    Why it matters: an evaluation uses the knowledge graph of the first stage that has one.
+    `knowledge` of the evaluation and of the stages.
+    Why it matters: an evaluation uses its own knowledge graph, or that of the first stage that has one.
     Example: `evaluate: {dev: {…, reward: {facts: {type: kg_consistency}}}}` in a recipe without `knowledge`.
-    How to fix: give a stage `knowledge`, or drop this reward.
+    How to fix: give the evaluation `knowledge`, such as `{type: triples, path: facts.ttl}`, or drop this reward.
     References: recipec: facts are read once and shared by stages and evaluations.
     """
     if any(stage.of("knowledge") for stage in reading.stages.values()) or reading.fragment:
         return
     for name, trial in reading.trials.items():
-        for part in trial.parts:
+        own = any(part.slot == "knowledge" for part in trial.parts)
+        for part in () if own else trial.parts:
             if part.slot == "reward" and part.spec is not None and part.spec.needs("knowledge"):
                 yield Finding(
-                    f"evaluation `{name}` scores answers by facts, but no stage has a `knowledge`",
+                    f"evaluation `{name}` scores answers by facts, but neither it nor a stage has a `knowledge`",
                     field_span(reading, part, "type"),
                     path=dotted(part.path),
                 )

@@ -236,10 +236,11 @@ def _settings(recipe: Recipe, name: str, policy: Component, nodes: Mapping[str, 
 def _evaluation(recipe: Recipe, evaluation: Evaluation) -> EvaluationSpecs:
     """Complete an evaluation: without rewards or without an environment it takes those of the first rl stage.
 
-    Rewards that compare answers with a knowledge graph take that of the first stage that has one.
+    Rewards that compare answers with a knowledge graph take its own, or that of the first stage that has one.
     """
     first = _first_rl(recipe)
-    knowledge = next((stage.knowledge for stage in recipe.stages.values() if stage.knowledge is not None), None)
+    graphs = (evaluation.knowledge, *(stage.knowledge for stage in recipe.stages.values()))
+    knowledge = next((graph for graph in graphs if graph is not None), None)
     answered = not set(evaluation.metrics) <= UNANSWERED
     rewards = (evaluation.reward or (first.reward if first else {})) if answered else {}
     needed = {need.signal for spec in rewards.values() for need in spec.requires()}
@@ -260,6 +261,7 @@ def _evaluation_dump(recipe: Recipe, name: str, specs: EvaluationSpecs) -> dict[
     data["reward"] = {level: dump(spec) for level, spec in specs.rewards.items()}
     data["environment"] = dump(specs.environment) if specs.environment else None
     data["limits"] = _limits(sampler) if isinstance(sampler, Sampler) else {}
+    data.pop("knowledge", None)
     if specs.knowledge is not None:
         data["knowledge"] = dump(specs.knowledge)
     return data

@@ -225,7 +225,7 @@ def _evaluation(findings: Findings, name: str, data: Any, path: Path) -> Evaluat
         if key not in keys:
             unknown_key(findings, key, value, path, where, keys, section)
     section = {key: value for key, value in section.items() if value is not None and key in keys}
-    plain = read_plain(findings, Evaluation, section, path, where, ("data", "environment", "reward"))
+    plain = read_plain(findings, Evaluation, section, path, where, ("data", "environment", "knowledge", "reward"))
     parts: list[Part] = []
     if "data" in section:
         parts.append(
@@ -234,9 +234,11 @@ def _evaluation(findings: Findings, name: str, data: Any, path: Path) -> Evaluat
     elif not findings.fragment and findings.lacks((*path, "data")):
         about = "held-out tasks, as `{path: …}`"
         findings.say(errors.missing_key("data", where, dotted(path), findings.spans(path, key=True), about))
-    if "environment" in section:
-        at = (*path, "environment")
-        parts.append(read_part(findings, section["environment"], at, "environment", "", f"{owner}/environment"))
+    parts += [
+        read_part(findings, section[slot], (*path, slot), slot, "", f"{owner}/{slot}")
+        for slot in ("environment", "knowledge")
+        if slot in section
+    ]
     if "reward" in section:
         parts += read_levels(findings, section["reward"], (*path, "reward"), "reward", f"{owner}/reward")
     spec = None

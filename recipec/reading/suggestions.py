@@ -292,7 +292,7 @@ def _homes(key: str, path: Path, kind: str) -> list[tuple[str, str]]:
     """List slot or section, and what it is called, of those that have a key."""
     places = _places().get(key, ())
     if path[:1] == ("evaluate",):
-        near = {"evaluation", "data", "environment", "reward"}
+        near = {"evaluation", "data", "environment", "knowledge", "reward"}
     elif path[:1] == ("machine",):
         near = {"machine", *ENGINE_SLOTS.values()}
     elif path[:1] == ("trackers",):

@@ -259,6 +259,7 @@ class Evaluation(Section):
 
     data: Slotted = param(..., "Held-out prompts; preference pairs for `margin`, examples with answers for `loss`.")
     environment: Slotted | None = param(None, "Environment; that of the first rl stage if omitted.")
+    knowledge: Slotted | None = param(None, "Knowledge graph for rewards; that of the first stage with one if omitted.")
     sampler: Sampling = param(Sampling, "Sampling parameters.")
     reward: dict[str, Slotted] = param(dict, "Rewards that score the answers; those of the first rl stage if omitted.")
     every: int | None = param(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.small_recipes import MODEL, Folder, rows
+from support.small_recipes import MODEL, SFT, Folder, rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from recipec.report.results import EvaluationPoint, Results, results
@@ -232,3 +232,23 @@ def test_consistency_is_held_against_the_graph_of_another_stage(folder):
     assert last["eval/dev/claims/contradicted"] == 0
     assert last["eval/dev/consistency"] == last["eval/dev/reward.facts"] == 1
     assert last["eval/dev/reward"] == 3
+
+
+def test_an_evaluation_with_a_graph_of_its_own(folder):
+    """A recipe of sft stages alone measures how many claims of the answers the graph supports."""
+    recipe = SFT.replace("steps: 2,", "steps: 60,").replace("1.0e-3", "2.0e-2") + (
+        "evaluate:\n"
+        "  facts:\n"
+        "    data: {path: a.jsonl}\n"
+        "    knowledge: {type: triples, path: facts.tsv, closed: [eats]}\n"
+        "    reward: {facts: {type: kg_consistency, topic: animal, silent: 0.0}}\n"
+        "    sampler: {max_completion_length: 16}\n"
+        "    metrics: [consistency]\n"
+    )
+    eaten = {"cat": "fish", "cow": "hay"}
+    made = ({"prompt": f"{a}?", "animal": a, "completion": f"It eats {food}."} for a, food in eaten.items())
+    ended = folder.run(recipe, a__jsonl=rows(*made), facts__tsv="cat\teats\tfish\ncow\teats\thay\n")
+    assert ended.code == 0, ended.err
+    table = results(folder.path / "runs/small", ("learn",))
+    assert table is not None
+    assert [moment.values["facts/consistency"] for moment in table.moments] == [0.0, 1.0]

@@ -62,7 +62,7 @@ def facts_not_shown(template: str, missing: str) -> Finding:
 
 @diagnostic("RC888", "no-knowledge-here")
 def no_knowledge_here(what: str) -> Finding:
-    """A stage or an evaluation uses `kg_consistency`, but no stage has a `knowledge`.
+    """A stage or an evaluation uses `kg_consistency`, but has no `knowledge`.
 
     Why it matters: every claim would be unknown.
     Example: an evaluation with `kg_consistency` in a recipe without any `knowledge`.
