@@ -17,11 +17,12 @@ from recipec.spec.rollout_engine import Vllm
 
 TWO = SFT + AGAIN
 LEARN = "runs/small/stages/learn"
+WILD = SFT.replace("    kind: sft\n", '    kind: sft\n    allow: {RC442: "the rate is to destroy the model"}\n')
 
 
 def test_gradients_that_are_no_numbers(folder):
     """A learning rate that destroys the model ends with RC763 and exit 4; the last checkpoint is whole."""
-    wild = SFT.replace("1.0e-3", "1.0e+30, max_grad_norm: null").replace("steps: 2", "steps: 30, save_every: 1")
+    wild = WILD.replace("1.0e-3", "1.0e+30, max_grad_norm: null").replace("steps: 2", "steps: 30, save_every: 1")
     ended = folder.run(wild, a__jsonl=ROWS)
     assert (ended.code, ended.first) == (4, "RC763")
     assert "step 2" in ended.err
@@ -32,7 +33,7 @@ def test_gradients_that_are_no_numbers(folder):
 
 def test_weights_that_are_no_numbers_are_not_committed(folder):
     """The only update makes them infinite: RC763 and exit 4 in place of a policy of NaN."""
-    wild = SFT.replace("1.0e-3", "1.0e+39").replace("steps: 2", "steps: 1")
+    wild = WILD.replace("1.0e-3", "1.0e+39").replace("steps: 2", "steps: 1")
     ended = folder.run(wild, a__jsonl=ROWS)
     assert (ended.code, ended.first) == (4, "RC763")
     assert "step 1" in ended.err
