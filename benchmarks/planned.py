@@ -144,7 +144,7 @@ def measured(folder: Path, values: dict[str, Any]) -> dict[str, float]:
 
     found: dict[str, float] = {}
     steps: list[dict[str, float]] = []
-    kept = loop.one_step, loop.group_filter.run, loop.updates, loop.time
+    kept = loop.one_step, loop.group_filter.run, loop.run_updates, loop.time
 
     def one_step(*given: Any) -> dict[str, float]:
         steps.append(kept[0](*given))
@@ -152,7 +152,7 @@ def measured(folder: Path, values: dict[str, Any]) -> dict[str, float]:
 
     loop.one_step, loop.time = one_step, SimpleNamespace(monotonic=time.process_time)
     loop.group_filter.run = counted("rollout", kept[1], steps, found)
-    loop.updates = counted("update", kept[2], steps, found)
+    loop.run_updates = counted("update", kept[2], steps, found)
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # what earlier cases freed goes back to the system
     before = resident("VmRSS")
@@ -161,7 +161,7 @@ def measured(folder: Path, values: dict[str, Any]) -> dict[str, float]:
         use = [folder / "spread.py"] if values["kind"] == "rl" else []
         recipec.run(folder / "r.yaml", out=folder / "out", use=use)
     finally:
-        loop.one_step, loop.group_filter.run, loop.updates, loop.time = kept
+        loop.one_step, loop.group_filter.run, loop.run_updates, loop.time = kept
     for phase in ("rollout", "update"):
         found[f"seconds {phase}"] = min(step[f"seconds/{phase}"] for step in steps[1:-1])
     found["tokens update"] = (steps[-1]["num_tokens"] - steps[-2]["num_tokens"]) / steps[-1].get("token_ratio", 1.0)

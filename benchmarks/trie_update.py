@@ -94,7 +94,7 @@ class Update:
         context = make_context(graph, stage, folder, Options(root=home, out=folder.path), run)
         self.running = build(graph, stage, folder, context, run, closing)
         self.running.train_engine.begin(loop.planned_updates(self.running))
-        self.once, self.update = loop.split(stage.loop)
+        self.once, self.update = loop.nodes_of(stage.loop)
         self.batch = batch
         self.given = self._given()
         self.gradient = None
@@ -139,8 +139,8 @@ class Update:
         self.running.policy.eval()
         with torch.no_grad():
             self.running.runner.run(nodes, values)
-        batch = loop.gather_columns(values, self.update)
-        loop.updates(self.running, batch, self.update)
+        batch = loop.build_batch(values, self.update)
+        loop.run_updates(self.running, batch, self.update)
 
 
 _numbers = count()

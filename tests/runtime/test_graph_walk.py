@@ -42,6 +42,8 @@ def test_every_parameter_has_a_source(path: Path) -> None:
                 assert list(names)[:2] == ["spec", "context"], node.id
                 assert keywords <= {*node.spec.uses, "choice", "reason", "leader"}, node.id
                 uses = {"policy"} if node.id.endswith("/old") else set(node.spec.uses)  # a pass scores with the policy
+                if "divergence_RT" in node.outputs:  # the policy is compared with a teacher
+                    uses |= {"reference"}
                 assert {given.parameter for given in node.parts} <= uses, node.id
             else:
                 assert keywords == set(node.spec.params()), node.id
@@ -67,9 +69,9 @@ def test_every_value_of_a_step_comes_from_the_node_that_the_graph_names(tmp_path
 
     with ExitStack() as closing:
         stage = running(tmp_path, recipe, closing)
-        once, update = loop.split(stage.graph.loop)
+        once, update = loop.nodes_of(stage.graph.loop)
         drawn = loop.draw(stage)
-        source = loop.drawing_node(stage, drawn)
+        source = loop.data_node(stage, drawn)
         values = {Value(signal, source.id): column for signal, column in drawn.items()}
         made |= {value: {id(column)} for value, column in values.items()}
         alive.append(drawn)
@@ -77,7 +79,7 @@ def test_every_value_of_a_step_comes_from_the_node_that_the_graph_names(tmp_path
         nodes = [node for node in once if node.id != source.id]
         stage.runner.run(nodes, values, step=0)
         stage.train_engine.begin(1)
-        columns = loop.gather_columns(values, update)
+        columns = loop.build_batch(values, update)
         made |= {Value(s, n): {id(c) for c in (columns[s],)} | made.get(Value(s, n), set())
                  for node in update for i in node.inputs for s, n in [(i.value.signal, i.value.node)]
                  if s in columns}  # fmt: skip

@@ -58,7 +58,7 @@ class Stage:
         self.closing = ExitStack()
         self.stage = running(Path(mkdtemp()), recipe, self.closing, rows=PAIRS)
         self.stage.train_engine.begin(9)
-        self.once, self.update = loop.split(self.stage.graph.loop)
+        self.once, self.update = loop.nodes_of(self.stage.graph.loop)
         loop.fill_reference_cache(self.stage, self.once)
         loop.one_step(self.stage, self.once, self.update)  # moments are there, and every part is built
         self.call = self.stage.runner.call
