@@ -1,4 +1,4 @@
-"""Texts that name files, models and data sets in a form that has no meaning: RC171 and RC172."""
+"""Texts that name files, models and data sets in a form that has no meaning: RC171 to RC173."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from recipec.checks.queries import span_of
 from recipec.component import is_origin, names_file
 from recipec.diagnostics.errors.data import conversion
 from recipec.diagnostics.model import Finding, check, dotted
+from recipec.diagnostics.phrases import listed, nearest, question
+from recipec.package_files import SHIPPED, shipped_templates
 from recipec.reading.partial import Part, Path, Reading
 from recipec.spec.recipe import weights_kind
 
@@ -70,6 +72,28 @@ def text_for_file(reading: Reading) -> Iterator[Finding]:
         if _TEMPLATE.search(text):
             message = f"`{path[-1]}` is the text of a template, and must be the name of a file"
             yield Finding(message, span_of(reading, path), path=dotted(path))
+
+
+@check("RC173", "unknown-chat-template")
+def unknown_template(reading: Reading) -> Iterator[Finding]:
+    """A chat template of the package is named that does not exist, or without the `recipec:chat/` before its name.
+
+    What it checks: names of templates that begin with `recipec:`, and `chat_template` with a bare name.
+    Why it matters: the name would be looked up as a file, when the run starts.
+    Example: `chat_template: recipec:chat/lama3`, `chat_template: chatml`.
+    How to fix: write one of the names of `templates/chat/`, such as `recipec:chat/chatml`; a file is `./chatml`.
+    """
+    known = {name.rpartition("/")[2]: name for name in shipped_templates()}
+    for path, text in _texts(reading, names_file):
+        if path[-1] == "chat_template" and text in known:
+            message, meant = f"`chat_template` names the file `{text}`", [known[text]]
+        elif text.startswith(SHIPPED) and text not in known.values():
+            message = f"`{path[-1]}` names `{text}`, but the package has no such template"
+            meant = [known[near] for near in nearest(text.rpartition("/")[2], known)]
+        else:
+            continue
+        help_ = f"{question(meant)} The package has {listed(known.values(), len(known))}".lstrip()
+        yield Finding(message, span_of(reading, path), help=help_, path=dotted(path))
 
 
 @check("RC172", "unknown-form-of-place")

@@ -213,6 +213,7 @@ TRUST: tuple[Check, ...] = (
     trust.typographic_quotes,
     places.text_for_file,
     places.unknown_form,
+    places.unknown_template,
     user_code.own_function,
     user_code.own_environment,
 )

@@ -27,6 +27,7 @@ FAMILIES = {
     "RC879": "Runs, checkpoints and artifacts",
     "RC885": "Preference pairs from knowledge graphs",
     "RC890": "Models of an objective",
+    "RC892": "Models and tokenizers",
     "RC960": "Rewards and the user's own functions",
     "RC962": "Environments and games",
     "RC920": "Progress and results of a run",

@@ -13,6 +13,7 @@ from recipec.diagnostics.errors import data as data_errors, machine as machine_e
 from recipec.diagnostics.model import Diagnostic, Span
 from recipec.graph import Graph, StageGraph
 from recipec.host.packages import missing_launcher
+from recipec.package_files import named_file
 from recipec.spec.data import Data
 from recipec.spec.machine import ENGINE_SLOTS, default_engine
 from recipec.spec.policy import Policy
@@ -132,7 +133,7 @@ def missing_files(graph: Graph, root: Path, locate: Callable[[str], Sequence[Spa
     Otherwise the third stage would fail after two were trained.
     """
     for key, name, is_model in named_paths(graph):
-        path = root / name
+        path = named_file(root, name)
         if path.is_dir() or (path.is_file() and not is_model):
             continue
         siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []

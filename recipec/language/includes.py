@@ -12,12 +12,11 @@ from recipec.diagnostics.model import Diagnostic, Span
 from recipec.diagnostics.phrases import nearest
 from recipec.language.merge import merge, without
 from recipec.language.yaml_reader import Node, Source, read_source
-from recipec.package_files import shipped
+from recipec.package_files import SHIPPED, shipped
 
 MAX_FILES = 32
 MAX_READS = 256
 MAX_CHARACTERS = 4 * 2**20
-SHIPPED = "recipec:"
 
 
 def project_root(file: str) -> Path:

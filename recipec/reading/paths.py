@@ -10,8 +10,7 @@ from __future__ import annotations
 import posixpath
 
 from recipec.diagnostics.model import COMMAND_LINE
-
-SHIPPED = "recipec:"
+from recipec.package_files import SHIPPED
 
 
 def rebased(value: str, source: str, root: str) -> str:

@@ -16,6 +16,7 @@ from recipec.host.artifacts import hash_tree
 from recipec.host.options import Options
 from recipec.host.packages import runtime_packages, version
 from recipec.host.preflight import stage_specs
+from recipec.package_files import named_file
 from recipec.reading.used_source import used_source
 from recipec.run.inputs import named_files, named_packages, named_stages
 from recipec.spec.data import Data
@@ -24,7 +25,7 @@ from recipec.spec.recipe import weights_kind
 
 def stage_inputs(stage: StageGraph, parents: Mapping[str, str], options: Options) -> dict[str, str]:
     """Return hashes of what a stage reads, by name: what a run digest differs by where the recipe is the same."""
-    files = {path: _hashed(options.root / path) for path in sorted(set(named_files(stage)))}
+    files = {path: _hashed(named_file(options.root, path)) for path in sorted(set(named_files(stage)))}
     files |= {name: version(name) for name in sorted(set(named_packages(stage)))}
     files |= dict(named_images(stage, options.root))
     others = {name: parents[name] for name in sorted(set(named_stages(stage)) & set(parents))}
@@ -38,7 +39,7 @@ def run_digest(stage: StageGraph, graph: Graph, parents: Mapping[str, str], opti
     Raises:
         RecipeError: RC750, a file of the user's code is missing or is not valid Python.
     """
-    files = {path: _hashed(options.root / path) for path in sorted(set(named_files(stage)))}
+    files = {path: _hashed(named_file(options.root, path)) for path in sorted(set(named_files(stage)))}
     files |= {name: version(name) for name in sorted(set(named_packages(stage)))}
     files |= dict(named_images(stage, options.root))
     others = {name: parents[name] for name in sorted(set(named_stages(stage)) & set(parents))}

@@ -19,6 +19,7 @@ from recipec.host.artifacts import disk_errors, hash_tree, write_atomic
 from recipec.host.options import Options
 from recipec.host.packages import runtime_packages, version
 from recipec.host.preflight import components, named_paths
+from recipec.package_files import named_file
 from recipec.run.digests import used_code
 from recipec.run.inputs import named_packages
 from recipec.run.launching import Prepared
@@ -75,7 +76,7 @@ def lock_of(graph: Graph, options: Options) -> Lock:
     Raises:
         RecipeError: RC700, RC721 a file is missing; RC977, a model of the hub is not in the cache.
     """
-    files = {name: _hashed(options.root / name, name) for _, name, _ in named_paths(graph)}
+    files = {name: _hashed(named_file(options.root, name), name) for _, name, _ in named_paths(graph)}
     names = {text for one in components(graph) for _, info, text in texts(one.spec) if is_origin(info)}
     origins = sorted(names | {stage.origin for stage in graph.stages})
     functions = {

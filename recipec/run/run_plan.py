@@ -15,6 +15,7 @@ from recipec.graph import Graph, StageGraph
 from recipec.host.artifacts import RunFolder, hash_tree, read_manifest
 from recipec.host.options import Options
 from recipec.host.packages import runtime_packages
+from recipec.package_files import named_file
 from recipec.planning.cost import amount
 from recipec.planning.machine_choice import choose
 from recipec.planning.plan import Plan, Previous, State, plan
@@ -65,7 +66,7 @@ def plan_run(compiled: Compiled, out: Path, recorded: tuple[Path, str | None] | 
 
 def _hashes(stage: StageGraph, root: Path) -> dict[str, str]:
     files = sorted(set(named_files(stage)))
-    return {path: _hash(root / path, path) for path in files}
+    return {path: _hash(named_file(root, path), path) for path in files}
 
 
 def _hash(path: Path, shown: str) -> str:

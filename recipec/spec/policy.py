@@ -158,7 +158,9 @@ class TransformersPolicy(Policy):
         None, "Compute logits in float32, in training and in sampling by engine `hf`; in the model's type if omitted."
     )
     chat_template: TemplateRef | None = param(
-        None, "Jinja template, or a file with one, that replaces the chat template of the tokenizer; sandboxed."
+        None,
+        "Jinja template, a file with one, or one of the package (`recipec:chat/chatml`), that replaces the chat "
+        "template of the tokenizer; sandboxed.",
     )
     dropout: float = param(0.0, "Dropout of the decoder during training.", ge=0, lt=1)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from recipec.host.chat_template import serve
 from recipec.host.templates import render_own
 from recipec.importing.run import import_recipe
 from recipec.reading.foreign.values import value_names
@@ -58,7 +57,8 @@ MEANINGS = {
     "masks of a pipeline": ("a.yaml", ROLL + "difficulty_mask: true\ndifficulty_low_threshold: 0.1\ndifficulty_high_threshold: 0.9\nmax_len_mask: true\nreward_clip: 10\n", {"sampler.group_filter.action": "drop", "sampler.group_filter.between": [0.1, 0.9], "sampler.truncated": "drop", "reward.score.clip": [-10, 10]}, [], []),
     "a form of data": ("a.yml", AXOLOTL + "datasets:\n  - {path: org/d, type: alpaca}\nplugins: [axolotl.integrations.liger.LigerPlugin]\nspecial_tokens: {pad_token: x}\n", {"data.columns.completion": "output"}, [], []),
     "nothing is held out": ("a.yml", AXOLOTL + "datasets:\n  - {path: org/d, type: chat_template}\nval_set_size: 0\nevals_per_epoch: 4\n", {"evaluate.held_out.per_epoch": None}, [], []),
-    "a template by its name": ("a.yml", AXOLOTL + "chat_template: chatml\ndatasets:\n  - {path: org/d, type: chat_template}\n", {}, [], []),
+    "a template by its name": ("a.yml", AXOLOTL + "chat_template: chatml\ndatasets:\n  - {path: org/d, type: chat_template}\n", {"policy.chat_template": "recipec:chat/chatml"}, [], []),
+    "a template that is not known": ("a.yml", AXOLOTL + "chat_template: falcon_h1\ndatasets:\n  - {path: org/d, type: chat_template}\n", {"policy.chat_template": None}, ["chat_template"], []),
     "a template of the family": ("a.yaml", "stage: sft\ndo_train: true\nmodel_name_or_path: Qwen/Qwen3-8B\ntemplate: qwen3_nothink\ndataset: a\ncutoff_len: 64\n", {"data.chat_template_kwargs.enable_thinking": False, "policy.chat_template": None}, [], []),
     "layers by a pattern": ("a.yml", AXOLOTL + "adapter: lora\nlora_r: 8\nlora_alpha: 16\nlora_target_modules: 'model.language_model.layers.[\\d]+.(mlp|self_attn).(up|q)_proj'\ndatasets:\n  - {path: org/d, type: chat_template}\n", {"policy.lora.targets": ["up_proj", "q_proj"]}, [], []),
     "parts that are frozen": ("a.yaml", "stage: sft\nfinetuning_type: full\nmodel_name_or_path: Qwen/Qwen2-VL-2B-Instruct\ntemplate: qwen2_vl\ndataset: a\nfreeze_vision_tower: true\nfreeze_multi_modal_projector: true\n", {"optimizer.freeze": ["vision", "projector"]}, [], ["policy.type"]),
@@ -82,25 +82,6 @@ def test_a_meaning_is_kept_or_said(case):
     assert [fate.name for fate in told["missing"]] == missing
     assert [fate.name for fate in told["unknown"]] == []
     assert sorted(fate.name for fate in told["assumed"] if fate.name != "reward.NAME.type") == sorted(assumed)
-
-
-TALK = [{"role": "system", "content": "S"}, {"role": "user", "content": "U"}, {"role": "assistant", "content": "A"}]
-
-
-@pytest.mark.parametrize(
-    ("name", "whole", "opened"),
-    [
-        ("chatml", "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n", "<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\n"),
-        ("tulu", "<|system|>\nS\n<|user|>\nU\n<|assistant|>\nA</s>", "<|user|>\nU\n<|assistant|>\n"),
-        ("llama3", "<s><|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nU<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nA<|eot_id|>", "<s><|start_header_id|>user<|end_header_id|>\n\nU<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"),
-    ],
-)  # fmt: skip
-def test_templates_by_name_render_conversations_as_their_tools_do(name, whole, opened):
-    """Turns and ends are marked as by the tools that have templates under these names."""
-    render = serve({"source": value_names().templates[name], "now": ""})
-    values = {"bos_token": "<s>", "eos_token": "</s>"}
-    assert render({**values, "messages": TALK, "add_generation_prompt": False}) == whole
-    assert render({**values, "messages": TALK[1:2], "add_generation_prompt": True}) == opened
 
 
 @pytest.mark.parametrize("given", ["", "I"])

@@ -32,6 +32,8 @@ RIGHT, STEPS = "{right: {type: exact_match}}", "steps: 10"
         ("    reward:", "    advantage: grpo\n    reward:", "RC134", "`advantage: {NAME: {type: group_relative}}`"),
         ("    reward:", "    gradient_checkpointing: true\n    reward:", "RC130", "`machine: {train: {gradient_check"),
         ("max_length: 512", 'template: "Q: {question}"', "RC172", "a column is `{{ NAME }}`"),
+        ("    data:", "    policy: {chat_template: 'recipec:chat/lama'}\n    data:", "RC173", "`recipec:chat/llama3`"),
+        ("    reward:", "    policy: {chat_template: 'recipec:chat/x'}\n    reward:", "RC173", "`recipec:chat/gemma`"),
         ("max_length: 512", 'prompt_template: "{{ prompt }}"', "RC130", "did you mean `template`?"),
         ("path: tasks.jsonl", 'path: "${HOME}/tasks.jsonl"', "RC127", "`--set vars.home=…`"),
         ("org/model", "models/qwen/base", "RC172", "`./models/qwen/base`"),

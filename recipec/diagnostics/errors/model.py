@@ -1,8 +1,11 @@
-"""Models, adapters and tokenizers: RC720 to RC739."""
+"""Models, adapters and tokenizers: RC720 to RC739, RC892."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from recipec.diagnostics.model import Finding, diagnostic, file_span
+from recipec.diagnostics.phrases import listed
 
 
 @diagnostic("RC720", "impossible-shape")
@@ -109,7 +112,8 @@ def no_chat_template() -> Finding:
 
     Why it matters: the model has never seen a format that is made up here.
     Example: `messages` in the data, and a base model under `from`.
-    How to fix: set `policy.chat_template` to a Jinja file, or write prompts as text.
+    How to fix: set `policy.chat_template` to one of the package, such as `recipec:chat/chatml`, or to a Jinja file; or
+    write prompts as text.
     """
     return Finding("the data has messages, but the tokenizer has no chat template")
 
@@ -229,3 +233,16 @@ def endless_turn(path: str, row: int, turn: int) -> Finding:
     """
     message = f"{path}, row {row}: the chat template writes no stop token after the assistant's answer (message {turn})"
     return Finding(message, file_span(path, row), help="write `{{ eos_token }}` there, in `policy.chat_template`")
+
+
+@diagnostic("RC892", "no-control-tokens")
+def control_tokens_missing(template: str, missing: Sequence[str]) -> Finding:
+    """The tokenizer has no tokens of their own for marks of turns that a chat template of the package writes.
+
+    Why it matters: the marks would be written as letters, of which no token ends a turn, in a form that neither the
+    model nor a server knows.
+    Example: `chat_template: recipec:chat/llama3` with the tokenizer of Mistral 7B.
+    How to fix: use `recipec:chat/tulu` or `recipec:chat/zephyr`, which need no tokens, or a template of your own.
+    """
+    remedy = "`recipec:chat/tulu` and `recipec:chat/zephyr` need no tokens of their own"
+    return Finding(f"`{template}` writes {listed(missing, 4)}, which the tokenizer splits into letters", help=remedy)

@@ -24,7 +24,7 @@ class ValueNames:
     parts: Mapping[str, str]
     """Components that converters set, by what they are for."""
     templates: Mapping[str, str]
-    """Texts of chat templates, by the names that tools give them."""
+    """Chat templates of the package, by the names that tools give them."""
     forms: Mapping[str, str]
     """Templates of prompts, by the names of forms of data."""
     unread: Mapping[str, Mapping[str, str]]

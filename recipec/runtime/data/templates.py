@@ -9,6 +9,7 @@ from recipec.diagnostics.errors import data as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.host.small_files import read_small
 from recipec.host.templates import template_problem
+from recipec.package_files import named_file
 
 
 def read_template(path: Path, shown: str) -> str:
@@ -30,7 +31,11 @@ def template_text(root: Path, template: str) -> tuple[str, str]:
     Raises:
         RecipeError: RC700, the file cannot be read.
     """
-    return (template, "`template`") if is_inline(template) else (read_template(root / template, template), template)
+    return (
+        (template, "`template`")
+        if is_inline(template)
+        else (read_template(named_file(root, template), template), template)
+    )
 
 
 def choose(root: Path, name: str | None) -> list[Diagnostic]:

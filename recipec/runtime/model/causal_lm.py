@@ -29,7 +29,7 @@ from recipec.runtime.model import (
     turn_end,
     weights,
 )
-from recipec.runtime.model.chat_template import read_chat_template
+from recipec.runtime.model.chat_template import set_chat_template
 from recipec.runtime.model.cpu_linear import use_onednn
 from recipec.runtime.model.origin import Origin, folder_of
 from recipec.runtime.model.state_files import disk_problems, fingerprint
@@ -63,7 +63,7 @@ class CausalLm(Policy):
         self.layout = WeightLayout(self.model)
         self._check_vocabulary()
         if spec.chat_template is not None:
-            self.tokenizer.chat_template = read_chat_template(context.root, spec.chat_template)
+            set_chat_template(self.tokenizer, context.root, spec.chat_template)
         ends = turn_end.mark(self.tokenizer, self.stop_ids, context.say)
         generation_config.set_stop_ids(self.model.generation_config, [*self.stop_ids, *ends])
         self.text = Text(self.tokenizer, context.begun)

@@ -3,22 +3,46 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from recipec.component import is_inline
 from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.host.small_files import read_small
+from recipec.package_files import named_file, shipped_templates
+
+CONTROL_TOKENS = {
+    "chatml": ("<|im_start|>", "<|im_end|>"),
+    "gemma": ("<start_of_turn>", "<end_of_turn>"),
+    "llama3": ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+    "mistral": (),
+    "tulu": (),
+    "zephyr": (),
+}
+"""Tokens that each template of the package writes besides those of the start and the end of a text.
+
+Tulu and Zephyr mark roles by plain text, Mistral does before version 0.3 of its tokenizer.
+"""
 
 
-def read_chat_template(root: Path, template: str) -> str:
-    """Return the chat template that a recipe gives: the text itself, or that of a file.
+def set_chat_template(tokenizer: Any, root: Path, template: str) -> None:
+    """Give a tokenizer the chat template of a recipe: the text itself, or that of a file or of the package.
 
     Raises:
-        RecipeError: RC730, the file cannot be read.
+        RecipeError: RC892, the tokenizer lacks tokens of a template of the package; RC730, the file cannot be read.
     """
+    if template in shipped_templates():
+        known = {str(token.content) for token in tokenizer.added_tokens_decoder.values()}
+        missing = [token for token in CONTROL_TOKENS[named_file(root, template).stem] if token not in known]
+        if missing:
+            raise RecipeError(errors.control_tokens_missing(template, missing))
+    tokenizer.chat_template = _source(root, template)
+
+
+def _source(root: Path, template: str) -> str:
     if is_inline(template):
         return template
     try:
-        return read_small(root / template)
+        return read_small(named_file(root, template))
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(errors.template_refuses(f"{root / template}: {error}")) from error

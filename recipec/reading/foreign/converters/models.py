@@ -31,7 +31,7 @@ def template(value: Any, row: Row, given: Given) -> Values:
 
 @converter
 def named_template(value: Any, row: Row, given: Given, model: str) -> Values:
-    """A chat template by its name: that of the model's own tokenizer, or one with a known text."""
+    """A chat template by its name: that of the model's own tokenizer, or one of the package."""
     name_ = str(value or "").lower()
     if not name_ or name_ in {"tokenizer_default", "auto", "default", "empty"}:
         raise Needless("it is the tokenizer's own")
@@ -42,8 +42,8 @@ def named_template(value: Any, row: Row, given: Given, model: str) -> Values:
         raise Needless(f"`{value}` is the template of the model's family, which its tokenizer has")
     known = value_names().templates.get(name_)
     if known is None:
-        raise Refused("a template is a Jinja file: `policy.chat_template`; without one it is the tokenizer's own")
-    return {row.to: known}
+        raise Refused("no template of the package marks turns like it: `policy.chat_template` may be a Jinja file")
+    return {row.to: f"recipec:chat/{known}"}
 
 
 _WITH_TEMPLATE = ("qwen", "smollm", "glm", "deepseek")
