@@ -25,6 +25,7 @@ def completed(made: Translation) -> Translation:
     _engines(settings)
     _critic_engine(settings, fates)
     _completion(settings, fates, made.kind)
+    _compared_rewards(settings, fates)
     if any(path.startswith(HELD_OUT) for path in settings):
         _evaluation(settings, fates)
     for head in ("data", f"{HELD_OUT}data"):
@@ -134,6 +135,14 @@ def _completion(settings: dict[str, Setting], fates: list[Fate], kind: str) -> N
     if "environment.type" not in settings:
         why = "without turns, the prompt is bounded by `data.max_length`, and the completion by `max_completion_length`"
         _gone(settings, fates, context.path, why, needed=False)
+
+
+def _compared_rewards(settings: dict[str, Setting], fates: list[Fate]) -> None:
+    """Leave the sum of rewards out where the advantage compares each on its own."""
+    compared = {str(one.value) for path, one in settings.items() if path.startswith("advantage.")}
+    if any(path.startswith("reward.") and path.rpartition(".")[0] in compared for path in settings):
+        for path in [path for path in settings if path.startswith("reward.score.")]:
+            _gone(settings, fates, path, "each reward has a function of its own, that returns a number")
 
 
 def _evaluation(settings: dict[str, Setting], fates: list[Fate]) -> None:

@@ -105,9 +105,12 @@ def card(run: Path, names: list[str], stage: str, base: str = "") -> str:
     hub = base or next(
         (name for name in origins if name.count("/") == 1 and not name.startswith((".", "/", "package"))), ""
     )
-    head = ["---", "library_name: transformers", "pipeline_tag: text-generation", "tags: [recipec]"]
+    kind = next(str(one["kind"]) for one in graph["stages"] if one["name"] == stage)
+    task = "text-classification" if kind == "rm" else "text-generation"
+    what = "reward model" if kind == "rm" else "policy"
+    head = ["---", "library_name: transformers", f"pipeline_tag: {task}", "tags: [recipec]"]
     lines = [*head, *([f"base_model: {hub.partition('@')[0]}"] if hub else []), "---", "", f"# {graph['name']}", ""]
-    lines += [f"Trained with recipec {about['versions']['recipec']}; this is the policy after the stage `{stage}`.", ""]
+    lines += [f"Trained with recipec {about['versions']['recipec']}; this is the {what} after the stage `{stage}`.", ""]
     lines += ["## Training", "", "| stage | kind | from | data | steps |", "|---|---|---|---|---|"]
     lines += [_row(run, one) for one in graph["stages"][: names.index(stage) + 1]]
     found = results(run, names)

@@ -39,6 +39,7 @@ def test_an_export_is_the_trained_model(folder, recipe, merge):
     assert str(folder.path) not in text
     card = (target / "README.md").read_text()
     assert "| learn | sft | scratch | a.jsonl | 2 |" in card
+    assert "pipeline_tag: text-generation\n" in card
     assert "held_out/accuracy" in card
     assert "weight_decay: 0.125" in card
     again = folder.call("export", "elsewhere/small", *merge, "--to", "out/model")

@@ -125,6 +125,9 @@ def test_an_adapter_is_trained_together_with_the_head(folder: Any) -> None:
     assert "score" not in adapter["target_modules"]
     merged = folder.call("export", "runs/small", "--stage", "judge", "--merge", "--to", "merged")
     assert merged.code == 0, merged.err
+    card = (folder.path / "merged/README.md").read_text()
+    assert "pipeline_tag: text-classification\n" in card
+    assert "this is the reward model after the stage `judge`" in card
     tokenizer = AutoTokenizer.from_pretrained(folder.path / "merged")
     batch = tokenizer(["p1yes<eos>", "q no 4", "p"], return_tensors="pt", padding=True, padding_side="right")
     found = []

@@ -34,6 +34,14 @@ def prompt_length(value: Any, row: Row, given: Given, overlong: str = "drop", si
 
 
 @converter
+def length_after(value: Any, row: Row, given: Given, prompt: str, data: str) -> Values:
+    """A completion's length as what the longest prompt leaves of a sequence, where there is data."""
+    if not on(given.get(data)):
+        raise Needless(f"`{data}` is not set")
+    return {row.to: whole(value) - whole(given.get(prompt) or 0)}
+
+
+@converter
 def length_cut(value: Any, row: Row, given: Given, overlong: str = "truncate") -> Values:
     """A bound of examples, beyond which they are cut."""
     return {**positive(value, row, given), "data.overlong": overlong}

@@ -78,9 +78,46 @@ def low_high(value: Any, row: Row, given: Given) -> Values:
 @converter
 def scale(value: Any, row: Row, given: Given, estimator: str) -> Values:
     """Division by the standard deviation, of advantages that have it."""
-    if str(given.get(estimator)) not in {"grpo", "grpo_vectorized"}:
+    divided = "std" if on(value) else "none"
+    match str(given.get(estimator)):
+        case "grpo" | "grpo_vectorized":
+            return {row.to: divided}
+        case "gdpo":
+            return {f"advantage.{level}.scale": divided for level in _gdpo(given)}
+        case other:
+            raise Needless(f"`{other}` does not read it")
+
+
+@converter
+def gdpo_levels(value: Any, row: Row, given: Given, estimator: str) -> Values:
+    """Rewards that are standardised each on its own: levels of the reward and of the advantage."""
+    del value, row
+    if str(given.get(estimator)) != "gdpo":
         raise Needless(f"`{given.get(estimator)}` does not read it")
-    return {row.to: "std" if on(value) else "none"}
+    found: Values = {}
+    for level, key in _gdpo(given).items():
+        found |= {f"reward.{level}.type": part("user"), f"reward.{level}.name": key}
+        found |= {f"advantage.{level}.type": part("grouped"), f"advantage.{level}.value": f"reward.{level}"}
+    own = any(given.get(f"{head}custom_reward_function.path") for head in ("", "reward."))
+    return found if own else {**found, "use": ["./rewards.py"]}
+
+
+@converter
+def gdpo_weights(value: Any, row: Row, given: Given, estimator: str) -> Values:
+    """Weights of the levels of the advantage, in the order of the rewards."""
+    del row
+    if str(given.get(estimator)) != "gdpo":
+        raise Needless(f"`{given.get(estimator)}` does not read it")
+    levels, items = _gdpo(given), items_of(value)
+    if len(levels) != len(items):
+        raise Refused("there are not as many rewards as weights")
+    return {f"advantage.{level}.weight": number(item) for level, item in zip(levels, items, strict=True)}
+
+
+def _gdpo(given: Given) -> dict[str, str]:
+    """Return the names of levels, and the keys of rewards that they are made of."""
+    keys = map(str, items_of(given.get("algorithm.gdpo_reward_keys")))
+    return {re.sub(r"\W+", "_", key).strip("_").lower(): key for key in keys}
 
 
 @converter
