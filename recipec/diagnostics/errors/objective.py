@@ -28,6 +28,19 @@ def no_label(row: int) -> Finding:
     return Finding(f"row {row} of the data has no label that is true or false, and `kto` needs one")
 
 
+@diagnostic("RC894", "noise-in-training")
+def noise_in_training(name: str, difference: float) -> Finding:
+    """A model computes other logits in training than in sampling, though its dropout is off.
+
+    What it checks: the logits of 8 tokens in both modes, when the model is loaded.
+    Why it matters: the log-probabilities that an update compares with those of the sampler, of the old policy or of the
+    reference would differ at random; ratios would not be 1 where nothing was learnt.
+    Example: PhiMoE, which draws the experts of a token at random in training.
+    How to fix: use a model of another family.
+    """
+    return Finding(f"{name} computes other logits in training than in sampling: they differ by {difference:.2g}")
+
+
 @diagnostic("RC950", "no-margin")
 def no_margin(row: int) -> Finding:
     """A pair has no margin, and the loss needs one.

@@ -24,7 +24,7 @@ from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.attention.microbatch_packing import pack
 from recipec.runtime.attention.packed import PackedAttention
 from recipec.runtime.attention.trie_attention import TrieAttention
-from recipec.runtime.model import weights
+from recipec.runtime.model.dropout import rates
 from recipec.runtime.model.logprob_head import TargetHiddenStates
 from recipec.runtime.protocols import Attention, Policy, Sharing
 from recipec.spec.attention import WORTH, Dense, Packed, Trie
@@ -154,8 +154,7 @@ def drops(policy: Policy) -> bool:
     """Whether a policy has dropout."""
     if any(isinstance(module, nn.Dropout) and module.p > 0 for module in policy.model.modules()):
         return True
-    config = policy.model.config.get_text_config()
-    return any(getattr(config, name, None) for name in weights.DROPOUTS)
+    return any(rate for _, _, rate in rates(policy.model.config.get_text_config()))
 
 
 def ideal(policy: Policy, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor, limit: int | None) -> float:

@@ -32,6 +32,7 @@ from recipec.runtime.model import (
 from recipec.runtime.model.chat_template import set_chat_template
 from recipec.runtime.model.cpu_linear import use_onednn
 from recipec.runtime.model.origin import Origin, folder_of
+from recipec.runtime.model.positions import longest_row
 from recipec.runtime.model.state_files import disk_problems, fingerprint
 from recipec.runtime.model.weight_layout import WeightLayout
 from recipec.runtime.protocols import Attention, Policy
@@ -183,10 +184,9 @@ class CausalLm(Policy):
 
     @property
     def max_positions(self) -> int:
-        """Longest sequence that the model takes."""
-        config = self.model.config.get_text_config()
-        found = getattr(config, "max_position_embeddings", None)
-        return 1 << 31 if found is None else int(found)
+        """Longest sequence that the model takes, and computes as any shorter one."""
+        found = longest_row(self.model.config)
+        return 1 << 31 if found is None else found
 
     @property
     def vocabulary(self) -> int:

@@ -101,7 +101,7 @@ def load(model: Any, folder: Path, spec: Lora | None) -> PeftModel:
                 raise RecipeError(
                     errors.adapter_mismatch(f"lora.{name} is {mine}, and the adapter in {folder} was made with {its}")
                 )
-        config.lora_dropout = spec.dropout
+    config.lora_dropout = 0.0 if spec is None else spec.dropout  # as the recipe says, which the graph is made for
     adapted = _inject(model, config, 0)
     try:
         weights = load_file(folder / WEIGHTS)

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from recipec.diagnostics.errors import model as errors
+from recipec.diagnostics.errors import model as errors, objective as objective_errors
 from recipec.diagnostics.model import RecipeError
 from recipec.diagnostics.phrases import first_line
+from recipec.runtime.model.positions import longest_row
 
 _MOST_GROWTH = 64
 """Most characters that a tokenizer may write for one; steps one after another multiply."""
@@ -71,3 +72,19 @@ def first_logits(model: nn.Module, tokens: torch.Tensor, name: str) -> torch.Ten
     bad = [key for key, value in model.named_parameters() if not bool(torch.isfinite(value).all())]
     problem = f"{len(bad)} have values that are not finite, {bad[0]} first" if bad else "they give logits of NaN"
     raise RecipeError(errors.damaged_weights(name, problem))
+
+
+@torch.no_grad()
+def check_noise(model: Any, name: str) -> None:
+    """Refuse a model that computes other logits in training, though all its dropout is off.
+
+    Raises:
+        RecipeError: RC894; RC723, it does not run.
+    """
+    count = min(8, longest_row(model.config) or 8)
+    tokens = torch.arange(count, device=next(model.parameters()).device)[None]
+    tokens %= model.config.get_text_config().vocab_size
+    with torch.random.fork_rng(devices=[]):
+        trained, sampled = (first_logits(model.train(training), tokens, name) for training in (True, False))
+    if not torch.allclose(trained, sampled, rtol=1e-4, atol=1e-4):
+        raise RecipeError(objective_errors.noise_in_training(name, float((trained - sampled).abs().max())))

@@ -31,13 +31,11 @@ from recipec.diagnostics.model import RecipeError
 from recipec.diagnostics.phrases import first_line
 from recipec.host.small_files import MOST, read_small
 from recipec.runtime.model import generation_config, model_checks
+from recipec.runtime.model.dropout import set_rates
+from recipec.runtime.model.positions import switches_after
 from recipec.runtime.model.vision_families import KNOWN
 from recipec.spec.policy import CausalLm, VisionLm
 
-DROPOUTS = (
-    "attention_dropout", "attn_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop", "hidden_dropout", "dropout",
-    "activation_dropout", "residual_dropout", "embedding_dropout", "resid_dropout", "embed_dropout", "ffn_dropout",
-)  # fmt: skip
 _ADAPTER = "adapter_config.json"
 _DESCRIPTIONS = (
     "config.json", "generation_config.json", "tokenizer_config.json", _ADAPTER,
@@ -271,14 +269,12 @@ def load_model(
     An ``empty`` one is on the device ``meta``: of the weights, names and sizes are read, and checked alike.
 
     Raises:
-        RecipeError: RC722, RC723, the weights are missing, damaged or incomplete; RC735, the description is.
+        RecipeError: RC722, RC723, the weights are missing, damaged or incomplete; RC735, the description is; RC894, the
+            model has noise of its own.
     """
     with quiet():
         config = _config(folder)
-        for name in DROPOUTS:
-            for part in {id(one): one for one in (config, config.get_text_config())}.values():
-                if hasattr(part, name):
-                    setattr(part, name, dropout)
+        set_rates(config, dropout)
         sampling = _sampling(folder, config)
         generation_config.prepare(config, folder / "config.json", read_json(folder / "config.json"), say)
         tensors, places = (_outlines(folder), {"device_map": "meta"}) if empty else (_tensors(folder), {})
@@ -300,6 +296,10 @@ def load_model(
     _check_complete(folder, report)
     if scalar:
         model.generation_config = GenerationConfig.from_model_config(config)
+    if not (empty or dropout):
+        model_checks.check_noise(model, str(folder))
+    if switch := switches_after(config):
+        say(f"rows have at most {switch} tokens: {config.model_type} rotates all tokens of longer ones otherwise")
     with quiet():
         generation_config.settle(model, folder / generation_config.NAME, sampling, say)
     found: nn.Module = model
@@ -359,7 +359,8 @@ def implementation(config: Any) -> str:
     """Return the stock attention that computes a family in full: sdpa leaves soft-caps and sinks out silently."""
     text = config.get_text_config()
     family = model_class(config)
-    sdpa = getattr(family, "_supports_sdpa", False) and not getattr(text, "attn_logit_softcapping", None)
+    capped = any(getattr(text, name, None) for name in ("attn_logit_softcapping", "alibi"))  # Falcon's biases as well
+    sdpa = getattr(family, "_supports_sdpa", False) and not capped
     return "sdpa" if sdpa else "eager"
 
 

@@ -13,6 +13,7 @@ from recipec.diagnostics.errors import rollout as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.data.text import decode_with_tags, tags_of
 from recipec.runtime.environment.episode_state import EpisodeState, Turn
+from recipec.runtime.model.positions import longest_row
 from recipec.runtime.protocols import Environment, Policy, RolloutEngine
 from recipec.runtime.rollout.engine import Completion, Key, Request, SamplingParams
 
@@ -127,8 +128,7 @@ class Growth:
         self.tokenizer = policy.tokenizer
         self.engine = engine
         self.sampling = replace(sampling, stop=tuple(dict.fromkeys((*sampling.stop, *self.environment.stops))))
-        config = policy.model.config.get_text_config(decoder=True)
-        limits = (max_context_length, getattr(config, "max_position_embeddings", None))
+        limits = (max_context_length, longest_row(policy.model.config))
         self.context = min((limit for limit in limits if limit is not None), default=None)
         self.forks = forks
         self.clear_cache()

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from recipec.runtime.model.lora import base_model
+from recipec.runtime.model.positions import longest_row
 from recipec.runtime.rollout.kv_reuse import KVEntry, KVStore, LayerKV, new_tokens
 
 _EXTRA_COLUMNS = 64  # columns added at once where the final length is unknown
@@ -214,7 +215,7 @@ class ModelRunner:
         self.device = inner.device
         self.extra: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
         self.takes_position_ids = "position_ids" in accepted
-        self.max_positions: int | None = getattr(self.config, "max_position_embeddings", None)
+        self.max_positions = longest_row(inner.config)
 
     def prefill(
         self, prompts: Sequence[tuple[int, ...]], extra_columns: int = 0, kvs: Sequence[KVEntry | None] | None = None

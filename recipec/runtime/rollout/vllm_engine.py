@@ -27,6 +27,7 @@ from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.diagnostics.phrases import first_line
 from recipec.host.preflight import PreflightRequest
 from recipec.runtime.model import lora
+from recipec.runtime.model.positions import switches_after
 from recipec.runtime.model.state_files import disk_problems
 from recipec.runtime.protocols import Policy, RolloutEngine
 from recipec.runtime.rng import rng_for
@@ -174,11 +175,12 @@ class VllmEngine(RolloutEngine):
     def _options(self, model: Path) -> dict[str, Any]:
         """Arguments of vLLM, here or in a process of its own."""
         spec = self.spec
+        most = spec.max_context_length or switches_after(self.policy.model.config)
         options: dict[str, Any] = {
             "model": str(model),
             "runner": "generate",
             "dtype": spec.dtype or str(self.policy.model.dtype).removeprefix("torch."),
-            "max_model_len": min(spec.max_context_length, self.policy.max_positions) if spec.max_context_length else -1,
+            "max_model_len": min(most, self.policy.max_positions) if most else -1,
             "max_num_seqs": spec.max_rows,
             "tensor_parallel_size": spec.tensor_parallel,
             "enforce_eager": spec.eager or not self.gpu,
@@ -189,8 +191,8 @@ class VllmEngine(RolloutEngine):
             "disable_log_stats": True,
         }
         if (rank := adapter_rank(self.policy)) is not None:
-            most = next(size for size in _RANKS if size >= rank)
-            options |= {"enable_lora": True, "max_lora_rank": most, "max_loras": 1, "max_cpu_loras": 1}
+            size = next(size for size in _RANKS if size >= rank)
+            options |= {"enable_lora": True, "max_lora_rank": size, "max_loras": 1, "max_cpu_loras": 1}
         if self.gpu:
             return options | {"gpu_memory_utilization": spec.memory_share() or SHARE}
         options |= {"kv_cache_memory_bytes": int(spec.cpu_cache * 2**30), "block_size": _BLOCK}

@@ -14,6 +14,7 @@ from recipec.runtime.attention.packed import PackedAttention
 from recipec.runtime.context import StageContext
 from recipec.runtime.model import logprob_head, weights
 from recipec.runtime.model.causal_lm import CausalLm
+from recipec.runtime.model.dropout import set_rates
 from recipec.spec import attention, policy
 
 VOCABULARY = 100
@@ -60,9 +61,7 @@ def make(family: str, monkeypatch: pytest.MonkeyPatch, temperature: float = 0.7)
     config = AutoConfig.for_model(family, **{**COMMON, **FAMILIES[family]})
     if family == "opt":
         config.do_layer_norm_before = True
-    for name in weights.DROPOUTS:
-        if hasattr(config, name):
-            setattr(config, name, 0.0)
+    set_rates(config, 0.0)
     with torch.random.fork_rng():
         torch.manual_seed(1)
         model = AutoModelForCausalLM.from_config(config, attn_implementation=weights.implementation(config))
