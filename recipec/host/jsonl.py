@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -57,7 +58,7 @@ def read_objects(lines: Iterable[bytes], broken: Broken, **hooks: Any) -> Iterat
     >>> list(read_objects([b'{"a": 1}\n', b"\n", b'{"a": 2}'], broken=lambda line, problem, column: None))
     [(1, {'a': 1}), (3, {'a': 2})]
     """
-    decode = json.JSONDecoder(parse_constant=_refuse, **{"object_pairs_hook": _unique, **hooks}).decode
+    decode = json.JSONDecoder(parse_constant=_refuse, **{**_CHECKED, **hooks}).decode
     for number, line in enumerate(lines, 1):
         text = line.removeprefix(_BOM) if number == 1 else line
         if text.strip():
@@ -81,7 +82,7 @@ def read_array(stream: BinaryIO, broken: Broken) -> Iterator[tuple[int, dict[str
         )
         raise RecipeError(broken(1, problem, 1))
     try:
-        found = json.JSONDecoder(parse_constant=_refuse).decode(data.removeprefix(_BOM).decode("utf-8"))
+        found = json.JSONDecoder(parse_constant=_refuse, **_CHECKED).decode(data.removeprefix(_BOM).decode("utf-8"))
     except UnicodeDecodeError as error:
         raise RecipeError(broken(1, f"not UTF-8 at byte {error.start + 1}", 1)) from None
     except json.JSONDecodeError as error:
@@ -151,6 +152,16 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"the number {digits[:20]} is too large")
+    return value
+
+
+_CHECKED: dict[str, Any] = {"object_pairs_hook": _unique, "parse_float": _finite}
+
+
 def kind_of(value: Any) -> str:
     """Name the kind of a value in the words of JSON.
 
@@ -169,11 +180,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     >>> read_lines(Path("nowhere.jsonl"))
     []
     """
-    if not path.exists():
+    if not path.is_file():  # a link may lead to a device that never ends
         return []
     found = []
     with path.open("rb") as stream:
-        for line in stream:
+        for line in lines_of(stream):
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError):

@@ -186,7 +186,7 @@ ATTACKS = [
         "RC703",
         trains_on('{"prompt": "a", "completion": "b", "n": ' + "9" * 9000 + "}\n"),
     ),
-    Attack("json-huge-exponent", "CWE-681", DONE, trains_on('{"prompt": "a", "completion": "b", "n": 1e99999}\n')),
+    Attack("json-huge-exponent", "CWE-681", "RC703", trains_on('{"prompt": "a", "completion": "b", "n": 1e99999}\n')),
     Attack("json-nan", "CWE-20", "RC703", trains_on('{"prompt": "a", "completion": NaN}\n')),
     Attack("json-infinity", "CWE-20", "RC703", trains_on('{"prompt": "a", "completion": "b", "n": -Infinity}\n')),
     Attack(

@@ -6,10 +6,12 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from recipec.diagnostics.errors import data as errors
 from recipec.diagnostics.errors.model import no_hub
@@ -22,7 +24,10 @@ Columns = Mapping[str, Any]
 LINES = (".jsonl", ".ndjson", ".json")
 ENDINGS = (*LINES, ".parquet")
 _SLICE = re.compile(r"(?P<name>[\w.-]+)\[(?P<begin>\d+%?)?:(?P<end>\d+%?)?\]")
+_PART = re.compile(r"(?P<split>.+)-(?P<number>\d+)-of-(?P<count>\d{1,9})")
+_HASH = re.compile(r"(?<=-of-\d{5})-[0-9a-f]{8,}$")
 _DEPTH = 200
+_NARROW: Mapping[str, Callable[[float], Any]] = {"halffloat": np.float16, "float": np.float32}
 _SPLITS = {"train", "training", "test", "testing", "validation", "valid", "val", "dev", "eval"}
 
 
@@ -110,6 +115,8 @@ def _files(path: Path, split: str | None, shown: str) -> list[tuple[Path, str]]:
             found = [p for p in found if p.stem == split or p.stem.startswith(f"{split}-")]
         if not found or (split is None and len(names) > 1 and {n.partition("-")[0] for n in names} & _SPLITS):
             raise RecipeError(errors.which_split(shown, split, names))
+        if problem := _incomplete(p.name for p in found):
+            raise RecipeError(errors.unreadable_data(shown, problem))
         return [(p, f"{shown.rstrip('/')}/{p.name}") for p in found]
     if not path.exists():
         siblings = (p.name for p in path.parent.iterdir()) if path.parent.is_dir() else ()
@@ -121,6 +128,27 @@ def _files(path: Path, split: str | None, shown: str) -> list[tuple[Path, str]]:
     if split is not None and split != path.stem:
         raise RecipeError(errors.which_split(shown, split, {path.stem}))
     return [(path, shown)]
+
+
+def _incomplete(names: Iterable[str]) -> str:
+    """Say which part of a split is missing, or there in two formats; empty where all are there once.
+
+    >>> _incomplete(["train-00000-of-00002.parquet"]), _incomplete(["a.json", "a.jsonl"])
+    ('`train-00001-of-00002` is missing', '`a.json` and `a.jsonl` may have the same rows: name one of them')
+    """
+    known: dict[str, str] = {}
+    for name in names:
+        stem = _HASH.sub("", Path(name).stem)
+        if stem in known:
+            return f"`{known[stem]}` and `{name}` may have the same rows: name one of them"
+        known[stem] = name
+    for part in filter(None, map(_PART.fullmatch, known)):
+        split, last, width = part["split"], part["count"], len(part["number"])
+        first = f"{split}-{last:>0{width}}-of-{last}" in known  # counted from 1, else from 0
+        parts = (f"{split}-{number:0{width}d}-of-{last}" for number in range(first, int(last) + first))
+        if missing := next((one for one in parts if one not in known), ""):
+            return f"`{missing}` is missing"
+    return ""
 
 
 def _lines(path: Path, shown: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -145,10 +173,11 @@ def _parquet(path: Path, shown: str) -> Iterator[tuple[int, dict[str, Any]]]:
     number = 0
     try:
         with parquet.ParquetFile(path) as file:
+            narrow = {one.name: one.type for one in file.schema_arrow if _narrow(one.type)}
             for batch in file.iter_batches(batch_size=1024):
                 for row in batch.to_pylist():
                     number += 1
-                    yield number, row
+                    yield number, {**row, **{name: _widened(row[name], kind) for name, kind in narrow.items()}}
     except RecipeError:
         raise
     except Exception as error:  # noqa: BLE001 - time zones and units raise whatever reads them
@@ -156,6 +185,27 @@ def _parquet(path: Path, shown: str) -> Iterator[tuple[int, dict[str, Any]]]:
         whole = isinstance(error, pa.ArrowException | OSError | UnicodeDecodeError)
         what = "not a whole parquet file" if whole else f"a value of row {number + 1} or after it cannot be read"
         raise RecipeError(errors.unreadable_data(shown, f"{what}: {problem}")) from None
+
+
+def _narrow(kind: Any) -> bool:
+    """Whether a type of Arrow has floats of 16 or 32 bits in it."""
+    return str(kind) in _NARROW or any(_narrow(kind.field(i).type) for i in range(kind.num_fields))
+
+
+def _widened(value: Any, kind: Any) -> Any:
+    """Return a value with the decimals that narrow floats stand for: 0.1, where float64 has 0.10000000149011612."""
+    if value is None:
+        return None
+    if str(kind) in _NARROW:
+        return float(str(_NARROW[str(kind)](value)))
+    if isinstance(value, list):
+        return [_widened(one, kind.field(0).type) for one in value]
+    if isinstance(value, dict):
+        types = [kind.field(i) for i in range(kind.num_fields)]
+        return {
+            one.name: _widened(value[one.name], one.type) if _narrow(one.type) else value[one.name] for one in types
+        }
+    return value
 
 
 def _deep(value: Any, depth: int = 0) -> bool:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 from recipec.diagnostics.errors import data as errors
@@ -26,6 +28,8 @@ SAID = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinki
 """Keys of a message with what an assistant writes besides its content."""
 TRAIN = "train"
 """Key of a message with whether it is trained; no template sees it."""
+_SPEAKER = re.compile(r"""['"](?:role|from)['"]\s*:\s*['"](?:system|user|assistant|tool|human|gpt)['"]""")
+"""Who speaks, in a list of messages as JSON or as Python writes it."""
 DEPTH = 64
 Text = str | Sequence[Message]
 
@@ -39,6 +43,9 @@ def read_text(row: Row, column: str) -> Text:
     value = row.columns[column]
     if isinstance(value, str):
         _check_text(row, column, value)
+        if value.lstrip().startswith("[") and value.rstrip().endswith("]") and _SPEAKER.search(value):
+            problem = "is a conversation written out as text, and would be trained letter by letter"
+            raise RecipeError(errors.wrong_type(row.file, row.number, column, problem, "write the list itself"))
         return value
     return read_messages(row, column)
 
@@ -88,6 +95,7 @@ def read_variables(row: Row, columns: Columns) -> dict[str, Any]:
         (columns.tools, list, "a list of tools"),
     ):
         value = row.columns.get(name) if name else None
+        plain = value
         if isinstance(value, str) and value.strip():
             try:
                 value = json.loads(value)
@@ -98,7 +106,8 @@ def read_variables(row: Row, columns: Columns) -> dict[str, Any]:
         if not isinstance(value, kind):
             problem = f"must be {expected}, this is {kind_of(value)}"
             raise RecipeError(errors.wrong_type(row.file, row.number, name, problem))
-        value = without_nulls(row, name, value)
+        filled = without_nulls(row, name, value)
+        value = filled if plain is value else value  # in JSON text a null was written by someone
         if kind is Mapping:
             found |= value
         else:
@@ -213,13 +222,14 @@ def _call(row: Row, where: str, call: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(given, str):
         return call
     try:
-        read = json.loads(given) if given.strip() else {}
+        read = json.loads(given) if given.strip() else {}  # a null in it was written by someone
     except (ValueError, RecursionError):
         read = None
     if not isinstance(read, dict):
         problem = "has a tool call with `arguments` that are neither an object nor the JSON text of one"
         raise RecipeError(errors.wrong_type(row.file, row.number, where, problem))
-    return {**call, "arguments": without_nulls(row, where, read)}
+    without_nulls(row, where, read)  # it is not nested too deeply
+    return {**call, "arguments": read}
 
 
 def calls_as_text(messages: Sequence[Message]) -> list[Message]:
@@ -287,5 +297,6 @@ def read_number(row: Row, column: str) -> float | None:
     (2.0, None)
     """
     found = row.columns.get(column)
-    numeric = isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found)
-    return float(found) if numeric and found is not None else None
+    if isinstance(found, bool) or not isinstance(found, int | float | Decimal) or not math.isfinite(found):
+        return None
+    return float(found)

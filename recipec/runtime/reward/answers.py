@@ -70,16 +70,20 @@ def right_answers(task: Task, column: str) -> list[str]:
         raise RecipeError(errors.no_answer_column(task.id, column, task.columns))
     value = task.columns[column]
     found = value if isinstance(value, list | tuple) else [value]
-    known = [v for v in found if isinstance(v, str | int | float) and not isinstance(v, bool)]
+    known = [v for v in found if isinstance(v, str | int | float | Decimal) and not isinstance(v, bool)]
     good = [text for text in map(_written, known) if text.strip()]
-    if not good or len(good) < len(found) or any(isinstance(v, float) and not math.isfinite(v) for v in found):
+    if (
+        not good
+        or len(good) < len(found)
+        or any(isinstance(v, float | Decimal) and not math.isfinite(v) for v in found)
+    ):
         raise RecipeError(errors.bad_answer(task.id, column, value))
     return good
 
 
-def _written(value: str | float) -> str:
+def _written(value: str | float | Decimal) -> str:
     """Return an answer as a person writes it: parquet files may have 72 as 72.0, and 0.00001 as 1e-05."""
-    if not isinstance(value, float) or not math.isfinite(value):
+    if not isinstance(value, float | Decimal) or not math.isfinite(value):
         return str(value)
-    text = format(Decimal(repr(value)), "f")
-    return text.removesuffix(".0")
+    text = format(Decimal(str(value)), "f")
+    return text.rstrip("0").removesuffix(".") if "." in text else text

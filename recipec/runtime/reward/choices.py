@@ -16,7 +16,10 @@ from recipec.runtime.batch import Task
 from recipec.runtime.reward.answers import tagged
 
 _BOXED = re.compile(r"\\boxed\{\s*(?:\\text\{)?\s*\(?([A-Z])\)?\s*\}")
-_NAMED = re.compile(r"(?i:answer|option|choice)(?i:\s+is)?\s*:?\s*\**\s*\(?([A-Z])\)?(?![A-Za-z'])")
+_LETTER = r"(?i:\s+is)?\s*:?\s*\**\s*\(?([A-Z])\)?(?![A-Za-z'])"
+_ANSWER = re.compile(rf"(?<!(?i:wrong) )(?i:answer|(?:correct|right|best) (?:option|choice)){_LETTER}")
+_ALONE = re.compile(r"\s*\**(?:(?i:option|choice)\s+)?\(?([A-Z])\)?(?:\.\s|[.:]?\**\s*(?:\n|$))")
+_OPTION = re.compile(rf"(?i:option|choice){_LETTER}(?!(?i:\s+is)?\s+(?i:not\b|wrong|false|incorrect))")
 _WHOLE = re.compile(r"\s*\**\(?([A-Z])(?:\)|[.:)]\s|[.:)]?\**\s*$)")
 _INSIDE = re.compile(r"\(([A-Z])\)")
 _NUMBER = r"\s*(-?\d{1,9}(?:\.\d{1,9})?)\s*"
@@ -58,9 +61,13 @@ def option(text: str) -> str | None:
     >>> [option(t) for t in ("B", "(C) Paris", "A dog. The answer is: **D**", r"\boxed{\text{A}}", "A dog barks", "")]
     ['B', 'C', 'D', 'A', None, None]
     """
-    for pattern in (_BOXED, _NAMED):
+    for pattern in (_BOXED, _ANSWER):
         if named := pattern.findall(text):
             return str(named[-1])
+    if alone := _ALONE.match(text):
+        return alone[1]
+    if named := _OPTION.findall(text):
+        return str(named[-1])
     if whole := _WHOLE.match(text):
         return whole[1]
     inside = _INSIDE.findall(text)

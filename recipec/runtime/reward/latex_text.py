@@ -28,6 +28,7 @@ _SYMBOLS = str.maketrans(
         "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\n": " ", "\t": " ", "\r": " ",
     }
 )  # fmt: skip
+_HALF = {0xFF01 + i: 0x21 + i for i in range(94)} | {ord("。"): ".", ord("、"): ",", ord("："): ": "}
 _BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
 _BASES |= {"twelve": 12, "sixteen": 16}
 
@@ -100,6 +101,15 @@ _REWRITES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
 _COMPILED = tuple((re.compile(pattern), new) for pattern, new in _REWRITES)
 
 
+def half_width(text: str) -> str:
+    r"""Write the digits and signs of Chinese and Japanese texts as those of ASCII.
+
+    >>> half_width("\uff11\uff12\uff05")
+    '12%'
+    """
+    return text.translate(_HALF)
+
+
 def to_latex(text: str) -> str:
     r"""Rewrite an answer to LaTeX without delimiters; empty where formulas are part of longer prose.
 
@@ -108,6 +118,7 @@ def to_latex(text: str) -> str:
     >>> to_latex("so $x=5$ or $x=-2$."), to_latex("#### 1\\,000"), to_latex("1 3/4")
     ('x=5, x=-2', '1,000', '(1+\\frac{3}{4})')
     """
+    text = half_width(text)
     if has_box(text):
         text = _boxed(text)
     text = _undelimited(text.rpartition("####")[2].strip(" \t\n*")).translate(_SYMBOLS).strip()
@@ -123,10 +134,26 @@ def has_box(text: str) -> bool:
 
 
 def _boxed(text: str) -> str:
-    r"""Return the content of the last box; ``\{`` and ``\}`` open and close nothing."""
+    r"""Return the content of the last box; ``\{`` and ``\}`` open and close nothing.
+
+    A last box that is not closed has no content: the answer in it may go on.
+    """
     hidden = text.replace(r"\{", "\x01").replace(r"\}", "\x02")
+    command, _, rest = hidden[max(hidden.rfind("\\boxed"), hidden.rfind("\\fbox")) :].partition("{")
+    if command.strip() in {"\\boxed", "\\fbox"} and not _closes(rest):
+        return ""
     content: str = extract_boxed_content(hidden, mode="last")
     return content.replace("\x01", r"\{").replace("\x02", r"\}")
+
+
+def _closes(text: str) -> bool:
+    """Whether the brace before a text is closed in it."""
+    depth = 1
+    for letter in text:
+        depth += (letter == "{") - (letter == "}")
+        if depth == 0:
+            return True
+    return False
 
 
 def _undelimited(text: str) -> str:

@@ -16,7 +16,7 @@ from latex2sympy2_extended.sets import FiniteSet
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 from sympy import Expr, I, Mul, Product, Rational, Sum, Symbol, UnevaluatedExpr
 
-from recipec.runtime.reward.latex_text import has_box, to_latex
+from recipec.runtime.reward.latex_text import half_width, has_box, to_latex
 from recipec.runtime.reward.units import split_unit
 
 SMALL = 1e-3
@@ -51,6 +51,9 @@ _CLOCK = re.compile(
 _CHOICE = re.compile(
     r"(?:\\(?:text|math)[a-z]*\s*\{\s*)?\((?P<letter>[A-H])\)\s*(?:\}|\s)\s*(?P<value>[-\d\\A-Za-z].*)"
 )
+_IDEOGRAPH = "[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
+_BESIDE_IDEOGRAPH = re.compile(rf"(?<={_IDEOGRAPH})(?=[-+\d$\\])|(?<=\d)(?={_IDEOGRAPH})")
+"""Where a number begins or ends in a text of a language without spaces; Math-Verify looks for words."""
 _INEXACT = re.compile(r"\\[lc]?dots|\.\.\.|…|\d\s*['\"\u2032\u2033]|(?<![\w.\\^{])\d[\dA-Za-z]*\)?\s*_")
 _COMMANDS = re.compile(r"\\(?:text|math|mbox|operatorname|begin|end)[a-z]*\s*\{[^{}]*\}")
 
@@ -86,10 +89,12 @@ def read_answer(text: str) -> Reading | None:
     >>> read_answer(r"so it is \boxed{10^{10}}"), read_answer("the answer is 5")
     (Reading(values=(10**10,), unit=None), Reading(values=(5,), unit=None))
     """
+    text = half_width(text)
     if has_box(text):
         return read(text)
     if _bare(text.strip()) and (found := read(text)):
         return found
+    text = _BESIDE_IDEOGRAPH.sub(" ", text)
     values = parse(text, _SEARCH, extraction_mode="first_match", parsing_timeout=None, raise_on_error=True)
     if not values:
         return None

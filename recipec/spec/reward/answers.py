@@ -135,8 +135,9 @@ class AnswerMatch(Reward):
 class MultipleChoice(Reward):
     r"""Compare the letter of a multiple-choice answer with a column of the data.
 
-    The letter is that in the last `\boxed{}`; else the one after the last "answer", "option" or "choice"; else the text
-    itself, as in `B`, `(B)` or `B. Paris`; else the last letter in parentheses. Options are capital letters.
+    The letter is that in the last `\boxed{}`; else the one after the last "answer" or "correct option"; else the one
+    that the text begins with, as in `B. Paris`; else the one after the last "option" or "choice" that is not called
+    wrong; else that of `(B) Paris`; else the last letter in parentheses. Options are capital letters.
 
     References:
         Hendrycks et al., `MMLU <https://arxiv.org/abs/2009.03300>`_, 2021.

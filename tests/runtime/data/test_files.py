@@ -33,6 +33,8 @@ def test_a_list_of_objects_is_rows(tmp_path):
         ('[{"x": 1},\n 7]', 2, "element 2"),
         ('[\n{"x": }]', 2, "not JSON at column 7"),
         ("[NaN]", 1, "NaN"),
+        ('[{"x": 1, "x": 2}]', 1, "the key `x` stands twice"),
+        ('[{"x": 1e400}]', 1, "the number 1e400 is too large"),
         ("[" * 99_999, 1, "not JSON"),
     ):
         path.write_text(text)
@@ -83,6 +85,7 @@ def test_limit_takes_the_first_rows(tmp_path):
         (b'"x"', "text"),
         (b'{"x": NaN}', "NaN"),
         (b'{"x": -Infinity}', "Infinity"),
+        (b'{"x": [-1e999]}', "the number -1e999 is too large"),
         (b'{"x": "\xff"}', "not UTF-8 at byte 8"),
         (b'{"x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "too deeply"),
         (b'{"x": ' + b"9" * 5000 + b"}", "thousands of digits"),
@@ -148,3 +151,34 @@ def test_hub_without_network(monkeypatch, tmp_path):
     with pytest.raises(RecipeError) as caught:
         hub_folder("nobody/nothing@main")
     assert caught.value.diagnostics[0].code == "RC726"
+
+
+def test_a_split_is_read_whole_and_once(tmp_path):
+    """A part that is missing, as after a download that was cut, and a split in two formats are refused."""
+    for number in (0, 2):
+        (tmp_path / f"train-{number:05d}-of-00003.jsonl").write_text('{"x": 1}\n')
+    assert "`train-00001-of-00003` is missing" in refused(tmp_path, "train").message
+    (tmp_path / "train-00001-of-00003-0f1e2d3c4b5a6978.jsonl").write_text('{"x": 1}\n')
+    assert len(read_rows(tmp_path, "train", "data")) == 3
+    for number in (1, 2):
+        (tmp_path / f"dev-{number}-of-2.jsonl").write_text('{"x": 1}\n')
+    assert len(read_rows(tmp_path, "dev", "data")) == 2
+    (tmp_path / "test.jsonl").write_text('{"x": 1}\n')
+    (tmp_path / "test.json").write_text('[{"x": 1}]')
+    assert "may have the same rows" in refused(tmp_path, "test").message
+
+
+def test_narrow_floats_are_the_decimals_that_were_written(tmp_path):
+    """0.1 in 32 or 16 bits is 0.1, at any depth; other numbers are exact."""
+    narrow = [pa.float32(), pa.float16(), pa.list_(pa.float32()), pa.struct([("y", pa.float32()), ("z", pa.int64())])]
+    values = [0.1, 0.1, [0.1, None, 3.3], {"y": 0.7, "z": 2**53 + 1}]
+    columns = {
+        str(i): pa.array([value, None], kind) for i, (value, kind) in enumerate(zip(values, narrow, strict=True))
+    }
+    parquet.write_table(
+        pa.table({**columns, "wide": [0.1 + 0.2, 1.0], "big": [2**53 + 1, None]}), tmp_path / "a.parquet"
+    )
+    first, second = read_rows(tmp_path / "a.parquet", None, "a")
+    assert [first.columns[str(i)] for i in range(4)] == values
+    assert [second.columns[str(i)] for i in range(4)] == [None] * 4
+    assert (first.columns["wide"], first.columns["big"]) == (0.1 + 0.2, 2**53 + 1)

@@ -49,6 +49,20 @@ def test_tool_calls_train(tmp_path, arguments):
     assert written.endswith("sunny<|im_end|>")
 
 
+def test_a_null_in_json_text_is_kept(tmp_path):
+    """Files of tables fill objects with nulls; in JSON text they are part of the schema, and of what was called."""
+    policy = policy_of("gpt2", "tools")
+    tool = {
+        "type": "function",
+        "function": {"name": "f", "parameters": {"unit": {"default": None, "enum": ["C", None]}}},
+    }
+    talk = [user("?"), call('{"city": null}'), {"role": "tool", "content": "sunny"}, bot("sunny")]
+    (example,) = prepare(tmp_path, policy, "sft", {"messages": talk, "tools": json.dumps([tool])})["completion_P"]
+    text = text_of_example(policy, example)
+    assert '"unit": {"default": null, "enum": ["C", null]}' in text
+    assert '"arguments": {"city": null}' in text
+
+
 def test_a_template_may_want_arguments_as_text(tmp_path):
     """Where a template joins arguments to a text, it gets them as JSON text."""
     policy = policy_of("gpt2", "tools")

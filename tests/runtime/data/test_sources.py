@@ -322,6 +322,10 @@ def test_answer_column_gets_our_name(text_context, prepared):
         ("rl", {"prompt": []}, "RC707", "empty"),
         ("rl", {"prompt": "\ud800"}, "RC706", "surrogate"),
         ("rl", {"prompt": ["hi"]}, "RC706", "chat message"),
+        ("rl", {"prompt": json.dumps(QUESTION)}, "RC706", "written out as text"),
+        ("sft", {"prompt": str(QUESTION), "completion": "y"}, "RC706", "written out as text"),
+        ("dpo", {"prompt": "x", "chosen": "y", "rejected": json.dumps(ANSWER)}, "RC706", "written out as text"),
+        ("sft", {"prompt": "x", "completion": str(QUESTION)}, "RC706", "written out as text"),
         ("rl", {"prompt": [{"from": "human", "value": "hi"}]}, "RC706", "`role` and `content`"),
         ("rl", {"prompt": [{"role": "human", "content": "hi"}]}, "RC706", "role 'human'"),
         ("rl", {"prompt": [{"role": "user", "content": None}]}, "RC706", "null"),
@@ -345,6 +349,14 @@ def test_broken_rows_are_named(text_context, refused, kind, row, code, word):
     assert word in found.message + found.help
     assert "a.jsonl, row 2" in found.message
     assert (found.spans[0].file, found.spans[0].line) == ("a.jsonl", 2)
+
+
+def test_json_that_is_no_conversation_is_text(text_context, text_policy, prepared):
+    """Rows may teach JSON: lists of objects with keys such as `from` and `value` are trained as they are."""
+    written = '[{"from": "Paris", "to": "Rome", "value": 3}]'
+    write(text_context, {"prompt": "x", "completion": written})
+    (example,) = prepared("sft").draw(1)["completion_P"]
+    assert trained(text_policy, example) == f"{written}<eos>"
 
 
 JSON = st.recursive(

@@ -1,5 +1,7 @@
 """Answers as labels: what a text names, votes, F1, and the reward that knows them."""
 
+from decimal import Decimal
+
 import pytest
 import torch
 from hypothesis import given, strategies as st
@@ -110,3 +112,14 @@ def test_macro_f1_is_the_mean_of_precision_and_recall(rows):
             each.append(2 * precision * recall / (precision + recall) if hits else 0.0)
     found = macro_f1([[t] for t, _ in rows], [g for _, g in rows], ("a", "b", "c"))
     assert found == pytest.approx(sum(each) / len(each))
+
+
+@pytest.mark.parametrize(
+    ("gold", "text"), [(Decimal("72.00"), "72"), (Decimal("1.50"), "1.5"), (0.1, "0.1"), (1e22, "1" + "0" * 22)]
+)
+def test_numbers_of_tables_are_those_that_people_write(gold, text):
+    """A decimal with a scale and a float are the same answer as their digits."""
+    task = Task(0, "?", (1,), {"answer": gold})
+    parameters = {"answer": "answer", "tag": None, "labels": (), "correct": 1.0, "wrong": 0.0}
+    made = exact_match([task], torch.tensor([0, 0]), [text, f"{text}1"], **parameters)
+    assert made["reward_R"].tolist() == [1.0, 0.0]

@@ -90,3 +90,24 @@ def test_a_gold_that_is_not_mathematics_as_a_whole_stops_the_run(judge, gold):
     with pytest.raises(RecipeError) as caught:
         scores(judge, [gold], [(0, "\\boxed{5}")])
     assert caught.value.diagnostics[0].code == "RC742"
+
+
+def test_answers_in_languages_without_spaces(judge):
+    """Digits and signs of full width are those of ASCII, and a number next to an ideograph is found."""
+    golds = ["12", "12%", "-3", "1/2", "5"]
+    right = [
+        "答案是\uff11\uff12。",
+        "\uff11\uff12\uff05",
+        "答えは-3です",
+        "答案是$\\frac{1}{2}$。",
+        "所以x\uff1d\uff15。",
+    ]
+    assert scores(judge, golds, list(enumerate(right))) == [1.0] * 5
+    assert scores(judge, ["\uff11\uff12", "13"], [(0, "所以一共有12个苹果"), (1, "所以一共有12个苹果")]) == [1.0, 0.0]
+
+
+def test_a_box_that_is_not_closed_has_no_answer(judge):
+    """A completion that was cut inside of its last box gets nothing for what it has so far, or for a box before."""
+    texts = [r"\boxed{7", r"\boxed{7} or \boxed{", r"\boxed{7} or \boxed", r"\boxed{7} {", r"\boxed 7"]
+    assert scores(judge, ["7"], [(0, text) for text in texts]) == [0.0, 0.0, 0.0, 1.0, 1.0]
+    assert scores(judge, [r"\{1, 2\}"], [(0, r"\boxed{\{1, 2\}}"), (0, r"\boxed{\{1, 2\}")]) == [1.0, 0.0]
