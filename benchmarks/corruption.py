@@ -33,6 +33,8 @@ from typing import NamedTuple
 import torch
 from forked_runs import STOPPED, Fault, Runs, furnish, preloaded, result
 
+from recipec.host.checksums import SUMS
+
 OUT = "run"
 STOP = "stages/explore/checkpoints/step-000002"
 """The checkpoint after which the second state is stopped."""
@@ -140,15 +142,15 @@ def prepare(runs: Runs) -> States:
 
 
 def results(run: Path) -> dict[str, object]:
-    """Return what a run is for; what no result depends on is left out: descriptions, answers of evaluations, tries."""
+    """Return what a run is for; what no result depends on is left out, such as descriptions."""
     kept = {"policy", "rollouts", "pairs", "samples", "metrics.jsonl"}
     found = {name.removeprefix("stages/"): what for name, what in result(run).items() if name.startswith("stages/")}
     return {name: what for name, what in found.items() if name.split("/")[1] in kept and not left_out(name)}
 
 
 def left_out(name: str) -> bool:
-    """Whether a file is kept aside, or only looked at."""
-    return "@" in name or Path(name).name.startswith(("eval-", "tries-"))
+    """Whether a file is kept aside, or only serves to verify others."""
+    return "@" in name or Path(name).name == SUMS
 
 
 def tried(case: Case, runs: Runs, states: States, expected: dict[str, object]) -> Outcome:
@@ -171,7 +173,7 @@ def tried(case: Case, runs: Runs, states: States, expected: dict[str, object]) -
     lost = set[str]()
     if "warning[" in ended.text and str(case.file) in ended.text:  # its loss is reported; a policy has its metrics
         lost = {case.file.relative_to("stages").as_posix(), f"{case.file.parts[1]}/policy/MANIFEST.json"}
-        damaged.unlink(missing_ok=True)
+        shutil.rmtree(damaged) if damaged.is_dir() else damaged.unlink(missing_ok=True)
     found = results(home)
     differ = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     differ = [name for name in differ if name not in lost]
@@ -216,6 +218,8 @@ def main() -> None:
                 print(faults[-1], flush=True)
             elif options.show:
                 print(case, outcome.verdict, outcome.why, flush=True)
+            if counts.total() % 50 == 0:
+                print(f"{counts.total()} cases, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
             if time.monotonic() - began > 60 * options.minutes:
                 break
     print("\n| damage | same result | refused | faults |\n|---|---:|---:|---:|")

@@ -27,6 +27,7 @@ from recipec.host.jsonl import read_lines
 from recipec.host.platforms import syncable, windows
 from recipec.host.ranks import place
 from recipec.host.run_lock import run_lock
+from recipec.host.small_files import read_small
 
 MANIFEST = "MANIFEST.json"
 RESOLVED = "resolved.txt"
@@ -185,7 +186,7 @@ def replace_folder(source: Path, target: Path) -> None:
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """Return the manifest of a folder, or None where it cannot be read."""
     try:
-        found = json.loads((folder / MANIFEST).read_text())
+        found = json.loads(read_small(folder / MANIFEST))
     except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and isinstance(found.get("files"), dict) else None
@@ -218,7 +219,7 @@ class RunFolder:
     def begun(self) -> str:
         """Return when the run began, as ISO 8601; empty where that is not known."""
         try:
-            about = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+            about = json.loads(read_small(self.path / "run.json"))
             return datetime.fromisoformat(about["begun"]).isoformat()
         except (OSError, ValueError, KeyError, TypeError):
             return ""

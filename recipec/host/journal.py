@@ -1,17 +1,19 @@
-"""What the manifest of a finished stage says of its metrics, and whether `metrics.jsonl` still says it."""
+"""Whether the metrics and the samples of a stage are those that it wrote."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from recipec.host.artifacts import read_manifest
+from recipec.host.checksums import DIFFERS, damaged
 from recipec.host.jsonl import read_lines
 
 METRICS = "metrics.jsonl"
+SAMPLES = "samples"
 CLOCK = ("seconds/", "rate/")
 """What the names of metrics begin with that depend on the clock; all others are the same in every run."""
 _LATER = "eval/"
@@ -41,8 +43,19 @@ def written(home: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def damage(home: Path) -> str:
-    """Say in what the metrics of a finished stage differ from those that it wrote; empty if in nothing."""
+def damage(home: Path) -> Iterator[tuple[str, str]]:
+    """Yield each file of a finished stage that is not as the stage wrote it, relative to its folder, and the problem.
+
+    The metrics are compared with the policy's manifest, the samples with the hashes next to them.
+    """
+    if problem := _lost(home):
+        yield METRICS, problem
+    if written(home) is not None:
+        for name in damaged(home / SAMPLES):
+            yield f"{SAMPLES}/{name}", DIFFERS
+
+
+def _lost(home: Path) -> str:
     then, now = written(home), summary(read_lines(home / METRICS))
     if then is None or then == now:
         return ""

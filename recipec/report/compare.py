@@ -12,6 +12,7 @@ from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.host.artifacts import RESOLVED, write_atomic
 from recipec.host.jsonl import read_lines
+from recipec.host.small_files import read_small
 from recipec.host.templates import render_own
 from recipec.package_files import shipped
 from recipec.report.resolved_values import resolved_values
@@ -54,14 +55,14 @@ def write(folders: Sequence[Path], page: Path) -> Path:
 
 def _read(folder: Path) -> dict[str, Any]:
     try:
-        graph = json.loads((folder / "graph.json").read_text(encoding="utf-8"))
-        about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        graph = json.loads(read_small(folder / "graph.json"))
+        about = json.loads(read_small(folder / "run.json"))
     except (OSError, ValueError) as error:
         raise RecipeError(errors.unreadable_run(str(folder), error)) from error
     stages = [stage["name"] for stage in graph["stages"]]
     resolved = folder / RESOLVED
     values = {"seed": str(about["seed"])}
-    values |= resolved_values(resolved.read_text(encoding="utf-8")) if resolved.exists() else {}
+    values |= resolved_values(read_small(resolved)) if resolved.exists() else {}
     found = results(folder, stages)
     last = {name: value for moment in (found.moments if found else ()) for name, value in moment.values.items()}
     return {

@@ -14,6 +14,7 @@ from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.host import journal
 from recipec.host.artifacts import RESOLVED, write_atomic
 from recipec.host.jsonl import read_lines
+from recipec.host.small_files import read_small
 from recipec.host.templates import render_own
 from recipec.package_files import shipped
 from recipec.report.results import Results, results
@@ -35,8 +36,8 @@ def write(folder: Path, *, live: bool = False) -> Path:
         RecipeError: RC772, the directory is not that of a run.
     """
     try:
-        about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        graph = json.loads((folder / "graph.json").read_text(encoding="utf-8"))
+        about = json.loads(read_small(folder / "run.json"))
+        graph = json.loads(read_small(folder / "graph.json"))
         return _page(folder, about, graph, live=live)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise RecipeError(errors.unreadable_run(str(folder), error)) from error
@@ -59,7 +60,7 @@ def _page(folder: Path, about: dict[str, Any], graph: dict[str, Any], *, live: b
         "laws": laws(folder, graph, every),
         "table": held_out(over_stages),
         "moments": held_out(every) if every and over_stages and len(every.moments) > len(over_stages.moments) else None,
-        "recipe": "" if recipe is None else recipe.read_text(encoding="utf-8"),
+        "recipe": "" if recipe is None else read_small(recipe),
         "data": embedded(browsed),
         "pictures": embedded(pictures(folder, browsed)),
         "live": live,
@@ -75,8 +76,8 @@ def _page(folder: Path, about: dict[str, Any], graph: dict[str, Any], *, live: b
 def problems(folder: Path) -> Iterator[Diagnostic]:
     """Yield what the report of a run directory shows and is not what its stages wrote: RC879."""
     for home in sorted(path for path in (folder / "stages").glob("*") if path.is_dir()):
-        if problem := journal.damage(home):
-            yield errors.lost_metrics(str(home / journal.METRICS), problem)
+        for name, problem in journal.damage(home):
+            yield errors.lost_records(str(home / name), problem)
 
 
 def embedded(data: Any) -> str:
@@ -97,7 +98,7 @@ def stage_view(folder: Path, name: str, kind: str) -> dict[str, Any]:
         "steps": training[-1]["step"] if training else 0,
         "duration": duration(training),
         "groups": curves(training),
-        "problem": journal.damage(folder),
+        "problems": [f"{name} {problem}" for name, problem in journal.damage(folder)],
         "attention": next(iter(read_lines(folder / "attention.json")), None),
         "samples": samples(folder / "samples"),
         "pairs": made_pairs(folder / "pairs"),
@@ -147,7 +148,7 @@ def named_pictures(folder: Path, row: Mapping[str, Any]) -> Iterator[dict[str, s
 def made_pairs(folder: Path) -> dict[str, Any] | None:
     """Collect the number of pairs of a stage, those left out, and examples with evidence; None without pairs."""
     try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        summary = json.loads(read_small(folder / "summary.json"))
     except (OSError, ValueError):
         return None
     rows = read_lines(folder / "pairs.jsonl")

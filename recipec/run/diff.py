@@ -15,6 +15,7 @@ from recipec.graph import BOOKKEEPING, Graph, StageGraph
 from recipec.host.artifacts import RESOLVED
 from recipec.host.options import Options
 from recipec.host.packages import versions
+from recipec.host.small_files import read_small
 from recipec.report.resolved_values import resolved_values
 from recipec.run.digests import run_digest, stage_inputs
 from recipec.run.launching import compiled, decided
@@ -131,14 +132,17 @@ def _recipe(path: Path, overrides: tuple[str, ...]) -> Side:
 
 def _run(folder: Path) -> Side:
     try:
-        graph = graphs.from_json((folder / "graph.json").read_text(encoding="utf-8"))
-        about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        listing = (folder / RESOLVED).read_text(encoding="utf-8")
+        graph = graphs.from_json(read_small(folder / "graph.json"))
+        about = json.loads(read_small(folder / "run.json"))
+        listing = read_small(folder / RESOLVED)
         inputs = {
-            path.parent.name: dict(json.loads(path.read_text(encoding="utf-8")))
-            for path in sorted(folder.glob("stages/*/inputs.json"))
+            path.parent.name: dict(json.loads(read_small(path))) for path in sorted(folder.glob("stages/*/inputs.json"))
         }
-        code = {path.name: path.read_text(encoding="utf-8", errors="replace") for path in folder.glob("code/*.py")}
+        code = {
+            path.name: path.read_text(encoding="utf-8", errors="replace")
+            for path in folder.glob("code/*.py")
+            if path.is_file()
+        }
         return Side(str(folder), graph, resolved_values(listing), inputs, code, dict(about["versions"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise RecipeError(errors.unreadable_run(str(folder), error)) from error

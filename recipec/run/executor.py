@@ -27,6 +27,7 @@ from recipec.host.options import Options, StageRun
 from recipec.host.packages import runtime_packages, versions
 from recipec.host.progress import Progress
 from recipec.host.ranks import Ranks, place
+from recipec.host.small_files import read_small
 from recipec.report import page, results
 from recipec.report.live import LiveReport
 from recipec.run.check import check_requirements, check_rows, check_services
@@ -202,7 +203,7 @@ def check_same_recipe(graph: Graph, folder: RunFolder, options: Options, allowed
     if options.replace or not path.exists():
         return
     try:
-        before = graphs.from_json(path.read_text(encoding="utf-8"))
+        before = graphs.from_json(read_small(path))
     except graphs.OtherFormatError as error:
         raise RecipeError(errors.other_version(str(path), str(error))) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
@@ -223,7 +224,7 @@ def check_same_inputs(folder: RunFolder, stage: StageGraph, digests: Mapping[str
     now = stage_inputs(stage, digests, options)
     if before and before != digests[stage.name] and not options.replace and folder.has_results(stage.name):
         try:
-            then = dict(json.loads(path.read_text(encoding="utf-8")))
+            then = dict(json.loads(read_small(path)))
         except (OSError, ValueError, TypeError):
             then = {}
         changed = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
@@ -278,13 +279,13 @@ def _manifest_digest(path: Path) -> str | None:
 
 
 def notes_on_finished(graph: Graph, folder: RunFolder, stage: StageGraph) -> Iterator[Diagnostic]:
-    """Yield what of a finished stage differs: RC920 for versions, RC921 for evaluations, RC879 for metrics."""
+    """Yield what of a finished stage differs: RC920 for versions, RC921 for evaluations, RC879 for its records."""
     manifest = read_manifest(folder.stage(stage.name) / "policy") or {}
     then, now = manifest.get("versions") or {}, versions()
     if changed := [f"{name} {then[name]} (now {now[name]})" for name in now if then.get(name, now[name]) != now[name]]:
         yield progress_errors.other_versions(stage.name, changed)
-    if problem := journal.damage(folder.stage(stage.name)):
-        yield errors.lost_metrics(str(folder.stage(stage.name) / journal.METRICS), problem)
+    for name, problem in journal.damage(folder.stage(stage.name)):
+        yield errors.lost_records(str(folder.stage(stage.name) / name), problem)
     made = results.evaluated(folder.path, stage.name)
     asked = [f"{name}/{metric}" for name, one in graph.evaluate.items() for metric in one["metrics"]]
     if missing := [name for name in asked if name not in made]:

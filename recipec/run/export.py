@@ -14,6 +14,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.host.artifacts import MANIFEST, RESOLVED, sync, verify_folder
 from recipec.host.jsonl import read_lines
 from recipec.host.packages import runtime_packages
+from recipec.host.small_files import read_small
 from recipec.report.results import results
 from recipec.run.licences import licences
 
@@ -76,7 +77,7 @@ def stages_of(run: Path) -> list[str]:
         RecipeError: RC772, the directory is not that of a run.
     """
     try:
-        return [str(stage["name"]) for stage in json.loads((run / "graph.json").read_text(encoding="utf-8"))["stages"]]
+        return [str(stage["name"]) for stage in json.loads(read_small(run / "graph.json"))["stages"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecipeError(run_errors.unreadable_run(str(run / "graph.json"), error)) from error
 
@@ -124,7 +125,7 @@ def card(run: Path, names: list[str], stage: str, base: str = "") -> str:
     lines += [f"- `{what}`: {licence}" for what, licence in licences(graph["stages"][: names.index(stage) + 1])]
     recipe = run / RESOLVED
     if recipe.exists():
-        text = recipe.read_text(encoding="utf-8")
+        text = read_small(recipe)
         lines += [
             "",
             "## Recipe",
@@ -156,7 +157,7 @@ def _relative(text: str) -> Iterator[str]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_small(path))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -19,6 +19,7 @@ from recipec.host.artifacts import disk_errors, hash_tree, write_atomic
 from recipec.host.options import Options
 from recipec.host.packages import runtime_packages, version
 from recipec.host.preflight import components, named_paths
+from recipec.host.small_files import read_small
 from recipec.package_files import named_file
 from recipec.run.digests import used_code
 from recipec.run.inputs import named_packages
@@ -151,7 +152,7 @@ def check_lock(prepared: Prepared, path: Path) -> None:
 
 def _read(path: Path) -> Lock:
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(read_small(path))
         if found.pop("format") != FORMAT:
             raise RecipeError(errors.no_lock(str(path), "it has the format of another version"))
         return Lock({kind: dict(names) for kind, names in found.items()})

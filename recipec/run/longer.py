@@ -14,6 +14,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.graph import Graph, StageGraph
 from recipec.host.artifacts import MANIFEST, RunFolder, read_manifest, set_aside, write_atomic
 from recipec.host.options import Options
+from recipec.host.small_files import read_small
 from recipec.run.digests import run_digest
 from recipec.run.inputs import named_stages
 from recipec.spec.optimizer import Optimizer
@@ -72,7 +73,7 @@ def go_on(graph: Graph, folder: RunFolder, options: Options, say: Callable[[str]
             which then trains from the start.
     """
     try:
-        before = graphs.from_json((folder.path / "graph.json").read_text(encoding="utf-8"))
+        before = graphs.from_json(read_small(folder.path / "graph.json"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         return set()  # what is wrong with it is found next
     raised = {one.stage.name: one for one in longer_stages(before, graph)}
@@ -167,7 +168,7 @@ def _usable(one: Longer, folder: RunFolder, digest: str) -> tuple[list[Path], st
 def _place(checkpoint: Path) -> float | None:
     """Return how far a checkpoint is in the learning-rate schedule, in updates; None for a damaged one."""
     try:
-        state: Mapping[str, Any] = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+        state: Mapping[str, Any] = json.loads(read_small(checkpoint / STATE, 1 << 30))
         optimizer = state["parts"]["optimizer"]
         return float(optimizer.get("place", optimizer["updates"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

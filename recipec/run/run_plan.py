@@ -15,6 +15,7 @@ from recipec.graph import Graph, StageGraph
 from recipec.host.artifacts import RunFolder, hash_tree, read_manifest
 from recipec.host.options import Options
 from recipec.host.packages import runtime_packages
+from recipec.host.small_files import read_small
 from recipec.package_files import named_file
 from recipec.planning.cost import amount
 from recipec.planning.machine_choice import choose
@@ -99,7 +100,7 @@ def _facts(stage: StageGraph, root: Path) -> str:
 
 def _previous(graph: Graph, options: Options) -> Previous | None:
     try:
-        before = graphs.from_json((options.out / "graph.json").read_text(encoding="utf-8"))
+        before = graphs.from_json(read_small(options.out / "graph.json"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         return None
     folder = RunFolder(options.out)

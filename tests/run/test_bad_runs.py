@@ -290,6 +290,57 @@ def test_samples_are_part_of_a_checkpoint(folder, change):
     assert {path.name: path.read_bytes() for path in (explore / "rollouts").glob("*.jsonl")} == whole
 
 
+def test_altered_rewards_of_an_interrupted_step_are_refused(folder):
+    """The repeated step takes rewards from its first attempt: not those that somebody wrote there since."""
+    recipe = RL.replace("budget: {steps: 2,", "budget: {steps: 2, save_every: 1,")
+    rewards = "def score(completions, **columns):\n    return [float(len(c)) for c in completions]\n"
+    assert folder.run(recipe, "--use", "rewards.py", a__jsonl=ROWS, rewards__py=rewards).code == 0
+    explore = folder.path / "runs/small/stages/explore"
+    for gone in ("policy", "rollouts", "checkpoints/step-000002"):
+        shutil.rmtree(explore / gone, ignore_errors=True)
+    rows = explore / "samples/step-000002.jsonl"
+    written = [json.loads(line) for line in rows.read_text().splitlines()]
+    altered = [row | {"rewards": dict.fromkeys(row["rewards"], 1e3)} for row in written]
+    rows.write_text("".join(json.dumps(row) + "\n" for row in altered))
+    ended = folder.run(recipe, "--use", "rewards.py")
+    assert (ended.code, ended.first) == (4, "RC772"), ended.err
+    assert "step-000002.jsonl" in ended.err
+    assert "differs from its hash" in ended.err
+    rows.unlink()
+    assert folder.run(recipe, "--use", "rewards.py").code == 0
+    assert [json.loads(line) for line in rows.read_text().splitlines()] == written
+
+
+def test_altered_answers_of_an_evaluation_are_told(folder):
+    """`run` and `report` of a finished run, and a run that continues, name the file; the page says it."""
+    held_out = """\
+evaluate:
+  dev:
+    data: {path: a.jsonl, limit: 2}
+    reward: {right: {type: exact_match}}
+    sampler: {max_completion_length: 2}
+    metrics: [reward]
+"""
+    recipe = SFT.replace("steps: 2", "steps: 2, save_every: 1") + held_out
+    assert folder.run(recipe, a__jsonl=ROWS).code == 0
+    home, page = folder.path / LEARN, folder.path / "runs/small/report.html"
+    for name in ("eval-dev-000000.jsonl", "eval-dev-000002.jsonl"):
+        path = home / "samples" / name
+        path.write_bytes(path.read_bytes().replace(b'"reward": ', b'"reward": 1', 1))
+    for command in (("run", "r.yaml", "--quiet"), ("report", "runs/small")):
+        ended = folder.call(*command)
+        assert ended.code == 0, ended.err
+        assert ended.err.count("warning[RC879]") == 2, ended.err
+        assert "samples/eval-dev-000002.jsonl differs from its hash in SHA256SUMS" in ended.err
+    assert "samples/eval-dev-000002.jsonl differs" in page.read_text()
+    shutil.rmtree(home / "policy")
+    shutil.rmtree(home / "checkpoints/step-000002")
+    ended = folder.run(recipe)
+    assert ended.code == 0, ended.err
+    assert ended.err.count("warning[RC879]") == 1, ended.err
+    assert "samples/eval-dev-000000.jsonl differs" in ended.err
+
+
 @pytest.mark.parametrize(
     ("name", "data"),
     [

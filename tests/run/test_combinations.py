@@ -83,7 +83,7 @@ def test_a_step_runs(combo: Combo, folder: Any, cache: Path) -> None:
     ended = folder.run(text(combo), *own, tasks__jsonl=QUESTIONS, worlds__py=OWN)
     assert ended.code == 0, ended.err
     made = folder.path / "runs/small/stages/explore"
-    rows = [json.loads(line) for path in (made / "samples").iterdir() for line in path.read_text().splitlines()]
+    rows = [json.loads(line) for path in (made / "samples").glob("*.jsonl") for line in path.read_text().splitlines()]
     assert len({row["prompt_id"] for row in rows}) == 2
     assert combo.advantage in {"leaves", "gae"} or all(
         "advantage" in row for row in rows

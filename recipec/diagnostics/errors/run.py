@@ -223,15 +223,16 @@ def other_version(path: str, problem: str) -> Finding:
     return Finding(f"{path} was written by another version of recipec: {problem}")
 
 
-@diagnostic("RC879", "lost-metrics", "warning")
-def lost_metrics(path: str, problem: str) -> Finding:
-    """`metrics.jsonl` of a stage lacks lines that the stage wrote, or has other numbers.
+@diagnostic("RC879", "lost-records", "warning")
+def lost_records(path: str, problem: str) -> Finding:
+    """`metrics.jsonl` of a stage lacks lines that the stage wrote or has other numbers, or its samples were altered.
 
-    What it checks: for a finished stage, the number of lines and their hash, which its policy's manifest keeps (without
-    times, and without evaluations added afterwards); for a stage that continues, the same up to its checkpoint.
-    Why it matters: the curves and the tables of the report are incomplete or wrong. The weights are not affected.
+    What it checks: for a finished stage, the number of lines of its metrics and their hash, which its policy's manifest
+    keeps (without times, and without evaluations added afterwards), and the files below `samples/` against the hashes
+    in `SHA256SUMS` next to them; for a stage that continues, the same up to its checkpoint.
+    Why it matters: the curves, tables or samples of the report are incomplete or wrong. The weights are not affected.
     Example: a copy of the run directory that was cut short.
-    How to fix: nothing to do for the run; restore the file from a backup for the whole curves.
+    How to fix: nothing to do for the run; restore the file from a backup for the whole report.
     """
     return Finding(f"{path} {problem}")
 

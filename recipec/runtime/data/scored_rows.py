@@ -12,7 +12,7 @@ from torch import Tensor
 
 from recipec.diagnostics.errors import data as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
-from recipec.host.artifacts import write_atomic
+from recipec.host.checksums import write_with_sum
 from recipec.host.jsonl import read_objects, to_lines
 from recipec.runtime.batch import Message, Task
 from recipec.runtime.images.picture import places
@@ -82,7 +82,7 @@ def write_rows(
             written["error"] = error
         written["rewards"] = {name: _number(level_R[row]) for name, level_R in (levels or {}).items()}
         rows.append(written)
-    write_atomic(path, to_lines(rows))
+    write_with_sum(path, to_lines(rows))
 
 
 def _row(row: int, task: Task, columns: Mapping[str, Any], step: int, read: Read | None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from recipec.diagnostics.errors.run import unreadable_run
 from recipec.diagnostics.model import RecipeError
-from recipec.host.artifacts import write_atomic
+from recipec.host.checksums import check, write_with_sum
 from recipec.host.ranks import Ranks
 from recipec.runtime.batch import Task
 from recipec.runtime.environment.episode_state import EpisodeState, Turn
@@ -143,7 +143,7 @@ def note(environment: Environment | None, rows: Path) -> None:
     """Write the timeouts and failures of a step before its rollouts; without any, no file is written."""
     if isinstance(environment, ReplayedEnvironment) and environment.noted:
         lines = [[*place, environment.noted[place]] for place in sorted(environment.noted)]
-        write_atomic(late_file(rows), json.dumps(lines, ensure_ascii=False) + "\n")
+        write_with_sum(late_file(rows), json.dumps(lines, ensure_ascii=False) + "\n")
 
 
 def late_file(rows: Path) -> Path:
@@ -159,6 +159,7 @@ def _read(path: Path) -> dict[Place, Kept]:
     if not path.exists():
         return {}
     try:
+        check(path)
         found = json.loads(path.read_text(encoding="utf-8"))
         return {(int(call), int(place)): kept for call, place, kept in found}
     except (OSError, ValueError, TypeError) as error:

@@ -14,6 +14,7 @@ from torch import Tensor
 from recipec.diagnostics.errors.run import unreadable_run
 from recipec.diagnostics.model import RecipeError
 from recipec.graph import Node, Value
+from recipec.host.checksums import check
 from recipec.runtime.data.scored_rows import Read, write_rows
 from recipec.runtime.graph_runner import Values
 
@@ -103,6 +104,7 @@ def recorded(path: Path, nodes: Iterable[Node]) -> dict[str, Tensor]:
     if not path.exists():
         return {}
     try:
+        check(path)
         rows = [json.loads(line)["rewards"] for line in path.read_bytes().splitlines()]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecipeError(unreadable_run(str(path), error)) from error

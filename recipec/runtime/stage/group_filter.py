@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 from recipec.diagnostics.errors.run import unreadable_run
 from recipec.diagnostics.model import RecipeError
 from recipec.graph import Loop, Node, Value
-from recipec.host.artifacts import write_atomic
+from recipec.host.checksums import check, write_with_sum
 from recipec.runtime.batch import images_of
 from recipec.runtime.graph_runner import Values
 from recipec.runtime.logging import statistics
@@ -106,7 +106,7 @@ def _sample(stage: RunningStage, nodes: Sequence[Node], values: Values, rows: Pa
             drawn = _filled(stage, {value: [] for value in drawn}, wanted - have)
     stage.runner.recorded = {}
     values |= joined(kept)
-    write_atomic(_beside(rows), json.dumps(rewards) + "\n")
+    write_with_sum(_beside(rows), json.dumps(rewards) + "\n")
     return _counted(found) | {"groups/filtered": float(filtered), "groups/tries": float(len(found))}
 
 
@@ -185,6 +185,7 @@ def _read(rows: Path) -> list[Recorded]:
     if not rows.exists() or not path.exists():
         return []
     try:
+        check(path)
         tries = json.loads(path.read_text(encoding="utf-8"))
         return [{node: torch.tensor(r, dtype=torch.float64) for node, r in one.items()} for one in tries]
     except (OSError, ValueError, TypeError, AttributeError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,11 +14,13 @@ from safetensors import SafetensorError
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.host.artifacts import committed, disk_errors, set_aside, verify_folder
+from recipec.host.checksums import DIFFERS, damaged
 from recipec.runtime.model.state_files import conditions, described, load_state, save_tensors
 from recipec.runtime.stage import rollout_log
 from recipec.runtime.stage.running_stage import RunningStage
 
 _LOST = "is not what was written before the step that the stage continues from: metrics are lost"
+_STEP = re.compile(r"-(\d{6})\.jsonl?$")
 _UNFIT = (
     LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError, RuntimeError, SafetensorError,
 )  # fmt: skip
@@ -105,9 +108,18 @@ def restore(stage: RunningStage) -> bool:
         stage.counters.samples.update(state.get("samples", {}))
         whole = stage.metrics_writer.cut(int(state["journal"]), state.get("journal_sha256"))
     if not whole:
-        stage.observers.warn(errors.lost_metrics(str(stage.metrics_writer.path), _LOST))
+        stage.observers.warn(errors.lost_records(str(stage.metrics_writer.path), _LOST))
+    stage.context.ranks.on_leader(lambda: _warn_of_samples(stage))
     stage.context.ranks.on_leader(lambda: prune(stage))  # a killed run may have committed its last one only
     return True
+
+
+def _warn_of_samples(stage: RunningStage) -> None:
+    """Report samples of evaluations and what is kept next to rows, up to the checkpoint; its rows are verified."""
+    for name in damaged(_samples(stage)):
+        step = _STEP.search(name)
+        if name not in stage.counters.samples and step is not None and int(step[1]) <= stage.step:
+            stage.observers.warn(errors.lost_records(str(_samples(stage) / name), DIFFERS))
 
 
 @contextmanager

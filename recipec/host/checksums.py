@@ -1,0 +1,77 @@
+"""``SHA256SUMS``: hashes of the files that a run writes into a folder one by one, in the format of ``sha256sum``.
+
+A hash is written before its file. Hence a file that is there and has none of the hashes of its name was altered, even
+where the run was killed between the two; one that is not there may never have been written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from threading import Lock
+
+from recipec.host.artifacts import hash_file, write_atomic
+from recipec.host.ranks import place
+from recipec.host.small_files import read_small
+
+SUMS = "SHA256SUMS"
+DIFFERS = f"differs from its hash in {SUMS}"
+_WRITING = Lock()  # rollouts of coming steps are sampled by a thread
+
+
+def write_with_sum(path: Path, content: str | bytes) -> None:
+    """Write a small file whole or not at all, after its hash; only the leader writes."""
+    if not place().leads:
+        return
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    sums, line = path.with_name(SUMS), f"{hashlib.sha256(data).hexdigest()}  {path.name}\n"
+    with _WRITING:
+        lines = [one + "\n" for one in _text(sums).splitlines()]
+        if line not in lines:  # else a step is repeated, with the same bits
+            write_atomic(sums, "".join([*lines, line]))
+    write_atomic(path, data)
+
+
+def check(path: Path) -> None:
+    """Compare a file that is there with the hashes that were written for its name, if there are any.
+
+    Raises:
+        ValueError: it has none of them.
+    """
+    known = _known(path.parent).get(path.name)
+    if known is not None and not _has(path, known):
+        raise ValueError(f"it {DIFFERS}")
+
+
+def damaged(folder: Path) -> list[str]:
+    """Return the names of files below a folder that have a hash and are altered or missing, in order of their names."""
+    return sorted(
+        (sums.parent / name).relative_to(folder).as_posix()
+        for sums in folder.rglob(SUMS)
+        for name, known in _known(sums.parent).items()
+        if not _has(sums.parent / name, known)
+    )
+
+
+def _has(path: Path, known: set[str]) -> bool:
+    try:
+        return hash_file(path) in known
+    except OSError:
+        return False
+
+
+def _known(folder: Path) -> dict[str, set[str]]:
+    """Return the hashes of each name; a name with a folder in it is not of this program."""
+    found: dict[str, set[str]] = {}
+    for line in _text(folder / SUMS).splitlines():
+        known, _, name = line.partition("  ")
+        if name and Path(name).name == name:
+            found.setdefault(name, set()).add(known)
+    return found
+
+
+def _text(sums: Path) -> str:
+    try:
+        return read_small(sums)
+    except (OSError, UnicodeDecodeError):
+        return ""
