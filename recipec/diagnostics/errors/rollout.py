@@ -1,4 +1,4 @@
-"""Generation and rollouts: RC783 to RC787, RC840 to RC843, RC847 and RC848."""
+"""Generation and rollouts: RC783 to RC787, RC840 to RC843, RC847, RC848 and RC893."""
 
 from __future__ import annotations
 
@@ -79,6 +79,18 @@ def gap_over_bound(engine: str, gap: float, bound: float) -> Finding:
         "allowed",
         path="machine.rollout",
     )
+
+
+@diagnostic("RC893", "no-decoding")
+def no_decoding(family: str, problem: str) -> Finding:
+    """A model of a recurrent family does not continue a sequence as it computes it whole.
+
+    What it checks: the logits of two rows of different lengths, decoded token after token, when the engine is made.
+    Why it matters: its samples would not be those of the policy, and their log-probabilities would be wrong.
+    Example: RecurrentGemma and xLSTM, which keep their state in a form of their own.
+    How to fix: use a model of another family, or train it in stages that do not sample, such as `sft`.
+    """
+    return Finding(f"models of the family {family!r} cannot be sampled here: {problem}", path="policy.from")
 
 
 @diagnostic("RC840", "engine-version")

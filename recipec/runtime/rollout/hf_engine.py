@@ -21,6 +21,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.runtime.model.cpu_linear import prepacked_weights
 from recipec.runtime.protocols import Policy, RolloutEngine
 from recipec.runtime.rng import rng_for
+from recipec.runtime.rollout.decoding_check import check_decoding
 from recipec.runtime.rollout.engine import Completion, Key, Request, SamplingParams
 from recipec.runtime.rollout.gqa_decoding import grouped_queries
 from recipec.runtime.rollout.kv_cache import DecodingBatch, ModelRunner
@@ -41,12 +42,19 @@ class HfEngine(RolloutEngine):
     """Sample in this process with the policy's own model; see :class:`recipec.spec.rollout_engine.Hf`."""
 
     def __init__(self, spec: Spec, context: StageContext, *, policy: Policy) -> None:
-        """Sample from ``policy``, or from a copy of it where its weights will be spread over ranks."""
+        """Sample from ``policy``, or from a copy of it where its weights will be spread over ranks.
+
+        Raises:
+            RecipeError: RC893, the model cannot continue rows.
+        """
         self.spec = spec
         self.shares_weights = not context.sharded
         self.policy = policy.clone() if context.sharded else policy
         self._stops: dict[tuple[str, ...], StopStrings] = {}
         self.store = KVStore(spec.max_memory * 2**30)
+        if policy.image_encoder is None:
+            with _evaluating(self.policy.model):
+                check_decoding(ModelRunner(self.policy.model))
 
     def generate(self, requests: Sequence[Request], sampling: SamplingParams) -> list[list[Completion]]:
         """Write the completions of each request, in order.

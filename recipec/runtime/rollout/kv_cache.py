@@ -170,6 +170,7 @@ class DecodingBatch:
             if valid_RT is None
             else (valid_RT.cumsum(1) - 1).clamp(0)
         )
+        columns = self.longest
         self.longest += width
         if self.runner.max_positions is not None and self.longest > self.runner.max_positions:
             # positions of rows that ended may be beyond the last one until they are dropped
@@ -180,7 +181,7 @@ class DecodingBatch:
             )
         if valid_RT is not None or self.valid_RK is not None:
             whole = tokens_RT.new_ones(rows, width, dtype=torch.bool) if valid_RT is None else valid_RT
-            before = whole.new_ones(rows, self.cache.get_seq_length()) if self.valid_RK is None else self.valid_RK
+            before = whole.new_ones(rows, columns) if self.valid_RK is None else self.valid_RK
             self.valid_RK = torch.cat([before, whole], 1)
         self.logits_RV = self.runner.forward(self.cache, tokens_RT, positions_RT, self.valid_RK)
         self.position_R = self.position_R + (width if valid_RT is None else valid_RT.sum(1))
@@ -215,6 +216,7 @@ class ModelRunner:
         self.device = inner.device
         self.extra: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
         self.takes_position_ids = "position_ids" in accepted
+        self.takes_cache_params = "cache_params" in accepted  # Mamba's states, and masks of new tokens alone
         self.max_positions = longest_row(inner.config)
 
     def prefill(
@@ -262,9 +264,12 @@ class ModelRunner:
         """Run the model over new tokens and return the logits that follow the last one."""
         text = {"input_ids": tokens_RT}
         where = {"position_ids": positions_RT} if self.takes_position_ids else {}
+        if self.takes_cache_params:
+            new_RT = None if valid_RK is None else valid_RK[:, -tokens_RT.shape[1] :]
+            past = {"cache_params": cache, "attention_mask": new_RT}
+        else:
+            past = {"past_key_values": cache, "attention_mask": valid_RK}
         with nullcontext(text) if self.image_encoder is None else self.image_encoder.reading(tokens_RT) as given:
-            logits = self.model(
-                **given, **where, attention_mask=valid_RK, past_key_values=cache, use_cache=True, **self.extra
-            ).logits
+            logits = self.model(**given, **where, **past, use_cache=True, **self.extra).logits
         last: Tensor = logits[:, -1]
         return last
