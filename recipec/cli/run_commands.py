@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from recipec.cli.commands import TableFormat, app
-from recipec.cli.input_output import Out, Overrides, RecipePath, Use, compile_or_exit, writing
+from recipec.cli.input_output import Out, Overrides, RecipePath, Use, compile_or_exit, show, writing
 from recipec.cli.trial_commands import prepared
 
 RunPath = Annotated[Path, typer.Argument(help="Run directory.", show_default=False)]
@@ -27,6 +27,7 @@ def export(
     public: Annotated[bool, typer.Option("--public", help="Create a public repository of the hub.")] = False,
 ) -> None:
     """Write the trained model into a folder that other tools load, with a model card made from the run."""
+    from recipec.report.page import problems
     from recipec.run.export import export as write
     from recipec.run.hub_upload import HUB, upload
 
@@ -36,6 +37,7 @@ def export(
     folder = run / "export" if to is None else Path(to)
     with writing(folder):
         print(write(run, folder, stage, merge=merge))
+    show(problems(run), {}, valid=True)
 
 
 @app.command()

@@ -260,8 +260,10 @@ class RunFolder:
 
     def digest_of(self, stage: str) -> str:
         """Return the run digest of what a stage left here; empty where it left nothing."""
-        mark = self.stage(stage) / "digest"
-        text = mark.read_text(encoding="utf-8", errors="replace").strip() if mark.is_file() else ""
+        try:
+            text = read_small(self.stage(stage) / "digest").strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
         return text if text.isalnum() else ""
 
     def begin(self, stage: str, digest: str, *, again: bool = False) -> None:

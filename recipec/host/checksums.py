@@ -16,6 +16,8 @@ from recipec.host.small_files import read_small
 
 SUMS = "SHA256SUMS"
 DIFFERS = f"differs from its hash in {SUMS}"
+_LARGEST = 1 << 30
+"""Most bytes of a file that has a hash: more would take long to verify, and may be a sparse file."""
 _WRITING = Lock()  # rollouts of coming steps are sampled by a thread
 
 
@@ -26,8 +28,12 @@ def write_with_sum(path: Path, content: str | bytes) -> None:
     data = content.encode("utf-8") if isinstance(content, str) else content
     sums, line = path.with_name(SUMS), f"{hashlib.sha256(data).hexdigest()}  {path.name}\n"
     with _WRITING:
-        lines = [one + "\n" for one in _text(sums).splitlines()]
-        if line not in lines:  # else a step is repeated, with the same bits
+        try:
+            before = _text(sums)
+        except (OSError, UnicodeDecodeError):
+            before = ""
+        lines = [one + "\n" for one in before.splitlines()]
+        if line not in lines and len(data) <= _LARGEST:  # else a step is repeated, with the same bits
             write_atomic(sums, "".join([*lines, line]))
     write_atomic(path, data)
 
@@ -37,6 +43,7 @@ def check(path: Path) -> None:
 
     Raises:
         ValueError: it has none of them.
+        OSError: the hashes cannot be read.
     """
     known = _known(path.parent).get(path.name)
     if known is not None and not _has(path, known):
@@ -44,18 +51,24 @@ def check(path: Path) -> None:
 
 
 def damaged(folder: Path) -> list[str]:
-    """Return the names of files below a folder that have a hash and are altered or missing, in order of their names."""
-    return sorted(
-        (sums.parent / name).relative_to(folder).as_posix()
-        for sums in folder.rglob(SUMS)
-        for name, known in _known(sums.parent).items()
-        if not _has(sums.parent / name, known)
-    )
+    """Return the names of files below a folder that have a hash and are altered or missing, in order of their names.
+
+    So is a file of hashes that cannot be read.
+    """
+    found: list[Path] = []
+    for sums in folder.rglob(SUMS):
+        try:
+            known = _known(sums.parent)
+        except (OSError, UnicodeDecodeError):
+            found.append(sums)
+        else:
+            found += (sums.parent / name for name in known if not _has(sums.parent / name, known[name]))
+    return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
 def _has(path: Path, known: set[str]) -> bool:
     try:
-        return hash_file(path) in known
+        return path.stat().st_size <= _LARGEST and hash_file(path) in known
     except OSError:
         return False
 
@@ -73,5 +86,5 @@ def _known(folder: Path) -> dict[str, set[str]]:
 def _text(sums: Path) -> str:
     try:
         return read_small(sums)
-    except (OSError, UnicodeDecodeError):
+    except FileNotFoundError:
         return ""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from recipec.host.artifacts import read_manifest
+from recipec.host.artifacts import MANIFEST, RunFolder, read_manifest
 from recipec.host.checksums import DIFFERS, damaged
 from recipec.host.jsonl import read_lines
 
@@ -36,9 +37,9 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def written(home: Path) -> dict[str, Any] | None:
     """Return the summary that the manifest of a finished stage keeps; None if it is not finished or has none."""
-    manifest, mark = read_manifest(home / "policy") or {}, home / "digest"
+    manifest = read_manifest(home / "policy") or {}
     found = manifest.get("metrics")
-    if mark.is_file() and mark.read_text(encoding="utf-8", errors="replace").strip() != manifest.get("digest"):
+    if (digest := RunFolder(home.parent.parent).digest_of(home.name)) and digest != manifest.get("digest"):
         return None  # the stage runs again, and the policy is the one before
     return found if isinstance(found, dict) else None
 
@@ -48,6 +49,8 @@ def damage(home: Path) -> Iterator[tuple[str, str]]:
 
     The metrics are compared with the policy's manifest, the samples with the hashes next to them.
     """
+    if os.path.lexists(home / "policy" / MANIFEST) and read_manifest(home / "policy") is None:
+        yield f"policy/{MANIFEST}", "cannot be read: nothing of the stage is verified"
     if problem := _lost(home):
         yield METRICS, problem
     if written(home) is not None:

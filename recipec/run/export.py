@@ -35,6 +35,7 @@ def export(run: Path, to: Path | None = None, stage: str | None = None, *, merge
             hub; RC766 a file was altered; RC761 the folder exists or cannot be written.
     """
     names = stages_of(run)
+    about = about_run(run)
     name = stage or names[-1]
     policy = run / "stages" / name / "policy"
     if name not in names or not policy.exists():
@@ -62,7 +63,7 @@ def export(run: Path, to: Path | None = None, stage: str | None = None, *, merge
             _copy(policy, temporary, _OF_ADAPTER if adapted else ("*",))
         for file in temporary.glob("*.json"):
             _without_paths(file)
-        (temporary / "README.md").write_text(card(run, names, name, base), encoding="utf-8")
+        (temporary / "README.md").write_text(card(run, about, names, name, base), encoding="utf-8")
         sync(temporary)
         temporary.rename(target)
     finally:
@@ -82,6 +83,20 @@ def stages_of(run: Path) -> list[str]:
         raise RecipeError(run_errors.unreadable_run(str(run / "graph.json"), error)) from error
 
 
+def about_run(run: Path) -> dict[str, Any]:
+    """Return the versions, the seed and the resolved recipe of a run.
+
+    Raises:
+        RecipeError: RC772, they cannot be read.
+    """
+    try:
+        found = json.loads(read_small(run / "run.json"))
+        recipe = read_small(run / RESOLVED) if (run / RESOLVED).exists() else ""
+        return {"versions": dict(found["versions"]), "seed": found["seed"], "recipe": recipe}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RecipeError(run_errors.unreadable_run(str(run), error)) from error
+
+
 def _copy(policy: Path, target: Path, patterns: tuple[str, ...]) -> None:
     for path in sorted({path for pattern in patterns for path in policy.glob(pattern)}):
         if path.is_dir():
@@ -99,9 +114,9 @@ def _without_paths(file: Path) -> None:
         file.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
 
-def card(run: Path, names: list[str], stage: str, base: str = "") -> str:
+def card(run: Path, about: Mapping[str, Any], names: list[str], stage: str, base: str = "") -> str:
     """Write a model card: what it was trained on and how, and its held-out results."""
-    graph, about = _json(run / "graph.json"), _json(run / "run.json")
+    graph = _json(run / "graph.json")
     origins = [str(one["origin"]) for one in graph["stages"] if one["origin"] not in {*names, "scratch"}]
     hub = base or next(
         (name for name in origins if name.count("/") == 1 and not name.startswith((".", "/", "package"))), ""
@@ -123,9 +138,7 @@ def card(run: Path, names: list[str], stage: str, base: str = "") -> str:
             lines.append(f"| {moment.when} | " + " | ".join(cells) + " |")
     lines += ["", "## Licence", "", "Not stated. It depends on those of the initial weights and of the data:", ""]
     lines += [f"- `{what}`: {licence}" for what, licence in licences(graph["stages"][: names.index(stage) + 1])]
-    recipe = run / RESOLVED
-    if recipe.exists():
-        text = read_small(recipe)
+    if about["recipe"]:
         lines += [
             "",
             "## Recipe",
@@ -133,7 +146,7 @@ def card(run: Path, names: list[str], stage: str, base: str = "") -> str:
             "Every value with the place that says it:",
             "",
             "```text",
-            *_relative(text),
+            *_relative(about["recipe"]),
             "```",
         ]
     versions = ", ".join(f"{package} {version}" for package, version in about["versions"].items())

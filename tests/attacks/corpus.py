@@ -13,6 +13,7 @@ from attacks import (
     hostile_judges,
     hostile_models,
     hostile_recipes,
+    hostile_run_folders,
     hostile_services,
     hostile_templates,
 )
@@ -30,5 +31,6 @@ TABLES = (
     hostile_imports,
     hostile_judges,
     hostile_checkpoints,
+    hostile_run_folders,
 )
 ATTACKS = [attack for table in TABLES for attack in table.ATTACKS]

@@ -20,7 +20,7 @@ Change = Callable[[Scene], None]
 
 @cache
 def home(recipe: str) -> Path:
-    """Make a run that was killed after its first checkpoint, and return the folder around it."""
+    """Make a run, and return the folder around it."""
     import os
 
     from attacks.attack import Scene as Place
@@ -33,17 +33,20 @@ def home(recipe: str) -> Path:
     place.write("a.jsonl", ROWS)
     place.write("r.yaml", recipe)
     assert place.call("run", "r.yaml", "--quiet") == DONE, place.last
-    shutil.rmtree(LEARN / "policy")
-    shutil.rmtree(LEARN / "checkpoints/step-000002")
     os.chdir(before)
     return folder
 
 
 def continues(change: Change, *, forged: bool = True, recipe: str = RECIPE):
-    """Continue a run whose checkpoint was changed; ``forged``: its manifest has the hashes of what is there."""
+    """Continue a run that was killed after its first checkpoint, which was changed since.
+
+    ``forged``: its manifest has the hashes of what is there.
+    """
 
     def act(scene: Scene) -> str:
         shutil.copytree(home(recipe), scene.folder, dirs_exist_ok=True)
+        shutil.rmtree(LEARN / "policy")
+        shutil.rmtree(LEARN / "checkpoints/step-000002")
         change(scene)
         if forged:
             from recipec.host.artifacts import write_manifest

@@ -190,7 +190,8 @@ def unreadable_run(path: str, error: Exception) -> Finding:
             name = str(error.filename or "").rpartition("/")[2]
             problem = f"there is no `{name}` in it" if name and not path.endswith(name) else "there is no such file"
         case OSError():
-            problem = error.strerror or str(error)
+            name = str(error.filename or "").rpartition("/")[2]
+            problem = (f"`{name}`: " if name and not path.endswith(name) else "") + (error.strerror or str(error))
         case json.JSONDecodeError():
             problem = f"it is not JSON at line {error.lineno}, column {error.colno}: {error.msg}"
         case KeyError():
