@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
         LeafMean as LeafMean,
         PrefixValue as PrefixValue,
         Reinforce as Reinforce,
+        ReverseKl as ReverseKl,
         Rloo as Rloo,
         Signed as Signed,
         StateAction as StateAction,

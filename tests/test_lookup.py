@@ -44,6 +44,7 @@ def test_look_ups_as_json(folder, command, key, value):
         ("show clipped", "`loss/clipped`"),
         ("show loss/cliped", "`loss/clipped`"),
         ("explain group-of-on", "`group-of-one`"),
+        ("explain callback-elsewher", "`callback-elsewhere`"),
         ("ls component", "`components`"),
     ],
 )

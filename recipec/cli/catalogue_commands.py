@@ -77,7 +77,8 @@ def unknown(what: str, name: str, names: Iterable[str]) -> NoReturn:
 
     known = list(dict.fromkeys(names))
     exact = [one for one in known if name in one.split("/")]
-    hint = f"did you mean {' or '.join(f'`{one}`' for one in exact[:3])}?" if exact else did_you_mean(name, known)
+    similar = did_you_mean(name, known, len(known))
+    hint = f"did you mean {' or '.join(f'`{one}`' for one in exact[:3])}?" if exact else similar
     listed = "choose recipes, components, signals or codes" if what == "list" else "see `recipec ls`"
     print(f"unknown {what} `{name}`; {hint or listed}", file=sys.stderr)
     raise typer.Exit(2)

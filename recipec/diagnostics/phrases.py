@@ -59,8 +59,10 @@ def distance(one: str, other: str) -> int:
     return OSA.distance(folded(one), folded(other))
 
 
-def nearest(word: str, names: Iterable[str], given: Collection[str] = ()) -> list[str]:
+def nearest(word: str, names: Iterable[str], given: Collection[str] = (), most: int = MAX_NAMES) -> list[str]:
     """Return up to three names that ``word`` may stand for, the likeliest first; names already ``given`` come last.
+
+    No more than the first ``most`` names are compared: a recipe may have any number of them.
 
     >>> nearest("epsilom", ["beta", "epsilon_high", "epsilon"])
     ['epsilon']
@@ -74,7 +76,7 @@ def nearest(word: str, names: Iterable[str], given: Collection[str] = ()) -> lis
     plain = folded(word)
     letters = sorted(plain)
     ranked = []
-    for name in dict.fromkeys(islice(names, MAX_NAMES)):
+    for name in dict.fromkeys(islice(names, most)):
         if name == word:
             continue
         other = folded(name)
@@ -95,10 +97,10 @@ def question(names: Iterable[str]) -> str:
     return f"did you mean {either}?" if either else ""
 
 
-def did_you_mean(word: str, names: Iterable[str]) -> str:
+def did_you_mean(word: str, names: Iterable[str], most: int = MAX_NAMES) -> str:
     """Ask whether a name similar to ``word`` was meant; empty if there is none.
 
     >>> did_you_mean("epsilom", ["epsilon", "beta"]), did_you_mean("x", ["beta"])
     ('did you mean `epsilon`?', '')
     """
-    return question(nearest(word, names))
+    return question(nearest(word, names, most=most))
