@@ -2,7 +2,7 @@
 
 Both sides load the same weights and tokenizer, get the same prompts, and do the same work: a group of 8 completions
 of one prompt, 64 new tokens, float32 on the CPU, one AdamW update, no reference model.
-Ours is the whole of ``recipec run``, with journal, samples, metrics, report and checkpoints; TRL saves nothing.
+Ours is the whole of ``recipec run``, with samples, metrics, report and a checkpoint every 10 steps; TRL saves nothing.
 Each side runs in its own process, in turns; the figures are medians over the steps of all turns.
 
     python benchmarks/grpo_step.py --trl-python ENV/bin/python
@@ -60,7 +60,7 @@ stages:
     advantage: {{group: {{type: group_relative}}}}
     loss: {{type: clipped, beta: 0.0}}
     optimizer: {{learning_rate: {LEARNING_RATE}}}
-    budget: {{steps: 1, prompts_per_step: 1}}
+    budget: {{steps: 1, prompts_per_step: 1, save_every: 10}}
 """
 
 
