@@ -8,8 +8,7 @@ TRL's KL is the plain k3 of the papers: `use_bias_correction_kl`, which multipli
     pip install 'recipec[train,bench]'
     python benchmarks/losses.py
 
-Prints a Markdown table.  Errors of a loss are relative to its value, which is small if positive and negative advantages
-cancel.
+Prints a Markdown table.  Errors are relative; a loss is small where positive and negative advantages cancel.
 Goals: 1e-6 for the loss, 5e-6 for the gradient by norm, ours against TRL's.
 """
 
@@ -24,10 +23,10 @@ import datasets
 import torch
 import transformers
 import trl
+from losses_cases import CASES, CONTRASTIVE, MAX_COMPLETION
 from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaForCausalLM
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 from trl.experimental.gkd import GKDTrainer
-from trl.experimental.gmpo import GMPOConfig, GMPOTrainer
 
 from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.batch import Example
@@ -44,37 +43,8 @@ from recipec.runtime.objective.loss import dpo, nll
 from recipec.spec import loss as spec, policy as policy_spec
 from recipec.spec.attention import Dense
 
-ROWS, TEMPERATURE, MAX_COMPLETION = 8, 0.7, 48
+ROWS, TEMPERATURE = 8, 0.7
 TOKENIZER = characters()
-ROW = "seq_mean_token_mean"
-RANGE = {"epsilon": 0.2, "epsilon_high": 0.28}
-GRPO = (trl.GRPOTrainer, trl.GRPOConfig)
-CASES = {
-    "GRPO, token mean": (*GRPO, {"loss_type": "bnpo", **RANGE}, spec.Clipped(**RANGE, beta=0.04)),
-    "GRPO, row mean of token means": (
-        *GRPO, {"loss_type": "grpo", **RANGE}, spec.Clipped(**RANGE, beta=0.04, aggregate=ROW),
-    ),
-    "Dr. GRPO": (
-        *GRPO, {"loss_type": "dr_grpo", **RANGE},
-        spec.Clipped(**RANGE, beta=0.04, aggregate="fixed", normaliser=MAX_COMPLETION),
-    ),
-    "GSPO": (
-        *GRPO, {"loss_type": "grpo", "importance_sampling_level": "sequence", **RANGE},
-        spec.Clipped(**RANGE, beta=0.04, aggregate=ROW, ratio="sequence"),
-    ),
-    "CISPO": (*GRPO, {"loss_type": "cispo", "epsilon_high": 1.2}, spec.Cispo(ratio_max=1.2, beta=0.04)),
-    "SAPO": (*GRPO, {"loss_type": "sapo"}, spec.Sapo(beta=0.04, aggregate=ROW)),
-    "GMPO": (GMPOTrainer, GMPOConfig, {"epsilon": 0.4}, spec.Gmpo(epsilon=0.4, beta=0.04, aggregate=ROW)),
-}  # fmt: skip
-
-
-CONTRASTIVE = {
-    "CPO": ({"loss_type": "sigmoid", "beta": 0.1, "cpo_alpha": 1.0}, spec.Cpo()),
-    "SimPO": (
-        {"loss_type": "simpo", "beta": 2.5, "simpo_gamma": 1.375, "cpo_alpha": 0.0},
-        spec.Simpo(beta=2.5, gamma=1.375),
-    ),
-}
 
 
 def draw_examples(draw, rows):

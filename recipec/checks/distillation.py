@@ -32,7 +32,7 @@ def unsupported_teacher(reading: Reading) -> Iterator[Finding]:
         if policy is not None and policy.sees:
             other = stage.of("policy")[0]
             yield Finding(
-                f"{display_name(part)} compares language models, and {display_name(other)} sees images",
+                f"{display_name(part)} compares language models, and {display_name(other)} is a vision-language model",
                 (*field_span(reading, part, "type"), *related_span(reading, other.path, "the policy", key=True)),
                 help="use `loss: {type: clipped}` with an advantage level `{type: reverse_kl}`",
                 path=dotted(part.path),

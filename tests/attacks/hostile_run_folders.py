@@ -40,7 +40,7 @@ def sparse(path: Path) -> None:
 
 
 def reads(command: tuple[str, ...], name: str, make: Callable[[Path], None]) -> Callable[[Scene], str]:
-    """Call a command on a finished run in which one file was replaced; whatever is said names the file."""
+    """Call a command on a finished run in which one file was replaced; a message names the file."""
 
     def act(scene: Scene) -> str:
         shutil.copytree(home(RECIPE), scene.folder, dirs_exist_ok=True)
@@ -48,9 +48,9 @@ def reads(command: tuple[str, ...], name: str, make: Callable[[Path], None]) -> 
         path.unlink()
         make(path)
         ended = scene.call(*command)
-        said = path.name in scene.last or f"{path.parent} does not match its manifest" in scene.last
+        named = path.name in scene.last or f"{path.parent} does not match its manifest" in scene.last
         silent = ended == DONE and "warning" not in scene.last
-        return ended if said or silent else f"does not name it: {scene.last}"
+        return ended if named or silent else f"does not name it: {scene.last}"
 
     return act
 

@@ -245,7 +245,7 @@ def test_the_length_of_an_answer_is_counted_with_its_tag(folder):
 
 
 def test_an_evaluation_is_compared_with_all_stages_at_once(folder):
-    """Held-out rows that two stages train are one message; what one stage allows is said of the other."""
+    """Held-out rows that two stages train are one message; what one stage allows is reported for the other."""
     recipe = (
         SFT + AGAIN.replace("b.jsonl", "a.jsonl") + "evaluate:\n  held_out: {data: {path: a.jsonl}, metrics: [loss]}\n"
     )
@@ -280,7 +280,7 @@ def test_pairs_in_two_forms(folder):
     ],
 )
 def test_a_file_that_is_no_jsonl(folder, text, says):
-    """What the first line is, and what to do about it; too few rows are not told as well."""
+    """What the first line is, and what to do about it; too few rows are not reported as well."""
     folder.write(r__yaml=SFT, a__jsonl=text)
     found = folder.call("check", "r.yaml")
     assert (found.code, found.first) == (1, "RC703"), found.err

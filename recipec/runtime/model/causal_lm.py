@@ -135,7 +135,7 @@ class CausalLm(Policy):
     def _decoder(self, model: Any) -> str:
         return str(model.base_model_prefix)
 
-    def _targeted(self, model: nn.Module, lora: policy.Lora) -> policy.Lora:  # noqa: ARG002 - for models that see
+    def _targeted(self, model: nn.Module, lora: policy.Lora) -> policy.Lora:  # noqa: ARG002 - for vision-language models
         """Return the description of an adapter with targets that peft takes for those that are meant."""
         return lora
 
@@ -229,7 +229,7 @@ class CausalLm(Policy):
         found: Tensor = decoder(**inputs, use_cache=False).last_hidden_state
         return found
 
-    def position_ids(self, tokens_RT: Tensor) -> Tensor | None:  # noqa: ARG002 - for models that see
+    def position_ids(self, tokens_RT: Tensor) -> Tensor | None:  # noqa: ARG002 - for vision-language models
         """Return positions [3, R, T] where tokens have other ones than their number in the row."""
         return None
 

@@ -94,7 +94,7 @@ def test_a_row_is_scored_and_sampled_as_if_alone(saved, config):
 
 
 def test_rows_end_where_rope_scaling_takes_other_factors(saved):
-    """After that length each token of a row would be computed otherwise; it is told once."""
+    """After that length each token of a row would be computed otherwise; this is reported once."""
     told = []
     policy = loaded(saved(PHI3), told.append)
     assert policy.max_positions == longest_row(policy.model.config) == switches_after(policy.model.config) == 24

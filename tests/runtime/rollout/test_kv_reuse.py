@@ -196,7 +196,7 @@ def test_prompts_read_apart():
 
 
 def test_policies_without_plain_layers_keep_nothing():
-    """A policy whose layers keep_kv otherwise is read again from the start, and writes the same."""
+    """A policy whose layers keep another kind of state is computed again from the start, and writes the same."""
     game = make_game()
     config = Lfm2Config(
         **{**SHAPE, "vocab_size": game.policy.model.config.vocab_size}, layer_types=["conv", "full_attention"]

@@ -57,7 +57,7 @@ def test_log_probabilities_are_those_of_the_whole_row(engine, config):
 
 
 def test_a_model_that_cannot_continue_rows_is_refused(engine):
-    """RecurrentGemma keeps its state in its layers, where rows with padding are not told from others."""
+    """RecurrentGemma keeps its state in its layers, which cannot tell padding from tokens."""
     with pytest.raises(RecipeError, match="RC893") as caught:
         engine(GRIFFIN)
     assert "'recurrent_gemma' cannot be sampled here" in caught.value.diagnostics[0].message

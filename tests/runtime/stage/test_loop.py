@@ -135,6 +135,16 @@ def test_every_part_is_told_of_every_update(tmp_path, closing) -> None:
     assert heard == [1, 2]
 
 
+def test_every_pass_is_taken(tmp_path, closing) -> None:
+    """A step trains its rows once in each of its passes, cut into minibatches anew, as its schedule plans."""
+    stage = running(tmp_path, SFT, closing, "stages.learn.budget.passes=3", "stages.learn.budget.rows_per_update=1")
+    planned = loop.planned_updates(stage)
+
+    assert loop.run_loop(stage)
+
+    assert stage.train_engine.updates == planned == 2 * 3 * stage.per_step
+
+
 @pytest.mark.parametrize(("steps", "scored"), [(2, 6), (9, 10)])
 def test_only_rows_that_will_be_drawn_are_scored(tmp_path, closing, steps: int, scored: int) -> None:
     """A stage that ends within an epoch scores the rows of its steps; the draws that follow are the same ones."""

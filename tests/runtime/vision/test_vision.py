@@ -375,7 +375,7 @@ def test_refusals(tmp_path, act, code):
         act(build(tmp_path))
 
 
-def test_knobs_of_another_family(tmp_path):
+def test_parameters_of_another_family(tmp_path):
     """A parameter that means nothing to a family is refused, not ignored."""
     with refused("RC856"):
         build(tmp_path, "idefics3", image=specs.Images(max_pixels=100))
