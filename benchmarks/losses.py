@@ -158,7 +158,7 @@ def policy_gradient(models, draw, trainer, config, theirs, form):
             "logprob_RT": logprob_RT, "ratio_to_RT": old_RT, "advantage_RT": credit_RT, "trained_RT": trained_RT,
             "turn_RT": columns["turn_RT"], "weight_RT": weight_RT, "ref_logprob_RT": ref_RT,
         }  # fmt: skip
-        return form.load()(*(given.get(name) for name in form.parameters()), **form.params())["loss"]
+        return form.load()(**{name: given.get(name) for name in form.parameters()}, **form.params())["loss"]
 
     trainer = trainer(
         models.theirs, lambda completions, **_: [0.0] * len(completions),
@@ -223,7 +223,7 @@ def contrastive(models, draw, params, form):
 
     def objective(logprob_RT):
         given = {"logprob_RT": logprob_RT, "trained_RT": trained_RT, **pairs, **weights}
-        return form.load()(*(given.get(name) for name in form.parameters()), **form.params())["loss"]
+        return form.load()(**{name: given.get(name) for name in form.parameters()}, **form.params())["loss"]
 
     pair = {"prompt": "a", "chosen": "b", "rejected": "c"}
     trainer = CPOTrainer(

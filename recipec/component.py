@@ -212,7 +212,7 @@ class Component(Section):
 
     @classmethod
     def parameters(cls) -> tuple[str, ...]:
-        """The column parameters of the implementing function, in order."""
+        """The column parameters of the implementing function."""
         names = dict.fromkeys(r if isinstance(r, str) else r.signal for r in cls._requires)
         return tuple(n for n in names if n not in SIGNALS or SIGNALS[n].kind in {"column", "scalar"})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -12,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recipec.component import Component
+from recipec.component import Component, load_object
 from recipec.diagnostics.model import Diagnostic, RecipeError
-from recipec.graph import Input, Node, Value
+from recipec.graph import Node, Value
 from recipec.runtime.context import StageContext
 from recipec.runtime.user_code import place_in
 from recipec.signals import SIGNALS
 
 METRIC = "metric/"
 Values = dict[Value, Any]
-Call = Callable[..., dict[str, Any]]
+NodeFunction = Callable[..., dict[str, Any]]
 
 
 def build_part(spec: Component, context: StageContext, parts: Mapping[str, Any]) -> Any:
@@ -30,14 +29,16 @@ def build_part(spec: Component, context: StageContext, parts: Mapping[str, Any])
     return spec.load()(spec, context, **used)
 
 
-def bind(spec: Component, context: StageContext, parts: Mapping[str, Any]) -> Callable[..., dict[str, Any]]:
-    """Return the function behind a spec with its parameters bound, or the instance of its class."""
+def bind(spec: Component, context: StageContext, parts: Mapping[str, Any]) -> NodeFunction:
+    """Return the function behind a spec with its parameters bound, or the instance of its class.
+
+    Either takes its columns by name.
+    """
     target = spec.load()
     if inspect.isclass(target):
-        made: Callable[..., dict[str, Any]] = build_part(spec, context, parts)
-        return made
-    params = spec.params()
-    return lambda *columns: target(*columns, **params)
+        instance: NodeFunction = build_part(spec, context, parts)
+        return instance
+    return partial(target, **spec.params())
 
 
 class GraphRunner:
@@ -53,25 +54,24 @@ class GraphRunner:
         """Parts of the stage by node id; every class that an ``impl`` names is a :class:`Part`."""
         self.recorded: dict[str, Tensor] = {}
         """Rewards of this step as an interrupted attempt wrote them down, by node id."""
-        self._calls: dict[str, Call] = {}
+        self._functions: dict[str, NodeFunction] = {}
 
     def call(self, node: Node, values: Values, *, step: int = 0, attempt: int = 0) -> dict[str, Any]:
         """Run one node: store its outputs in ``values``, return its metrics."""
-        if node.id not in self._calls:
-            self._calls[node.id] = self._bind(node)
-        columns = {_name(given): values[given.value] for given in node.inputs}
+        if node.id not in self._functions:
+            self._functions[node.id] = self._bind(node)
         draws = {"step": step, "attempt": attempt} if node.spec is not None and node.spec.draws else {}
-        call = partial(self._calls[node.id], columns, **draws)
+        call = partial(self._functions[node.id], **arguments(node, values), **draws)
         try:
             # a reward may ask a clock, a process or a service
-            made = self.context.ranks.on_leader(call) if node.slot == "reward" else call()
-        except RecipeError as refused:
-            raise RecipeError(*(_placed(found, node, self.context) for found in refused.diagnostics)) from refused
+            outputs = self.context.ranks.on_leader(call) if node.slot == "reward" else call()
+        except RecipeError as error:
+            raise RecipeError(*(_placed(one, node, self.context) for one in error.diagnostics)) from error
         if node.id in self.recorded:
-            made["reward_R"] = replayed(made["reward_R"], self.recorded[node.id])
+            outputs["reward_R"] = replayed(outputs["reward_R"], self.recorded[node.id])
         for signal in columns_of(node):
-            values[Value(signal, node.id)] = made[signal]
-        return {name.removeprefix(METRIC): value for name, value in made.items() if name.startswith(METRIC)}
+            values[Value(signal, node.id)] = outputs[signal]
+        return {name.removeprefix(METRIC): value for name, value in outputs.items() if name.startswith(METRIC)}
 
     def run(self, nodes: Iterable[Node], values: Values, *, step: int = 0, attempt: int = 0) -> dict[str, Any]:
         """Run nodes in order; return their metrics together."""
@@ -91,31 +91,46 @@ class GraphRunner:
 
     def parts_of(self, node: Node) -> dict[str, Any]:
         """Return what a node is built from, by parameter."""
-        return {given.parameter: self.instance(self.nodes[given.value.node]) for given in node.parts}
+        return {part.parameter: self.instance(self.nodes[part.value.node]) for part in node.parts}
 
     def close(self) -> None:
         """Release what the instances hold: processes, caches."""
         for part in self.instances.values():
             part.close()
 
-    def _bind(self, node: Node) -> Call:
+    def _bind(self, node: Node) -> NodeFunction:
         if node.id in self.instances:
-            return _positional(self.instances[node.id], _order(node))
-        if node.spec is None:
-            module, _, name = node.impl.partition(":")
-            function = getattr(importlib.import_module(module), name)
-            params = dict(node.params)
-            return lambda columns: function(*columns.values(), **params)
-        if inspect.isclass(node.spec.load()):
-            return _positional(self.instance(node), _order(node))
-        return _positional(bind(node.spec, self.context, {}), node.spec.parameters())
+            function: NodeFunction = self.instances[node.id]
+        elif node.spec is None:
+            function = partial(load_object(node.impl), **node.params)
+        elif inspect.isclass(node.spec.load()):
+            function = self.instance(node)
+        else:
+            function = bind(node.spec, self.context, {})
+        return function
 
 
-def _placed(found: Diagnostic, node: Node, context: StageContext) -> Diagnostic:
+def arguments(node: Node, values: Values) -> dict[str, Any]:
+    """Return what a node is called with, by parameter.
+
+    A parameter is ``None`` where the condition of its requirement does not hold, and a list where it takes several
+    inputs.
+    """
+    found: dict[str, Any] = {} if node.spec is None else dict.fromkeys(node.spec.parameters())
+    for column in node.inputs:
+        value = values[column.value]
+        if column.parameter.startswith("*"):
+            found.setdefault(column.parameter[1:], []).append(value)
+        else:
+            found[column.parameter] = value
+    return found
+
+
+def _placed(diagnostic: Diagnostic, node: Node, context: StageContext) -> Diagnostic:
     """Point what a component is refused for at its key, unless it names one, and at the user's code that it quotes."""
-    spans = found.spans or place_in(found.message, context.use, context.root)
-    path = found.path or (node.id.partition("/")[2] if node.spec is not None else "")
-    return replace(found, spans=spans, path=path)
+    spans = diagnostic.spans or place_in(diagnostic.message, context.use, context.root)
+    path = diagnostic.path or (node.id.partition("/")[2] if node.spec is not None else "")
+    return replace(diagnostic, spans=spans, path=path)
 
 
 def columns_of(node: Node) -> tuple[str, ...]:
@@ -132,19 +147,3 @@ def replayed(reward_R: Tensor, recorded_R: Tensor) -> Tensor:
     """
     clocked_R = reward_R.isnan() | recorded_R.isnan()
     return torch.where(clocked_R, recorded_R, reward_R)
-
-
-def _name(given: Input) -> str:
-    """Several inputs may fill one parameter of a sum: their producers tell them apart."""
-    return f"{given.parameter}@{given.value.node}" if given.parameter.startswith("*") else given.parameter
-
-
-def _order(node: Node) -> tuple[str, ...]:
-    """Name a component's columns in order: its own, then those that the compiler adds."""
-    assert node.spec is not None, node.id
-    own = node.spec.parameters()
-    return (*own, *(given.parameter for given in node.inputs if given.parameter not in own))
-
-
-def _positional(function: Callable[..., dict[str, Any]], parameters: tuple[str, ...]) -> Call:
-    return lambda columns, **draws: function(*(columns.get(name) for name in parameters), **draws)

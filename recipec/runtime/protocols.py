@@ -165,7 +165,7 @@ class Policy(Part, ABC):
         """Return ``logprob_RT`` and, with ``entropy``, ``entropy_RT``: float32, in nats, zero where not trained."""
 
     @abstractmethod
-    def sequence_scores(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> Tensor:
+    def sequence_scores(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, **images: Any) -> Tensor:
         """Return each row's log-probability of its trained tokens, or a reward model's score, in float64."""
 
     @abstractmethod
@@ -288,7 +288,7 @@ class Reference(Part, ABC):
     scorer: Policy
 
     @abstractmethod
-    def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> dict[str, Tensor]:
+    def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, **images: Any) -> dict[str, Tensor]:
         """Return ``ref_logprob_RT``."""
 
 
@@ -352,12 +352,12 @@ class Preference(Part, ABC):
     """Makes preference pairs before the first step of a stage, and keeps them as an artifact."""
 
     @abstractmethod
-    def __call__(self, *columns: Any) -> dict[str, Any]:
+    def __call__(self, *_: Any, **columns: Any) -> dict[str, Any]:
         """Make the pairs; return their columns."""
 
-    def read(self, folder: Path, *columns: Any) -> dict[str, Any]:  # noqa: ARG002 - for those that sample answers
+    def read(self, folder: Path, *_: Any, **columns: Any) -> dict[str, Any]:  # noqa: ARG002 - for those that sample answers
         """Take the pairs of an interrupted run; pairs that follow from recorded samples alone are made again."""
-        return self(*columns)
+        return self(**columns)
 
     def write(self, folder: Path) -> None:
         """Write the pairs with their evidence."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
+from functools import partial
 from typing import Any
 
 from attacks.attack import DONE, Attack, Scene
@@ -46,7 +47,7 @@ def _built(name: str, **parameters: Any):
 def _function(spec: Any):
     function = spec.load()
     parameters = {name: getattr(spec, name) for name in inspect.signature(function).parameters if hasattr(spec, name)}
-    return lambda *columns: function(*columns, **parameters)
+    return partial(function, **parameters)
 
 
 def maths(text: str, expected: float = 0.0):

@@ -240,7 +240,7 @@ def call(name, spec, rows, dtype=torch.float32):
         columns[trained].requires_grad_()
     if name == "reward.iou":  # its answers are boxes
         columns["prompt_P"] = [Task(i, "?", (1, 2), {"answer": [0, 0, 2, 2]}) for i in range((rows + 1) // 2)]
-    return columns, target_of(name)(*columns.values(), **spec.params())
+    return columns, target_of(name)(**columns, **spec.params())
 
 
 def same(one, other):
@@ -257,7 +257,10 @@ def test_table_is_whole():
 
 @pytest.mark.parametrize("name", HERE)
 def test_signature_is_the_declaration(name):
-    """Positional parameters are the required columns, in order; keyword-only ones are the parameters."""
+    """Parameters are named as the required columns; keyword-only ones are the parameters of the spec.
+
+    One that takes some of them as `**shared` is called with all of them by `test_tiny_batch`.
+    """
     found, target = HERE[name], target_of(name)
     params = set(found.model_fields) - {"type", *found.lowered, *found._refs}
     if inspect.isclass(target):
@@ -265,12 +268,18 @@ def test_signature_is_the_declaration(name):
         if found.slot in DRIVEN:
             return
         target, params = target.draw if found.slot in SOURCES else target.__call__, KEYS if found.draws else set()
-    columns = ["count"] if found.slot in SOURCES else list(found.parameters())
+    columns = {"count"} if found.slot in SOURCES else set(found.parameters())
     parameters = [p for p in inspect.signature(target).parameters.values() if p.name != "self"]
-    if found.slot == "reference" and parameters[-1].kind is inspect.Parameter.VAR_POSITIONAL:
+    if found.slot == "reference":
         parameters.pop()  # the compiler gives it the images that the policy sees, where it sees any
-    assert [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD] == columns
-    assert {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} == params
+    named = {p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
+    only = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    if parameters and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD:
+        parameters.pop()
+        assert named <= columns
+        assert only <= params
+    else:
+        assert (named, only) == (columns, params)
     own = [p for p in parameters if not (found.draws and p.name in KEYS)]  # a call outside a step is keyed by 0
     assert all(p.default is p.empty for p in own), "a default would be said in two places"
     assert all(p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY} for p in parameters)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from recipec.runtime.objective.compiler_ops import weigh
-from recipec.runtime.objective.loss import clipped
 from recipec.spec.loss import Clipped
+from tests.support.components import call
 
 CASES = json.loads((Path(__file__).parent / "data" / "policy_loss.json").read_text())["cases"]
 PARAMS = {
@@ -58,10 +58,17 @@ class Given:
 
     def run(self, aggregation, **params):
         """Call the objective."""
-        return clipped(
-            self.logprob_RT, self.old_RT, self.advantage_RT, self.trained_RT, self.turn_RT, self.weight(aggregation),
-            self.ref_RT, -self.ref_RT, None, None, **Clipped(**{**self.params, **params}).params(),
-        )  # fmt: skip
+        return call(
+            Clipped(**{**self.params, **params}),
+            logprob_RT=self.logprob_RT,
+            ratio_to_RT=self.old_RT,
+            advantage_RT=self.advantage_RT,
+            trained_RT=self.trained_RT,
+            turn_RT=self.turn_RT,
+            weight_RT=self.weight(aggregation),
+            ref_logprob_RT=self.ref_RT,
+            entropy_RT=-self.ref_RT,
+        )
 
 
 def test_every_published_loss_is_here():

@@ -8,6 +8,7 @@ import torch
 
 from recipec.component import components_of
 from recipec.runtime.objective.compiler_ops import weigh
+from tests.support.components import call
 
 CASES = {
     case["id"]: case
@@ -43,7 +44,7 @@ def test_objective_is_theirs(name):
         "weight_RT": weight_RT,
         "ref_logprob_RT": column["ref_logprob"] if spec.beta else None,
     }
-    made = spec.load()(*(given.get(name) for name in spec.parameters()), **spec.params())
+    made = call(spec, **given)
     made["loss"].backward()
     expected = case["expected"]
     assert float(made["loss"].detach()) == pytest.approx(expected["loss"], abs=1e-6, rel=1e-6)

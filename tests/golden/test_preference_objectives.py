@@ -9,6 +9,7 @@ import torch
 from recipec.component import components_of
 from recipec.runtime.objective.compiler_ops import weigh_chosen, weigh_pairs
 from recipec.runtime.objective.labelled_answers import mismatch_baseline, weigh_labelled
+from tests.support.components import call
 
 CASES = {
     case["id"]: case
@@ -44,7 +45,7 @@ def test_objective_is_theirs(name):
         **weigh_pairs(by_pair_R),
         **weigh_chosen(trained_RT, chosen_R),
     }
-    made = spec.load()(*(given[name] for name in spec.parameters()), **spec.params())
+    made = call(spec, **given)
     made["loss"].backward()
     assert float(made["loss"].detach()) == pytest.approx(case["expected"]["loss"], abs=1e-6, rel=1e-6)
     slope = torch.tensor(case["expected"]["grad_logprob"], dtype=torch.float64)[order]

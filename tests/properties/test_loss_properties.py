@@ -8,9 +8,10 @@ import torch
 from hypothesis import given, strategies as st
 
 from recipec.runtime.objective.compiler_ops import broadcast, weigh, weigh_pairs
-from recipec.runtime.objective.loss import clipped, dpo, nll
+from recipec.runtime.objective.loss import nll
 from recipec.runtime.objective.preference_losses import VARIANTS
 from recipec.spec.loss import Clipped, Dpo
+from tests.support.components import call
 
 AGGREGATES = ("token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "fixed")
 ROWS, TOKENS = 5, 6
@@ -50,17 +51,12 @@ def weight_of(columns, aggregate):
 
 def objective(columns, **params):
     """Run the clipped objective; columns that no parameter asks for are handed over all the same."""
-    names = (
-        "logprob_RT", "ratio_to_RT", "advantage_RT", "trained_RT", "turn_RT", "weight_RT",
-        "ref_logprob_RT", "entropy_RT", "sampler_logprob_RT", "correction_mean_R",
-    )  # fmt: skip
-    return clipped(*(columns[name] for name in names), **Clipped(**params).params())
+    return call(Clipped(**params), **columns)
 
 
 def preference(columns, **params):
     """Run the preference objective."""
-    names = ("logprob_RT", "ref_logprob_RT", "trained_RT", "by_pair_R", "chosen_R", "weight_R")
-    return dpo(*(columns[name] for name in names), **Dpo(**params).params())
+    return call(Dpo(**params), **columns)
 
 
 def imitation(columns):

@@ -48,9 +48,9 @@ def test_the_reference_is_what_entered(folder, monkeypatch, recipe, mode):
     begin, scored = CachedReference.__init__, []
 
     def counting(self, score):
-        def counted(*columns):
-            scored.append(len(columns[0]))
-            return score(*columns)
+        def counted(tokens_RT, *columns):
+            scored.append(len(tokens_RT))
+            return score(tokens_RT, *columns)
 
         begin(self, counted)
 

@@ -78,9 +78,9 @@ def conversations(policy: VisionLm) -> tuple[Batch, list]:
     return batch, rows
 
 
-def columns(batch: Batch) -> list:
-    """Return a batch's columns in the order of the policy's parameters."""
-    return [batch[name] for name in ("tokens_RT", "attend_RT", "trained_RT", "pixels_I", "image_row_I")]
+def columns(batch: Batch) -> dict:
+    """Return the columns of a batch that the policy takes."""
+    return {name: batch[name] for name in ("tokens_RT", "attend_RT", "trained_RT", "pixels_I", "image_row_I")}
 
 
 def use(policy: VisionLm, kind: str) -> None:
@@ -93,7 +93,7 @@ def use(policy: VisionLm, kind: str) -> None:
 
 def scored(policy: VisionLm, batch: Batch) -> torch.Tensor:
     """Log-probabilities of the trained tokens."""
-    return policy.logprobs(*columns(batch), entropy=False)["logprob_RT"].cpu()[batch["trained_RT"]]
+    return policy.logprobs(**columns(batch), entropy=False)["logprob_RT"].cpu()[batch["trained_RT"]]
 
 
 def gradients(policy: VisionLm, batch: Batch) -> dict[str, torch.Tensor]:

@@ -149,8 +149,8 @@ class Evaluator:
                 self.context.say(f"evaluating {name}: {len(failed)} turns failed, the first with {failed[0]}")
             levels: dict[str, torch.Tensor] = {}
             for level, (spec, function) in ready.levels.items():
-                columns = [rows.get(parameter) for parameter in spec.parameters()]
-                made = self.context.ranks.on_leader(partial(function, *columns))
+                columns = {name: rows.get(name) for name in spec.parameters()}
+                made = self.context.ranks.on_leader(partial(function, **columns))
                 levels[level] = made.pop("reward_R")
                 more |= {key.removeprefix(METRIC): float(made[key]) for key in made if key.startswith(METRIC)}
         shapes = {level: (spec.weight, spec.shift, spec.clip) for level, (spec, _) in ready.levels.items()}

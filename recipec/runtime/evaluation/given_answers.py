@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,7 +47,7 @@ def margin(policy: Policy, pairs: Mapping[str, Sequence[Example]]) -> dict[str, 
         for start in range(0, len(chosen), PAIRS):
             part = chosen[start : start + PAIRS], rejected[start : start + PAIRS]
             columns = {**collate_pairs(*part), **images_of_pairs(*part)}
-            value_R = policy.sequence_scores(*(columns[name] for name in policy.spec.parameters())).cpu()
+            value_R = policy.sequence_scores(**_seen(policy, columns)).cpu()
             found.append(value_R[columns["chosen_R"]] - value_R[~columns["chosen_R"]])
     difference = torch.cat(found)
     made = {"margin": float(difference.mean()), "margin_share": float((difference > 0).double().mean())}
@@ -69,11 +70,15 @@ def held_out_loss(policy: Policy, examples: Sequence[Example]) -> dict[str, floa
         for start in range(0, len(examples), PAIRS):
             part = examples[start : start + PAIRS]
             columns = {**collate_completions(part), **images_of_completions(part)}
-            given = (columns[name] for name in policy.spec.parameters())
-            logprob_RT = policy.logprobs(*given, entropy=False)["logprob_RT"]
+            logprob_RT = policy.logprobs(**_seen(policy, columns), entropy=False)["logprob_RT"]
             total -= float(logprob_RT.double().sum())  # 0 where a token is not trained
             tokens += int(columns["trained_RT"][:, 1:].sum())
     return {"loss": total / max(1, tokens)}
+
+
+def _seen(policy: Policy, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns that the policy reads: one of text sees no images."""
+    return {name: columns[name] for name in policy.spec.parameters()}
 
 
 @contextmanager

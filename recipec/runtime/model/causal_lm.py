@@ -264,9 +264,9 @@ class CausalLm(Policy):
             made["entropy_RT"] = logprob_head.placed(entropy_M, scored_RT)
         return made
 
-    def sequence_scores(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> Tensor:
+    def sequence_scores(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, **images: Any) -> Tensor:
         """Return each row's log-probability of its trained tokens, or its score, in float64."""
-        return self.logprobs(tokens_RT, attend_RT, trained_RT, *images, entropy=False)["logprob_RT"].double().sum(-1)
+        return self.logprobs(tokens_RT, attend_RT, trained_RT, **images, entropy=False)["logprob_RT"].double().sum(-1)
 
     def _scored(
         self, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor, *, entropy: bool

@@ -65,7 +65,7 @@ class RewardModel(CausalLm):
         """Score rows: the policy's node in the graph of an `rm` stage."""
         return {"model_score_R": self.scores(tokens_RT, attend_RT)}
 
-    def sequence_scores(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> Tensor:  # noqa: ARG002
+    def sequence_scores(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, **images: Any) -> Tensor:  # noqa: ARG002
         """Return the score of each row, float64."""
         return self.scores(tokens_RT, attend_RT).double()
 

@@ -27,16 +27,16 @@ class CachedReference(Part):
         self.score = score
         self.found: dict[bytes, Tensor] = {}
 
-    def fill(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> None:
+    def fill(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, **images: Any) -> None:
         """Score rows and keep their log-probabilities; ``images`` are ``pixels_I`` and ``image_row_I``, or nothing."""
-        value_RT = self.score(tokens_RT, attend_RT, trained_RT, *images)["ref_logprob_RT"]
-        for row, key in enumerate(_keys(tokens_RT, attend_RT, trained_RT, *images)):
+        value_RT = self.score(tokens_RT, attend_RT, trained_RT, **images)["ref_logprob_RT"]
+        for row, key in enumerate(_keys(tokens_RT, attend_RT, trained_RT, **images)):
             self.found[key] = value_RT[row, : int(attend_RT[row].sum())].cpu().clone()
 
-    def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> dict[str, Tensor]:
+    def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, **images: Any) -> dict[str, Tensor]:
         """Look every row up."""
         value_RT = torch.zeros(tokens_RT.shape, dtype=torch.float32)
-        for row, key in enumerate(_keys(tokens_RT, attend_RT, trained_RT, *images)):
+        for row, key in enumerate(_keys(tokens_RT, attend_RT, trained_RT, **images)):
             found_T = self.found[key]
             value_RT[row, : len(found_T)] = found_T
         return {"ref_logprob_RT": value_RT}

@@ -95,11 +95,11 @@ def shaped(reward_R: Tensor, weight: float, shift: float = 0.0, clip: Sequence[f
 
 
 def sum_rewards(
-    error_R: Tensor, *reward_R: Tensor, weights: Sequence[float], shapes: Sequence[Shape] | None = None
+    error_R: Tensor, reward_R: Sequence[Tensor] = (), *, weights: Sequence[float], shapes: Sequence[Shape] | None = None
 ) -> Columns:
     """Add the reward levels; a row fails if its episode failed or if a level could not score it (NaN).
 
-    >>> sum_rewards(torch.tensor([False, False]), torch.tensor([1.0, torch.nan]), weights=(0.5,))
+    >>> sum_rewards(torch.tensor([False, False]), [torch.tensor([1.0, torch.nan])], weights=(0.5,))
     {'reward_R': tensor([0.5000, 0.0000], dtype=torch.float64), 'failed_R': tensor([False,  True])}
     """
     total_R = torch.zeros(error_R.shape, dtype=torch.float64, device=error_R.device)
@@ -112,17 +112,18 @@ def sum_rewards(
 def sum_step_rewards(
     error_R: Tensor,
     episode_id_R: Tensor,
-    *reward_R: Tensor,
+    reward_R: Sequence[Tensor] = (),
+    *,
     weights: Sequence[float],
     shapes: Sequence[Shape] | None = None,
 ) -> Columns:
     """Add the reward levels of step rows: where one step of an episode fails, its score is unknown and all of it fails.
 
     >>> error_R, reward_R = torch.tensor([False, False, False]), torch.tensor([1.0, torch.nan, 2.0])
-    >>> sum_step_rewards(error_R, torch.tensor([4, 4, 9]), reward_R, weights=(1.0,))
+    >>> sum_step_rewards(error_R, torch.tensor([4, 4, 9]), [reward_R], weights=(1.0,))
     {'reward_R': tensor([1., 0., 2.], dtype=torch.float64), 'failed_R': tensor([ True,  True, False])}
     """
-    made = sum_rewards(error_R, *reward_R, weights=weights, shapes=shapes)
+    made = sum_rewards(error_R, reward_R, weights=weights, shapes=shapes)
     return {**made, "failed_R": torch.isin(episode_id_R, episode_id_R[made["failed_R"]])}
 
 
@@ -181,22 +182,23 @@ def _discounted(reward_R: Tensor, episode_id_R: Tensor, step_R: Tensor, gamma: f
     return score_R.to(reward_R.device), return_R.to(reward_R.device)
 
 
-def sum_advantages(*advantage_R: Tensor) -> Columns:
+def sum_advantages(advantage_R: Sequence[Tensor]) -> Columns:
     """Add the levels of credit.
 
-    >>> sum_advantages(torch.tensor([1.0]), torch.tensor([-3.0]))
+    >>> sum_advantages([torch.tensor([1.0]), torch.tensor([-3.0])])
     {'advantage_R': tensor([-2.])}
     """
-    return {"advantage_R": torch.stack(advantage_R).sum(0)}
+    return {"advantage_R": torch.stack([*advantage_R]).sum(0)}
 
 
-def sum_token_advantages(trained_RT: Tensor, *advantage_RT: Tensor) -> Columns:
+def sum_token_advantages(trained_RT: Tensor, advantage_RT: Sequence[Tensor]) -> Columns:
     """Add levels that credit tokens, in float32; tokens that the policy did not write get 0.
 
-    >>> sum_token_advantages(torch.tensor([[True, False]]), torch.tensor([[1.0, 2.0]]), torch.tensor([[-3.0, 1.0]]))
+    >>> levels = [torch.tensor([[1.0, 2.0]]), torch.tensor([[-3.0, 1.0]])]
+    >>> sum_token_advantages(torch.tensor([[True, False]]), levels)
     {'advantage_RT': tensor([[-2.,  0.]])}
     """
-    total_RT = torch.stack(advantage_RT).sum(0)
+    total_RT = torch.stack([*advantage_RT]).sum(0)
     return {"advantage_RT": torch.where(trained_RT, total_RT, 0.0).float()}
 
 

@@ -14,11 +14,8 @@ Names are TRL's: ``kl``, ``entropy``, ``clip_ratio/low_mean``, ``rewards/chosen`
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from functools import wraps
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,42 +25,23 @@ from recipec.runtime.objective.preference_losses import VARIANTS, Scores, pair_m
 from recipec.runtime.objective.token_ratios import Correction, averaged
 
 
-@dataclass(frozen=True, slots=True)
-class _Columns:
-    """The columns of every objective of rl, in the order of its parameters."""
-
-    logprob_RT: Tensor
-    ratio_to_RT: Tensor
-    advantage_RT: Tensor
-    trained_RT: Tensor
-    turn_RT: Tensor | None
-    weight_RT: Tensor
-    ref_logprob_RT: Tensor | None
-    entropy_RT: Tensor | None
-    sampler_logprob_RT: Tensor | None
-    correction_mean_R: Tensor | None
-
-    def log_ratio(self) -> Tensor:
-        """Return the log ratio of each trained token."""
-        return self.masked(self.logprob_RT - self.ratio_to_RT)
-
-    def masked(self, column_RT: Tensor) -> Tensor:
-        """Put 0 where a token is not trained."""
-        return torch.where(self.trained_RT, column_RT, torch.zeros_like(column_RT))
-
-    def masked_advantage(self) -> Tensor:
-        """Return the advantage of trained tokens, as wide as the log-probabilities."""
-        return self.masked(self.advantage_RT.to(self.logprob_RT.dtype))
-
-
-@dataclass(frozen=True, slots=True)
-class _SharedTerms:
-    """The parameters of every objective of rl: see :class:`recipec.spec.loss.PolicyGradient`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PolicyTerms:
+    """Columns and parameters of every objective of rl; see :class:`recipec.spec.loss.PolicyGradient`.
 
     The correction for the sampling engine weighs the policy term by old over sampler probability, the old one being
     what the ratio is taken to.
     """
 
+    logprob_RT: Tensor
+    ratio_to_RT: Tensor
+    advantage_RT: Tensor
+    trained_RT: Tensor
+    weight_RT: Tensor
+    ref_logprob_RT: Tensor | None
+    entropy_RT: Tensor | None
+    sampler_logprob_RT: Tensor | None
+    correction_mean_R: Tensor | None
     beta: float
     kl: str
     log_ratio_clamp: float | None
@@ -75,70 +53,51 @@ class _SharedTerms:
     sampler_correction_floor: float
     sampler_correction_normalised: bool
 
-    def add_to(self, loss_RT: Tensor, metrics: dict[str, Tensor], rows: _Columns) -> dict[str, Tensor]:
-        """Add to the policy term what all objectives add; return the loss and its metrics."""
-        metrics["approx_kl"] = -rows.log_ratio()
+    def log_ratio(self) -> Tensor:
+        """Return the log ratio of each trained token."""
+        return self.masked(self.logprob_RT - self.ratio_to_RT)
+
+    def masked(self, column_RT: Tensor) -> Tensor:
+        """Put 0 where a token is not trained."""
+        return torch.where(self.trained_RT, column_RT, torch.zeros_like(column_RT))
+
+    def advantage(self) -> Tensor:
+        """Return the advantage of trained tokens, as wide as the log-probabilities."""
+        return self.masked(self.advantage_RT.to(self.logprob_RT.dtype))
+
+    def loss(self, loss_RT: Tensor, metrics: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Add to the policy term of an objective what all objectives add; return the loss and its metrics."""
+        metrics["approx_kl"] = -self.log_ratio()
         if self.sampler_correction != "none":
-            correction_RT = self._correction(rows)
+            correction_RT = self._correction()
             loss_RT = loss_RT * correction_RT
             metrics["sampling/importance_sampling_ratio/mean"] = correction_RT
         if self.beta:
-            u_RT = rows.masked(_given(rows.ref_logprob_RT) - rows.logprob_RT)
+            u_RT = self.masked(_required(self.ref_logprob_RT) - self.logprob_RT)
             metrics["kl"] = _clamp(divergence(u_RT, self.kl, self.log_ratio_clamp), self.kl_clamp)
             loss_RT = loss_RT + self.beta * metrics["kl"]
         if self.entropy:
-            metrics["entropy"] = rows.masked(_given(rows.entropy_RT))
+            metrics["entropy"] = self.masked(_required(self.entropy_RT))
             loss_RT = loss_RT - self.entropy * metrics["entropy"]
-        loss = _weighted(loss_RT, rows.trained_RT, rows.weight_RT)
-        return {"loss": loss, **_metrics(metrics, rows.trained_RT, rows.weight_RT)}
+        loss = _weighted(loss_RT, self.trained_RT, self.weight_RT)
+        return {"loss": loss, **_metrics(metrics, self.trained_RT, self.weight_RT)}
 
-    def _correction(self, rows: _Columns) -> Tensor:
+    def _correction(self) -> Tensor:
         """Return the weight of each token, or of its row, divided by their mean where they are normalised."""
-        mismatch_RT = rows.masked(rows.ratio_to_RT - _given(rows.sampler_logprob_RT))
-        how = Correction(
+        mismatch_RT = self.masked(self.ratio_to_RT - _required(self.sampler_logprob_RT))
+        correction = Correction(
             self.sampler_correction,
             self.sampler_correction_level,
             self.sampler_correction_cap,
             self.sampler_correction_floor,
         )
-        factor_RT = how.weights(mismatch_RT, rows.trained_RT)
+        factor_RT = correction.weights(mismatch_RT, self.trained_RT)
         if not self.sampler_correction_normalised:
             return factor_RT
-        return factor_RT / _given(rows.correction_mean_R).to(factor_RT.dtype)[:, None]
+        return factor_RT / _required(self.correction_mean_R).to(factor_RT.dtype)[:, None]
 
 
-_SHARED = tuple(field.name for field in fields(_SharedTerms))
-
-
-def _objective(own: Callable[..., tuple[Tensor, dict[str, Tensor]]]) -> Callable[..., dict[str, Tensor]]:
-    """Make an objective of rl of its own term: it takes the columns and parameters that all of them share.
-
-    ``own(rows, shared, **params)`` returns the policy term of each token and its metrics. An objective that says
-    ``turn_RT`` gets the turns as well.
-    """
-    inner = inspect.signature(own)
-    turns = "turn_RT" in inner.parameters
-    columns = [field.name for field in fields(_Columns) if turns or field.name != "turn_RT"]
-    named = [p.name for p in inner.parameters.values() if p.kind is p.KEYWORD_ONLY]
-
-    @wraps(own)
-    def objective(*given: Tensor | None, **params: Any) -> dict[str, Tensor]:
-        rows = _Columns(**{"turn_RT": None, **dict(zip(columns, given, strict=True))})  # type: ignore[arg-type]
-        shared = _SharedTerms(**{name: params.pop(name) for name in _SHARED})
-        more = (_given(rows.turn_RT),) if turns else ()
-        return shared.add_to(*own(rows, shared, *more, **params), rows)
-
-    parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in columns]
-    parameters += [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in (*named, *_SHARED)]
-    made: Any = objective
-    made.__signature__ = inspect.Signature(parameters)
-    return objective
-
-
-@_objective
 def clipped(
-    rows: _Columns,
-    shared: _SharedTerms,
     turn_RT: Tensor,
     *,
     ratio: str,
@@ -146,7 +105,8 @@ def clipped(
     epsilon: float,
     epsilon_high: float | None,
     dual_clip: float | None,
-) -> tuple[Tensor, dict[str, Tensor]]:
+    **shared: Any,
+) -> dict[str, Tensor]:
     r"""Raise the probability of good tokens within a trust region; see :class:`recipec.spec.loss.Clipped`.
 
     The published maximum and minimum of three terms is one clamp of the ratio; its ends depend on the sign of the
@@ -158,58 +118,55 @@ def clipped(
     ``log_ratio_clamp`` bounds the log ratio (after the mean of a turn or sequence) and the k3 estimate's
     :math:`u = \log\pi_{ref} - \log\pi`, ``kl_clamp`` the estimate that comes out. Tree-GRPO sets them to 20 and 10.
     """
-    log_ratio_RT = averaged(rows.log_ratio(), rows.trained_RT, turn_RT, ratio, ratio_gradient)
+    terms = _PolicyTerms(**shared)
+    log_ratio_RT = averaged(terms.log_ratio(), terms.trained_RT, turn_RT, ratio, ratio_gradient)
+    log_ratio_RT = _clamp(log_ratio_RT, terms.log_ratio_clamp)
     upper = epsilon if epsilon_high is None else epsilon_high
-    return _surrogate(
-        _clamp(log_ratio_RT, shared.log_ratio_clamp), rows.masked_advantage(), 1 - epsilon, 1 + upper, dual_clip
-    )
+    return terms.loss(*_surrogate(log_ratio_RT, terms.advantage(), 1 - epsilon, 1 + upper, dual_clip))
 
 
-@_objective
-def cispo(
-    rows: _Columns, shared: _SharedTerms, *, ratio_max: float, ratio_min: float
-) -> tuple[Tensor, dict[str, Tensor]]:
+def cispo(*, ratio_max: float, ratio_min: float, **shared: Any) -> dict[str, Tensor]:
     """Weight the policy gradient of each token by its bounded ratio; see :class:`recipec.spec.loss.Cispo`.
 
     >>> from recipec.spec.loss import Cispo
-    >>> column = torch.tensor([[-1.0]])
-    >>> params = Cispo(ratio_max=2.0).params()
-    >>> cispo(column, column - 3, column, column < 0, column / column, None, None, None, None, **params)["loss"]
+    >>> spec, column_RT = Cispo(ratio_max=2.0), torch.tensor([[-1.0]])
+    >>> columns = dict.fromkeys(spec.parameters()) | dict(
+    ...     logprob_RT=column_RT, ratio_to_RT=column_RT - 3, advantage_RT=column_RT,
+    ...     trained_RT=column_RT < 0, weight_RT=column_RT / column_RT,
+    ... )
+    >>> cispo(**columns, **spec.params())["loss"]
     tensor(-2.)
     """
-    ratio_RT = _clamp(rows.log_ratio().detach(), shared.log_ratio_clamp).exp()
+    terms = _PolicyTerms(**shared)
+    ratio_RT = _clamp(terms.log_ratio().detach(), terms.log_ratio_clamp).exp()
     clipped_RT = ratio_RT.clamp(ratio_min, ratio_max)
     metrics = {"clip_ratio/low_mean": ratio_RT < ratio_min, "clip_ratio/high_mean": ratio_RT > ratio_max}
-    return -clipped_RT * rows.masked_advantage() * rows.masked(rows.logprob_RT), metrics
+    return terms.loss(-clipped_RT * terms.advantage() * terms.masked(terms.logprob_RT), metrics)
 
 
-@_objective
-def sapo(
-    rows: _Columns, shared: _SharedTerms, *, temperature_pos: float, temperature_neg: float
-) -> tuple[Tensor, dict[str, Tensor]]:
+def sapo(*, temperature_pos: float, temperature_neg: float, **shared: Any) -> dict[str, Tensor]:
     """Gate the ratio smoothly; see :class:`recipec.spec.loss.Sapo`."""
+    terms = _PolicyTerms(**shared)
     # beyond 20 nats the gate is 1 and flat in every precision, and the gradient of an exp that overflowed is NaN
-    ratio_RT = _clamp(rows.log_ratio(), shared.log_ratio_clamp).clamp(max=20.0).exp()
-    advantage_RT = rows.masked_advantage()
+    ratio_RT = _clamp(terms.log_ratio(), terms.log_ratio_clamp).clamp(max=20.0).exp()
+    advantage_RT = terms.advantage()
     sharpness_RT = torch.where(advantage_RT > 0, temperature_pos, temperature_neg).to(advantage_RT.dtype)
     gate_RT = torch.sigmoid(sharpness_RT * (ratio_RT - 1)) * 4 / sharpness_RT
-    return -gate_RT * advantage_RT, {}
+    return terms.loss(-gate_RT * advantage_RT, {})
 
 
-@_objective
-def gmpo(
-    rows: _Columns, shared: _SharedTerms, turn_RT: Tensor, *, epsilon: float, epsilon_high: float | None
-) -> tuple[Tensor, dict[str, Tensor]]:
+def gmpo(turn_RT: Tensor, *, epsilon: float, epsilon_high: float | None, **shared: Any) -> dict[str, Tensor]:
     """Raise the geometric mean of clipped token ratios; see :class:`recipec.spec.loss.Gmpo`."""
-    advantage_RT, log_ratio_RT = rows.masked_advantage(), rows.log_ratio()
+    terms = _PolicyTerms(**shared)
+    advantage_RT, log_ratio_RT = terms.advantage(), terms.log_ratio()
     upper = epsilon if epsilon_high is None else epsilon_high
     clipped_RT = torch.where(advantage_RT > 0, log_ratio_RT.clamp(max=upper), log_ratio_RT.clamp(min=-epsilon))
-    mean_RT = averaged(clipped_RT, rows.trained_RT, turn_RT, "sequence", "all")
+    mean_RT = averaged(clipped_RT, terms.trained_RT, turn_RT, "sequence", "all")
     metrics = {
         "clip_ratio/low_mean": (log_ratio_RT < -epsilon) & (advantage_RT < 0),
         "clip_ratio/high_mean": (log_ratio_RT > upper) & (advantage_RT > 0),
     }
-    return -advantage_RT * _clamp(mean_RT, shared.log_ratio_clamp).exp(), metrics
+    return terms.loss(-advantage_RT * _clamp(mean_RT, terms.log_ratio_clamp).exp(), metrics)
 
 
 def nll(logprob_RT: Tensor, trained_RT: Tensor, weight_RT: Tensor) -> dict[str, Tensor]:
@@ -298,7 +255,7 @@ def divergence(u_RT: Tensor, estimator: str, log_ratio_clamp: float | None) -> T
     return u_RT.exp() - u_RT - 1
 
 
-def _given(column: Tensor | None) -> Tensor:
+def _required(column: Tensor | None) -> Tensor:
     assert column is not None, "the compiler binds what a param asks for"
     return column
 

@@ -21,13 +21,15 @@ from recipec.spec import reference as specs
 from recipec.spec.recipe import weights_kind
 
 
-def _scored(policy: CausalLm, *columns: Any) -> dict[str, Tensor]:
+def _scored(
+    policy: CausalLm, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, **images: Any
+) -> dict[str, Tensor]:
     """Score without gradient and without dropout, at the policy's temperature and by its attention."""
     training = policy.model.training
     policy.eval()
     try:
         with torch.no_grad():
-            made = policy.logprobs(*columns, entropy=False)
+            made = policy.logprobs(tokens_RT, attend_RT, trained_RT, **images, entropy=False)
     finally:
         policy.model.train(training)
     return {"ref_logprob_RT": made["logprob_RT"]}
@@ -68,10 +70,10 @@ class Frozen(Reference):
             self.mode = "adapter_copy" if policy.peft_model is not None else "weights_copy"
             self.copies = _copies(policy)
 
-    def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> dict[str, Tensor]:
+    def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, **images: Any) -> dict[str, Tensor]:
         """Return ``ref_logprob_RT`` in the space of ``logprob_RT``; ``images`` are those that the policy sees."""
         with self._entered()():
-            return _scored(self.scorer, tokens_RT, attend_RT, trained_RT, *images)
+            return _scored(self.scorer, tokens_RT, attend_RT, trained_RT, **images)
 
     def _entered(self) -> Callable[[], AbstractContextManager[None]]:
         if self.mode == "adapter_off":
@@ -94,10 +96,10 @@ class Lagged(Reference):
         self.copies = _copies(self.scorer)
         self.synced = 0
 
-    def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> dict[str, Tensor]:
+    def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, **images: Any) -> dict[str, Tensor]:
         """Return ``ref_logprob_RT`` in the space of ``logprob_RT``; ``images`` are those that the policy sees."""
         with self.scorer.with_parameters(self.copies):
-            return _scored(self.scorer, tokens_RT, attend_RT, trained_RT, *images)
+            return _scored(self.scorer, tokens_RT, attend_RT, trained_RT, **images)
 
     def after_update(self, updates: int) -> None:
         """Copy the policy when ``updates``, counted from the stage's start, is a multiple of the period."""

@@ -146,12 +146,12 @@ def _read(row: Mapping[str, Any], tasks: Mapping[int, Task]) -> Pair:
 
 
 def made_once(
-    preference: Preference, given: Sequence[Any], final: Path, about: Mapping[str, Any], ranks: Ranks
+    preference: Preference, columns: Mapping[str, Any], final: Path, about: Mapping[str, Any], ranks: Ranks
 ) -> dict[str, Any]:
     """Build the pairs of a stage and commit them, or read those that an interrupted run built.
 
-    A continued run must not build them again: its policy has changed, and so would the pairs.  ``given`` are the
-    input columns of the preference.
+    A continued run must not build them again: its policy has changed, and so would the pairs.  ``columns`` are the
+    arguments of the preference.
     """
 
     def there() -> bool:
@@ -159,8 +159,8 @@ def made_once(
         return found is not None and found.get("digest") == about["digest"]
 
     if ranks.on_leader(there):
-        return preference.read(final, *given)
-    made = preference(*given)
+        return preference.read(final, **columns)
+    made = preference(**columns)
 
     def write() -> None:
         with committed(final, about) as folder:

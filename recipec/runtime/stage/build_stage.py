@@ -21,7 +21,7 @@ from recipec.runtime.data.table import Table
 from recipec.runtime.distributed.sequence_parallel import SequenceParallelGroup
 from recipec.runtime.environment.replayed import ReplayedEnvironment
 from recipec.runtime.evaluation.evaluate import Evaluator
-from recipec.runtime.graph_runner import GraphRunner, Values, build_part
+from recipec.runtime.graph_runner import GraphRunner, Values, arguments, build_part
 from recipec.runtime.logging.metrics_writer import MetricsWriter
 from recipec.runtime.logging.stage_trackers import trackers_of
 from recipec.runtime.model.causal_lm import CausalLm
@@ -263,7 +263,7 @@ def build_inputs(stage: StageGraph, runner: GraphRunner, digest: str) -> Values:
         elif node.slot == "preference":
             assert context.home is not None
             about = {"digest": digest, "stage": stage.name, "artifact": "pairs"}
-            columns = [made[given.value] for given in node.inputs]
+            columns = arguments(node, made)
             pairs = made_once(runner.instance(node), columns, context.home / "pairs", about, context.ranks)
             made |= {Value(signal, node.id): pairs[signal] for signal in node.outputs}
         elif node.outputs and node.slot == "compiler":

@@ -17,7 +17,7 @@ from recipec.diagnostics.errors import run as errors, run_progress as progress_e
 from recipec.diagnostics.model import RecipeError
 from recipec.graph import Loop, Node, StageGraph, Value
 from recipec.runtime.batch import Batch
-from recipec.runtime.graph_runner import METRIC, Values
+from recipec.runtime.graph_runner import METRIC, Values, arguments
 from recipec.runtime.logging import statistics
 from recipec.runtime.logging.learning_watch import LearningWatch
 from recipec.runtime.logging.sampler_gap import MAX, MEAN
@@ -164,7 +164,7 @@ def fill_reference_cache(stage: RunningStage, step_nodes: tuple[Node, ...]) -> N
             source = data_node(stage, columns)
             values |= {Value(signal, source.id): column for signal, column in columns.items()}
             stage.runner.run([n for n in step_nodes[:place] if n.id != source.id], values)
-            cache.fill(*(values[given.value] for given in node.inputs))
+            cache.fill(**arguments(node, values))
 
 
 def planned_draws(stage: RunningStage) -> Iterator[dict[str, Any]]:

@@ -30,10 +30,9 @@ class ScoringPass(Part):
         self.tokens = tokens
         self.scorer = scorer
 
-    def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, *images: Any) -> dict[str, Tensor]:
+    def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, **images: Any) -> dict[str, Tensor]:
         """Score every trained token without a gradient; ``images`` are ``pixels_I`` and ``image_row_I``, or nothing."""
-        batch = Batch(tokens_RT=tokens_RT, attend_RT=attend_RT, trained_RT=trained_RT)
-        batch |= dict(zip(("pixels_I", "image_row_I"), images, strict=False))
+        batch = Batch(tokens_RT=tokens_RT, attend_RT=attend_RT, trained_RT=trained_RT, **images)
         scores_RT = torch.zeros(tokens_RT.shape, dtype=torch.float32)
         context, layout = self.scorer.context, self.scorer.layout
         packing = pack_for(
@@ -46,7 +45,7 @@ class ScoringPass(Part):
             for assignment in assignments[context.data_parallel_rank]:
                 index = packing.parts[assignment.microbatch]
                 part = trim_padding(batch.rows(index))
-                outputs = self.score(*(part[name] for name in batch))
+                outputs = self.score(**part)
                 value_RT = outputs.get(self.output, outputs.get(self.scores))
                 assert value_RT is not None, self.output
                 if assignment.counts and context.is_sequence_parallel_leader:

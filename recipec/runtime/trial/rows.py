@@ -371,7 +371,7 @@ class _Trial:
             self.closing.callback(function.close)
 
         def scored(rows: dict[str, Any]) -> list[float]:
-            found: list[float] = function(*(rows[parameter] for parameter in spec.parameters()))["reward_R"].tolist()
+            found: list[float] = function(**{name: rows[name] for name in spec.parameters()})["reward_R"].tolist()
             return found
 
         begun = time.monotonic()

@@ -54,7 +54,7 @@ def test_padding_of_empty_rows():
 def test_reward_levels_add():
     """Levels are weighed and added; a row fails by our error or by one level that could not score it."""
     one_R, two_R = torch.tensor([1.0, 1.0, torch.nan]), torch.tensor([2.0, 3.0, 4.0], dtype=torch.float64)
-    made = compiler_ops.sum_rewards(torch.tensor([False, True, False]), one_R, two_R, weights=(1.0, 0.5))
+    made = compiler_ops.sum_rewards(torch.tensor([False, True, False]), [one_R, two_R], weights=(1.0, 0.5))
     assert made["reward_R"].tolist() == [2.0, 2.5, 0.0]
     assert made["reward_R"].dtype == torch.float64
     assert made["failed_R"].tolist() == [False, True, True]
@@ -63,7 +63,7 @@ def test_reward_levels_add():
 @pytest.mark.parametrize(("weight", "failed"), [(0.0, False), (0.5, True)])
 def test_an_unscored_level_fails_its_row_if_it_counts(weight, failed):
     """A level that could not score a row fails it; one of weight 0 is recorded only, and fails none."""
-    made = compiler_ops.sum_rewards(torch.tensor([False]), torch.tensor([torch.nan]), weights=(weight,))
+    made = compiler_ops.sum_rewards(torch.tensor([False]), [torch.tensor([torch.nan])], weights=(weight,))
     assert made["failed_R"].tolist() == [failed]
 
 
@@ -75,7 +75,7 @@ def test_episode_total_reaches_every_step():
 
 def test_credit_levels_add_and_spread():
     """Credit of levels adds up, and lands on trained tokens alone, in float32."""
-    credit_R = compiler_ops.sum_advantages(torch.tensor([1.0, 2.0]), torch.tensor([0.5, -2.0]))["advantage_R"]
+    credit_R = compiler_ops.sum_advantages([torch.tensor([1.0, 2.0]), torch.tensor([0.5, -2.0])])["advantage_R"]
     made = compiler_ops.broadcast(credit_R.double(), torch.tensor([[False, True], [True, True]]))["advantage_RT"]
     assert made.tolist() == [[0.0, 1.5], [0.0, 0.0]]
     assert made.dtype == torch.float32

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from recipec.runtime.objective.compiler_ops import weigh
-from recipec.runtime.objective.loss import cispo, clipped, dpo
+from recipec.runtime.objective.loss import dpo
 from recipec.runtime.objective.token_ratios import mean_correction
 from recipec.spec.loss import Cispo, Clipped, Dpo
+from tests.support.components import call
 
 
 def one_token(logprob, old, credit, reference=-1.0, sampler=0.0, **params):
@@ -17,9 +18,10 @@ def one_token(logprob, old, credit, reference=-1.0, sampler=0.0, **params):
     column = lambda x: torch.tensor([[float(x)]], dtype=torch.float64)  # noqa: E731
     logprob_RT = column(logprob).requires_grad_()
     flag = torch.tensor([[True]])
-    made = clipped(
-        logprob_RT, column(old), column(credit), flag, flag.long(), flag.double(),
-        column(reference), column(3.0), column(sampler), None, **Clipped(**params).params(),
+    made = call(
+        Clipped(**params), logprob_RT=logprob_RT, ratio_to_RT=column(old), advantage_RT=column(credit),
+        trained_RT=flag, turn_RT=flag.long(), weight_RT=flag.double(),
+        ref_logprob_RT=column(reference), entropy_RT=column(3.0), sampler_logprob_RT=column(sampler),
     )  # fmt: skip
     made["loss"].backward()
     return {name: float(value.detach()) for name, value in made.items()}, float(logprob_RT.grad)
@@ -113,9 +115,10 @@ def test_grid_of_corrections(how, level, mean):
     mismatch = torch.tensor([[9.0, 1.2, 0.3, -0.9]], dtype=torch.float64)
     trained_RT = torch.tensor([[False, True, True, True]])
     old_RT = torch.full_like(mismatch, -1.0)
-    made = clipped(
-        old_RT, old_RT, trained_RT.double(), trained_RT, trained_RT.long(), trained_RT.double(), None, None,
-        old_RT - mismatch, None, **Clipped(sampler_correction=how, sampler_correction_level=level, **BOUNDS).params(),
+    made = call(
+        Clipped(sampler_correction=how, sampler_correction_level=level, **BOUNDS),
+        logprob_RT=old_RT, ratio_to_RT=old_RT, advantage_RT=trained_RT.double(), trained_RT=trained_RT,
+        turn_RT=trained_RT.long(), weight_RT=trained_RT.double(), sampler_logprob_RT=old_RT - mismatch,
     )  # fmt: skip
     weights = [math.exp(d) for d in (1.2, 0.3, -0.9)] if mean is None else [mean] * 3
     form = {
@@ -131,9 +134,10 @@ def rows(drift, trained, turn, credit, **params):
     """Return loss and gradient of rows with weight 1 on every trained token."""
     logprob_RT = torch.tensor(drift, dtype=torch.float64, requires_grad=True)
     trained_RT = torch.tensor(trained, dtype=torch.bool)
-    made = clipped(
-        logprob_RT, torch.zeros_like(logprob_RT), torch.tensor(credit) * trained_RT, trained_RT,
-        torch.tensor(turn), trained_RT.double(), None, None, None, None, **Clipped(epsilon=1.0, **params).params(),
+    made = call(
+        Clipped(epsilon=1.0, **params), logprob_RT=logprob_RT, ratio_to_RT=torch.zeros_like(logprob_RT),
+        advantage_RT=torch.tensor(credit) * trained_RT, trained_RT=trained_RT,
+        turn_RT=torch.tensor(turn), weight_RT=trained_RT.double(),
     )  # fmt: skip
     made["loss"].backward()
     return float(made["loss"].detach()), logprob_RT.grad.tolist()
@@ -234,13 +238,14 @@ def test_normalised_corrections_are_an_independent_recomputation(how, level, agg
     spec = Cispo(
         sampler_correction=how, sampler_correction_level=level, sampler_correction_normalised=True, **BOUNDS,
     )  # fmt: skip
-    columns = [torch.tensor(column) for column in (old, old, credit, trained)] + [weights]
+    columns = {
+        "logprob_RT": torch.tensor(old), "ratio_to_RT": torch.tensor(old), "advantage_RT": torch.tensor(credit),
+        "trained_RT": torch.tensor(trained), "weight_RT": weights, "sampler_logprob_RT": torch.tensor(sampler),
+    }  # fmt: skip
     given = (torch.tensor(old), torch.tensor(sampler), torch.tensor(trained), weights)
     mean_R = mean_correction(*given, action=how, level=level, cap=2.0, floor=0.5)["correction_mean_R"]
-    parts = [
-        cispo(*(c[part] for c in columns), None, None, torch.tensor(sampler)[part], mean_R[part], **spec.params())
-        for part in ([0, 2], [1, 3])
-    ]
+    columns["correction_mean_R"] = mean_R
+    parts = [call(spec, **{name: column[part] for name, column in columns.items()}) for part in ([0, 2], [1, 3])]
 
     log = np.where(trained, old.astype(np.float64) - sampler, 0.0)
     if level != "token":

@@ -342,11 +342,12 @@ def test_rows_of_several_tries_keep_their_images():
 def test_the_cached_reference_knows_rows_by_their_images():
     """Two rows of the same tokens about two images have two log-probabilities."""
     rows = (torch.tensor([[1, 7, 2]] * 2), torch.ones(2, 3, dtype=torch.bool), torch.ones(2, 3, dtype=torch.bool))
-    images = [Picture("1", "a", {}, (7,)), Picture("2", "b", {}, (7,))], torch.tensor([0, 1])
-    cache = CachedReference(lambda *_: {"ref_logprob_RT": torch.tensor([[0.0, 1.0, 2.0], [0.0, 3.0, 4.0]])})
-    cache.fill(*rows, *images)
-    swapped = images[0][::-1], images[1]
-    assert cache(*rows, *swapped)["ref_logprob_RT"].tolist() == [[0.0, 3.0, 4.0], [0.0, 1.0, 2.0]]
+    one, other = Picture("1", "a", {}, (7,)), Picture("2", "b", {}, (7,))
+    row_I = torch.tensor([0, 1])
+    cache = CachedReference(lambda *_, **__: {"ref_logprob_RT": torch.tensor([[0.0, 1.0, 2.0], [0.0, 3.0, 4.0]])})
+    cache.fill(*rows, pixels_I=[one, other], image_row_I=row_I)
+    swapped = cache(*rows, pixels_I=[other, one], image_row_I=row_I)
+    assert swapped["ref_logprob_RT"].tolist() == [[0.0, 3.0, 4.0], [0.0, 1.0, 2.0]]
 
 
 def sampled(stage, tasks, answers):

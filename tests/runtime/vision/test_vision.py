@@ -244,15 +244,15 @@ def test_references_see_the_same_pixels(tmp_path):
     frozen = Frozen(reference.Frozen(), policy.context, policy=policy)
     lagged = Lagged(reference.Lagged(), policy.context, policy=policy)
     with torch.no_grad():
-        entered = policy.logprobs(*columns(batch))["logprob_RT"]
+        entered = policy.logprobs(**columns(batch))["logprob_RT"]
         for parameter in policy.trainable_parameters().values():
             parameter.add_(0.1)
-        assert not torch.allclose(policy.logprobs(*columns(batch))["logprob_RT"], entered, atol=1e-3)
+        assert not torch.allclose(policy.logprobs(**columns(batch))["logprob_RT"], entered, atol=1e-3)
     for kept in (frozen, lagged):
-        found = kept(*columns(batch))["ref_logprob_RT"]
+        found = kept(**columns(batch))["ref_logprob_RT"]
         assert torch.allclose(found, entered, atol=1e-6)
     swapped = Batch({**batch, "pixels_I": batch["pixels_I"][::-1]})
-    assert not torch.allclose(frozen(*columns(swapped))["ref_logprob_RT"], entered, atol=1e-3)
+    assert not torch.allclose(frozen(**columns(swapped))["ref_logprob_RT"], entered, atol=1e-3)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
