@@ -1,7 +1,5 @@
 """Attention backends: how sequences share a forward pass; they change speed and memory, not results."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 from recipec.component import Component, component, param

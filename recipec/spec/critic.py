@@ -1,7 +1,5 @@
 """Critics: models that estimate how much reward is to come."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 from recipec.component import Component, OriginRef, component, param

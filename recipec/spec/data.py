@@ -1,9 +1,7 @@
 """Training data: prompts, examples and preference pairs."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
@@ -70,7 +68,7 @@ class Data(Component):
     shuffle: bool = param(True, "Shuffle the data in every epoch; the order depends on the recipe's `seed`.")
     limit: int | None = param(None, "Maximum number of examples to use, from the start of the data.", unit="rows", ge=1)
 
-    def first(self, count: int) -> Data:
+    def first(self, count: int) -> Self:
         """Return the same data, of which only the first ``count`` rows are read."""
         return self.model_copy(update={"limit": min(count, self.limit or count)})
 
@@ -138,7 +136,7 @@ class File(_Prompts):
     columns: Columns = param(Columns, "Column names, where they differ from the defaults.")
 
     @model_validator(mode="after")
-    def _one_place(self) -> File:
+    def _one_place(self) -> Self:
         if (self.path is None) == (self.hub is None):
             raise ValueError("give exactly one of `path` and `hub`")
         if self.config is not None and self.hub is None:
@@ -183,7 +181,7 @@ class Mix(Data):
     type: Literal["mix"] = "mix"
     sources: dict[str, MixedFile] = param(..., "Sources by name.", min_length=1)
 
-    def first(self, count: int) -> Mix:
+    def first(self, count: int) -> Self:
         """Return the same data, of which only the first ``count`` rows of each source are read."""
         return self.model_copy(update={"sources": {name: part.first(count) for name, part in self.sources.items()}})
 
@@ -214,7 +212,7 @@ class ReasoningGym(_Prompts):
     prompt_suffix: str = param("", "Text appended to every question.")
 
     @model_validator(mode="after")
-    def _of_generators(self) -> ReasoningGym:
+    def _of_generators(self) -> Self:
         given = [self.options]
         if self.task == "composite":
             parts = self.options.get("datasets")
@@ -228,7 +226,7 @@ class ReasoningGym(_Prompts):
             raise ValueError("`size` and `seed` are not options of a task: use `size` and `task_seed` of the data")
         return self
 
-    def first(self, count: int) -> ReasoningGym:
+    def first(self, count: int) -> Self:
         """Return the same data with ``count`` tasks at most."""
         return self.model_copy(update={"size": min(count, self.size)})
 

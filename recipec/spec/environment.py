@@ -1,9 +1,7 @@
 """Environments for multi-turn rollouts; without one, an episode is a single completion."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import field_validator, model_validator
 
@@ -75,7 +73,7 @@ class _Shown(Environment):
         return self.template
 
     @model_validator(mode="after")
-    def _some_history(self) -> _Shown:
+    def _some_history(self) -> Self:
         if isinstance(self.history, int) and self.history < 0:
             raise ValueError("`history` must be 0 or more turns, or `append_only`")
         return self
@@ -96,7 +94,7 @@ class Retriever(Section):
     retries: int = param(3, "Number of retries after a failed query, with increasing delays (http).", ge=0)
 
     @model_validator(mode="after")
-    def _one_place(self) -> Retriever:
+    def _one_place(self) -> Self:
         if self.type == "http" and (self.service is None or self.corpus is not None):
             raise ValueError("`http` needs `service`, a name under machine.services, and takes no `corpus`")
         if self.type == "sqlite" and self.service is not None:

@@ -1,7 +1,5 @@
 """Extra groupings of rows, besides those that the sampler provides."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 from recipec.component import Component, component, param

@@ -1,9 +1,7 @@
 """Knowledge graphs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -210,7 +208,7 @@ class Extract(Knowledge):
         return f"read by a model from {self.path}: {size((self.path,))}"
 
     @model_validator(mode="after")
-    def _sampled(self) -> Extract:
+    def _sampled(self) -> Self:
         if self.confidence == "consistency" and self.samples < 2:
             raise ValueError("`consistency` compares answers and needs 2 `samples` or more")
         if self.model == "scratch":

@@ -1,7 +1,5 @@
 """Hardware, engines and services; part of a run's identity, but not of the digests of its stages."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import SerializeAsAny

@@ -1,7 +1,5 @@
 """Optimizers."""
 
-from __future__ import annotations
-
 import math
 from typing import ClassVar, Literal
 

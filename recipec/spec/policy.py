@@ -1,7 +1,5 @@
 """Policies: the model to train."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import ClassVar, Literal, Self
 
@@ -98,7 +96,7 @@ class Images(Section):
     )
 
     @model_validator(mode="after")
-    def _ordered(self) -> Images:
+    def _ordered(self) -> Self:
         if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
             msg = f"min_pixels {self.min_pixels} is more than max_pixels {self.max_pixels}"
             raise ValueError(msg)
@@ -133,7 +131,7 @@ class Policy(Component):
         """Return the description of the model to build where a stage starts from `scratch`."""
         return None
 
-    def without_new_model(self) -> Policy:
+    def without_new_model(self) -> Self:
         """Return the same policy for a stage that begins from existing weights."""
         return self
 

@@ -1,7 +1,5 @@
 """How preference pairs are made."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 from recipec.component import Component, PathRef, SignalRef, component, param

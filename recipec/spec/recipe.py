@@ -3,13 +3,11 @@
 ``SLOTS`` is the table of the slots that each kind of stage has; kinds of stages differ in nothing else.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, SerializeAsAny, model_validator
 
@@ -214,7 +212,7 @@ class Stage(Section):
         return {**data, **{slot: spec() for slot, spec in left_out(data["kind"], data).items()}}
 
     @model_validator(mode="after")
-    def _in_their_slots(self) -> Stage:
+    def _in_their_slots(self) -> Self:
         for name in Levels.model_fields:
             if name in self.advantage:
                 raise ValueError(f"`{name}` is a key of `advantage`, so no level can have this name")

@@ -1,7 +1,5 @@
 """Reference models."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 from recipec.component import Component, OriginRef, component, param, when

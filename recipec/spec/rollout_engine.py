@@ -1,9 +1,7 @@
 """Rollout engines: who samples completions from the policy."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -58,7 +56,7 @@ class RolloutEngine(Component):
         """Whether a plan chooses its share of a device."""
         return False
 
-    def with_share(self, share: float) -> RolloutEngine | None:  # noqa: ARG002 - an engine with a share reads it
+    def with_share(self, share: float) -> Self | None:  # noqa: ARG002 - an engine with a share reads it
         """Return the engine with another share of a device, which is its parameter `memory`; None if it has none."""
         return None
 
@@ -199,7 +197,7 @@ class Vllm(RolloutEngine):
         """Return `memory`."""
         return None if isinstance(self.memory, str) else self.memory
 
-    def with_share(self, share: float) -> Vllm:
+    def with_share(self, share: float) -> Self:
         """Return the engine with another `memory`."""
         return self.model_copy(update={"memory": share})
 

@@ -1,7 +1,5 @@
 """Samplers: how rollouts are generated."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import ClassVar, Literal
 

@@ -1,7 +1,5 @@
 """Trackers: services and stores that get the metrics of a run, besides `metrics.jsonl` and TensorBoard."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 

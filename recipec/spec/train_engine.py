@@ -1,7 +1,5 @@
 """Training engines: who takes the updates, and over how many devices."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -70,7 +68,7 @@ class TrainEngine(Component):
         """Return how many parameters have a gradient in the buffers in which devices sum them."""
         return 0
 
-    def alternatives(self) -> tuple[tuple[str, int, TrainEngine], ...]:
+    def alternatives(self) -> "tuple[tuple[str, int, TrainEngine], ...]":
         """Return what `auto` stands for, the best first: the parameter, its value, and the engine with it.
 
         >>> [(name, value) for name, value, _ in Deepspeed(zero="auto").alternatives()], Fsdp().alternatives()
@@ -78,7 +76,7 @@ class TrainEngine(Component):
         """
         return ()
 
-    def leaner(self, devices: int) -> tuple[str, TrainEngine] | None:  # noqa: ARG002 - what shards reads it
+    def leaner(self, devices: int) -> "tuple[str, TrainEngine] | None":  # noqa: ARG002 - what shards reads it
         """Return the next change that saves memory, as the recipe would say it, and the engine with it.
 
         >>> Deepspeed(zero=2, gradient_checkpointing=True).leaner(8)[0], Local(gradient_checkpointing=True).leaner(1)
@@ -96,13 +94,13 @@ class _Checkpointing(TrainEngine):
         """Whether `gradient_checkpointing` is on."""
         return self.gradient_checkpointing
 
-    def leaner(self, devices: int) -> tuple[str, TrainEngine] | None:
+    def leaner(self, devices: int) -> "tuple[str, TrainEngine] | None":
         """Recompute activations, then whatever the engine has."""
         if not self.gradient_checkpointing:
             return "gradient_checkpointing: true", self.model_copy(update={"gradient_checkpointing": True})
         return self._leaner(devices)
 
-    def _leaner(self, devices: int) -> tuple[str, TrainEngine] | None:  # noqa: ARG002 - what shards reads it
+    def _leaner(self, devices: int) -> "tuple[str, TrainEngine] | None":  # noqa: ARG002 - what shards reads it
         return None
 
 
@@ -134,7 +132,7 @@ class Local(_Checkpointing):
 
     type: Literal["local"] = "local"
 
-    def _leaner(self, devices: int) -> tuple[str, TrainEngine] | None:
+    def _leaner(self, devices: int) -> "tuple[str, TrainEngine] | None":
         """Spread the policy where there are several devices."""
         return ("type: fsdp", Fsdp(gradient_checkpointing=True)) if devices > 1 else None
 
@@ -167,7 +165,7 @@ class Fsdp(_Sharding):
         """Count the layer of which gradients are summed."""
         return layer
 
-    def _leaner(self, devices: int) -> tuple[str, TrainEngine] | None:  # noqa: ARG002 - not needed
+    def _leaner(self, devices: int) -> "tuple[str, TrainEngine] | None":  # noqa: ARG002 - not needed
         return None if self.offload else ("offload: true", self.model_copy(update={"offload": True}))
 
     def offloads_optimizer(self) -> bool:
@@ -214,12 +212,12 @@ class Deepspeed(_Sharding):
             return 3 if self.offload_parameters else 1
         return self.zero
 
-    def alternatives(self) -> tuple[tuple[str, int, TrainEngine], ...]:
+    def alternatives(self) -> "tuple[tuple[str, int, TrainEngine], ...]":
         """Return the engine in each stage that `auto` may stand for."""
         stages = range(self.stage, 4) if isinstance(self.zero, str) else ()
         return tuple(("zero", stage, self.model_copy(update={"zero": stage})) for stage in stages)
 
-    def _leaner(self, devices: int) -> tuple[str, TrainEngine] | None:
+    def _leaner(self, devices: int) -> "tuple[str, TrainEngine] | None":
         """Spread more, then keep more in CPU memory."""
         if self.stage < 3 and devices > 1:
             return f"zero: {self.stage + 1}", self.model_copy(update={"zero": self.stage + 1})

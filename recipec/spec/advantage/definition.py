@@ -1,7 +1,5 @@
 """What every advantage level has."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 from recipec.component import Component, SignalRef, param

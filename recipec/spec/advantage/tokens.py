@@ -1,7 +1,5 @@
 """Levels that give an advantage to each token."""
 
-from __future__ import annotations
-
 from math import sqrt
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """What an objective is, and the forms of its average over tokens."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 from recipec.component import Component

@@ -1,8 +1,6 @@
 """Objectives that learn from the whole next-token distributions of a teacher."""
 
-from __future__ import annotations
-
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import model_validator
 
@@ -56,7 +54,7 @@ class Gkd(Loss):
     normaliser: int | None = param(None, "Tokens that each row counts for (`aggregate: fixed`).", unit="tokens", ge=1)
 
     @model_validator(mode="after")
-    def _of_teacher(self) -> Gkd:
+    def _of_teacher(self) -> Self:
         if self.top_k is not None and self.beta:
             raise ValueError("`top_k` keeps tokens of the teacher: it needs the forward divergence, `beta: 0`")
         return self

@@ -1,7 +1,5 @@
 """Objectives of given answers: their likelihood, or the utility of answers that are labelled."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from recipec.component import component, param

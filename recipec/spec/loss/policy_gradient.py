@@ -1,8 +1,6 @@
 """Objectives of rl stages: sums over tokens, weighted by their share of the whole minibatch."""
 
-from __future__ import annotations
-
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import model_validator
 
@@ -137,7 +135,7 @@ class Cispo(PolicyGradient):
     ratio_min: float = param(0.0, "Lowest weight of a token.", unit="ratio", ge=0)
 
     @model_validator(mode="after")
-    def _ordered(self) -> Cispo:
+    def _ordered(self) -> Self:
         if self.ratio_min >= self.ratio_max:
             raise ValueError(f"`ratio_min: {self.ratio_min:g}` must be below `ratio_max: {self.ratio_max:g}`")
         return self

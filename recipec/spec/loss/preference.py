@@ -1,8 +1,6 @@
 """Objectives of preference pairs: sums over pairs, weighted by their share of the whole minibatch."""
 
-from __future__ import annotations
-
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import model_validator
 
@@ -73,7 +71,7 @@ class Dpo(Loss):
     )
 
     @model_validator(mode="after")
-    def _labels_to_smooth(self) -> Dpo:
+    def _labels_to_smooth(self) -> Self:
         if self.variant == "exo_pair" and not self.label_smoothing:
             raise ValueError("`variant: exo_pair` needs `label_smoothing` above 0, such as 0.001")
         return self

@@ -1,7 +1,5 @@
 """Rewards of right answers."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """The reward of programs that pass tests."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 from recipec.component import param

@@ -1,7 +1,5 @@
 """What a reward is: a level with a weight, and what checks ask of it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple, Self, TypeVar
 

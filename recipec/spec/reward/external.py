@@ -1,7 +1,5 @@
 """Rewards from elsewhere: the user's own functions, the reference, the environment, a knowledge graph."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 from recipec.component import param

@@ -1,7 +1,5 @@
 """Rewards of the form of a completion: format, sections, length, tags, JSON, instructions."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal

@@ -1,7 +1,5 @@
 """Rewards from other models: a reward model in this process, or a judge behind a service."""
 
-from __future__ import annotations
-
 import re
 from typing import ClassVar, Literal, Self
 
