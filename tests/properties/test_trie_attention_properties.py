@@ -132,10 +132,10 @@ def test_given_tokens_have_keys_alone(rows, row, depth, sunk, limit) -> None:
 
 def test_windows_are_read_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A window over long nodes is computed a few queries at a time, with the same result."""
-    sizes, attend = [], reference._masked_attention
+    sizes, attend = [], reference.masked_attention
     monkeypatch.setattr(reference, "_BLOCK", 5)
     monkeypatch.setattr(
-        reference, "_masked_attention", lambda q, *rest, **how: sizes.append(q.shape[1]) or attend(q, *rest, **how)
+        reference, "masked_attention", lambda q, *rest, **how: sizes.append(q.shape[1]) or attend(q, *rest, **how)
     )
     rows = [[0] * 20 + [1] * 13, [0] * 20 + [2] * 17]
     trie = tree_of(rows)

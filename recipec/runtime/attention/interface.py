@@ -26,24 +26,11 @@ from recipec.runtime.attention import recurrent_layers
 from recipec.runtime.attention.handover import Given
 from recipec.runtime.attention.kernels import flash, flash_merge, flex, reference, varlen
 from recipec.runtime.attention.kernels.reference import Layer
+from recipec.runtime.attention.layer_params import Unsupported, layer_params
 from recipec.runtime.attention.prefix_tree import PrefixTree
 
 Kernel = Literal["auto", "flash", "sdpa", "flex", "eager"]
 _STOCK = ("sdpa", "eager")
-_FULL_ATTENTION_TYPES = {"full_attention", "attention", "hybrid"}
-_IGNORED_KWARGS = {
-    "position_ids",
-    "use_cache",
-    "output_attentions",
-    "output_router_logits",
-    "is_causal",
-    "cache_position",
-}
-"""Arguments of families' attention that have no effect in a pass without a cache."""
-
-
-class Unsupported(Exception):  # noqa: N818 - turned into a coded diagnostic
-    """A layer needs a feature that prefix-tree attention does not have."""
 
 
 @dataclass(slots=True)
@@ -202,7 +189,7 @@ def _attend(
         raise Unsupported("it makes its own mask")
     if (dropout := kwargs.pop("dropout", 0.0)) and dropout > 0:
         raise RecipeError(errors.shared_dropout(float(dropout)))
-    layer = _layer_params(module, query, kwargs)
+    layer = layer_params(module, query, kwargs)
     width = value.shape[-1]
     if tree_pass.given is not None:
         key, value = tree_pass.given.all_keys(tree_pass.calls - 1, key, value)
@@ -222,10 +209,10 @@ def _compute(tree_pass: TreeForward, q: Tensor, k: Tensor, v: Tensor, layer: Lay
         return flex.attend(q, k, v, tree_pass.trie, layer)
     if tree_pass.kernel in {"sdpa", "eager"}:
         return reference.by_mask(q, k, v, tree_pass.trie, layer, stock=tree_pass.kernel == "sdpa")
-    capped = layer.softcap is not None and not flash.caps(q.device)
-    plain = not capped and not layer.restricts(int(tree_pass.trie.position_N.max()) + 1)
+    depth = int(tree_pass.trie.position_N.max()) + 1
+    plain = not layer.restricts(depth) and (layer.softcap is None or flash.caps(q.device))
     if q.is_cuda:
-        able = plain and q.dtype in varlen.DTYPES and q.shape[-1] <= 256
+        able = varlen.supports(q, v, layer, depth)
     else:
         able = plain and q.dtype in flash_merge.DTYPES and flash_merge.works()
     if not able:
@@ -238,43 +225,3 @@ def _compute(tree_pass: TreeForward, q: Tensor, k: Tensor, v: Tensor, layer: Lay
         cap = layer.softcap or 0.0
         return varlen.attend(q, k, v, tree_pass.calls_on(q.device), layer.scale, layer.sink_H, cap).transpose(0, 1)
     return flash_merge.attend(q, k, v, tree_pass.trie.tiling, layer.scale, layer.sink_H)
-
-
-def _layer_params(module: nn.Module, query: Tensor, kwargs: dict[str, Any]) -> Layer:
-    """Return a layer's scale, window, chunk, soft-cap and sink, from its arguments or the configuration."""
-    scale = kwargs.get("scaling")
-    window, chunk = _window_and_chunk(module, kwargs.get("sliding_window"))
-    softcap, sink = kwargs.get("softcap"), kwargs.get("s_aux")
-    known = {"scaling", "sliding_window", "softcap", "s_aux"} | _IGNORED_KWARGS
-    for name, value in kwargs.items():
-        if name not in known and isinstance(value, Tensor) and value.is_floating_point():
-            raise Unsupported(f"its attention has `{name}`")
-    return Layer(
-        scale=query.shape[-1] ** -0.5 if scale is None else float(scale),
-        window=window,
-        chunk=chunk,
-        softcap=None if not softcap else float(softcap),
-        sink_H=None if sink is None else sink.reshape(-1),
-    )
-
-
-def _window_and_chunk(module: nn.Module, argument: int | None) -> tuple[int | None, int | None]:
-    """Return the layer's window and chunk in positions."""
-    config: Any = getattr(module, "config", None)
-    index = getattr(module, "layer_idx", None)
-    kinds = getattr(config, "layer_types", None)
-    kind = kinds[index] if kinds and index is not None and index < len(kinds) else None
-    if kind == "chunked_attention":
-        return None, int(config.attention_chunk_size)
-    if kind in _FULL_ATTENTION_TYPES:
-        return None, None
-    if kind == "sliding_attention":
-        window = argument or getattr(config, "sliding_window", None)
-        if window is None:
-            raise Unsupported("a sliding layer has no window size")
-        return int(window), None
-    if kind is not None:
-        raise Unsupported(f"it has layers of the kind `{kind}`")
-    if argument is None and getattr(config, "use_sliding_window", True):
-        argument = getattr(config, "sliding_window", None)
-    return (None if argument is None else int(argument)), None

@@ -17,6 +17,9 @@ from recipec.component import Component
 from recipec.diagnostics.errors import attention as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention.dense import DenseAttention
+from recipec.runtime.attention.kernels import varlen
+from recipec.runtime.attention.kernels.reference import Layer, masked_attention, visible
+from recipec.runtime.attention.layer_params import Unsupported, layer_kind, layer_params
 from recipec.runtime.distributed.sequence_parallel import SequenceParallelGroup
 from recipec.runtime.model.logprob_head import TargetHiddenStates
 from recipec.runtime.protocols import Attention, Policy
@@ -33,10 +36,6 @@ _unmasked: ContextVar[bool] = ContextVar("unmasked", default=False)
 _calls: ContextVar[list[int] | None] = ContextVar("calls", default=None)
 
 
-class _Unsupported(Exception):  # noqa: N818 - turned into a coded diagnostic
-    """A layer needs a feature that packed attention does not have."""
-
-
 def _attend(
     module: nn.Module,
     query: Tensor,
@@ -44,7 +43,6 @@ def _attend(
     value: Tensor,
     attention_mask: Tensor | None,
     dropout: float = 0.0,
-    scaling: float | None = None,
     row_lengths: tuple[int, ...] | None = None,
     sp_group: SequenceParallelGroup | None = None,
     **kwargs: Any,
@@ -53,88 +51,66 @@ def _attend(
 
     Ranks of a sequence-parallel group ``sp_group`` each compute all tokens for their share of the heads.
     """
-    if row_lengths is None and kwargs.get("softcap") is not None:
-        return _padded_capped(query, key, value, attention_mask, scaling, float(kwargs["softcap"]), dropout), None
     if row_lengths is None:
+        if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:  # torch's own would ignore them
+            return _padded(query, key, value, attention_mask, layer_params(module, query, kwargs), dropout), None
         return sdpa_attention_forward(  # type: ignore[no-any-return]
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+            module, query, key, value, attention_mask, dropout=dropout, **kwargs
         )
-    for name in ("s_aux", "position_bias", "sinks"):
-        if kwargs.get(name) is not None:
-            raise _Unsupported(f"its attention has `{name}`")
     calls = _calls.get()
     if calls is not None:
         calls[0] += 1
-    softcap, window = kwargs.get("softcap"), _window(module, kwargs)
-    if sp_group is not None:
-        query, key, value = sp_group.to_heads(query), sp_group.to_heads(key), sp_group.to_heads(value)
+    layer = layer_params(module, query, kwargs)
+    if layer.window is not None and kwargs.get("sliding_window") is None and layer_kind(module) is None:
+        raise Unsupported("its sliding window is in the mask only")
+    if sp_group is None:
+        return _attend_packed(query, key, value, row_lengths, layer, dropout), None
+    if layer.sink_H is not None:
+        raise Unsupported("sequence parallelism does not divide its attention sinks among ranks")
+    query, key, value = sp_group.to_heads(query), sp_group.to_heads(key), sp_group.to_heads(value)
+    return sp_group.to_tokens(_attend_packed(query, key, value, row_lengths, layer, dropout)), None
+
+
+def _attend_packed(
+    query: Tensor, key: Tensor, value: Tensor, row_lengths: tuple[int, ...], layer: Layer, dropout: float
+) -> Tensor:
+    """Attend within each sequence; return ``[1, tokens, heads, width]``."""
+    if query.is_cuda and not dropout and varlen.supports(query, value, layer, max(row_lengths)):
+        return attend_by_varlen(query, key, value, row_lengths, layer)
+    return attend_by_row(query, key, value, row_lengths, layer, dropout=dropout)
+
+
+def attend_by_varlen(query: Tensor, key: Tensor, value: Tensor, row_lengths: tuple[int, ...], layer: Layer) -> Tensor:
+    """Attend within each sequence by one variable-length call, for GPUs."""
+    q, k, v = (t[0].transpose(0, 1) for t in (query, key, value))
+    plan = (varlen.causal_call(row_lengths, query.device),)
+    return varlen.attend(q, k, v, plan, layer.scale, layer.sink_H, layer.softcap or 0.0)[None]
+
+
+def attend_by_row(
+    query: Tensor, key: Tensor, value: Tensor, row_lengths: tuple[int, ...], layer: Layer, *, dropout: float
+) -> Tensor:
+    """Attend within each sequence, one after the other, with any feature of a layer."""
     groups = query.shape[1] // key.shape[1]
-    made = []
+    attended = []
     parts = (torch.split(tensor, list(row_lengths), 2) for tensor in (query, key, value))
     for q, k, v in zip(*parts, strict=True):
-        if groups > 1:
+        if layer.softcap is None and layer.sink_H is None and not layer.restricts(q.shape[2]):
             k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)  # noqa: PLW2901 - the same keys
-        mask = _band(q.shape[2], window, q.device) if window is not None and window < q.shape[2] else None
-        if softcap is not None:
-            made.append(_capped(q, k, v, mask, scaling, float(softcap), dropout))
-        else:
-            made.append(
-                scaled_dot_product_attention(
-                    q, k, v, attn_mask=mask, dropout_p=dropout, scale=scaling, is_causal=mask is None
-                )
-            )
-    attended = torch.cat(made, 2).transpose(1, 2).contiguous()
-    return (attended if sp_group is None else sp_group.to_tokens(attended)), None
+            attended.append(scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=layer.scale, is_causal=True))
+            continue
+        position = torch.arange(q.shape[2], device=q.device)
+        seen = (position <= position[:, None]) & visible(position, position, layer)
+        attended.append(masked_attention(q[0], k[0], v[0], seen, layer, stock=True, dropout=dropout)[None])
+    return torch.cat(attended, 2).transpose(1, 2).contiguous()
 
 
-def _window(module: nn.Module, kwargs: dict[str, Any]) -> int | None:
-    """Return the layer's window, from its arguments or the configuration."""
-    given = kwargs.get("sliding_window")
-    config: Any = getattr(module, "config", None)
-    index = getattr(module, "layer_idx", None)
-    kinds = getattr(config, "layer_types", None)
-    if kinds and index is not None:
-        kind = kinds[index]
-        if kind == "full_attention":
-            return None
-        if kind == "sliding_attention":
-            found = given or getattr(config, "sliding_window", None)
-            if found is None:
-                raise _Unsupported("a sliding layer has no window size")
-            return int(found)
-        raise _Unsupported(f"it has layers of the kind `{kind}`")
-    if given is None and getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
-        raise _Unsupported("its sliding window is in the mask only")
-    return None if given is None else int(given)
-
-
-def _band(length: int, window: int, device: torch.device) -> Tensor:
-    seen = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-    return seen.triu(1 - window)
-
-
-def _capped(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float | None, softcap: float, dropout: float
-) -> Tensor:
-    """Attend with scores bounded by ``softcap * tanh(score / softcap)``, which stock kernels do not support."""
-    scores = q @ k.transpose(-1, -2) * (q.shape[-1] ** -0.5 if scaling is None else scaling)
-    scores = softcap * torch.tanh(scores / softcap)
+def _padded(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, layer: Layer, dropout: float) -> Tensor:
+    """Attend in padded sequences, as in generation."""
     if mask is None:
-        mask = _band(q.shape[2], q.shape[2], q.device)
-    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    weights = torch.softmax(scores, -1, dtype=torch.float32).to(q.dtype)
-    return torch.dropout(weights, dropout, train=dropout > 0) @ v
-
-
-def _padded_capped(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float | None, softcap: float, dropout: float
-) -> Tensor:
-    """Attend in padded sequences, as in generation, with the cap that torch's own attention would ignore."""
-    groups = q.shape[1] // k.shape[1]
-    k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-    if mask is None and q.shape[2] == 1:
-        mask = torch.ones(1, k.shape[2], dtype=torch.bool, device=q.device)
-    return _capped(q, k, v, mask, scaling, softcap, dropout).transpose(1, 2).contiguous()
+        queries, keys = query.shape[2], key.shape[2]
+        mask = torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril(keys - queries)
+    return masked_attention(query, key, value, mask, layer, stock=False, dropout=dropout).transpose(1, 2).contiguous()
 
 
 def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
@@ -241,7 +217,7 @@ def _objection(packed: PackedAttention, policy: Policy) -> str:
         )
         model.set_attn_implementation(NAME)
         found = packed.target_hidden_states(policy, tokens, attend, scored).hidden_UH
-    except (_Unsupported, ValueError, TypeError, RuntimeError, AttributeError, IndexError) as error:
+    except (Unsupported, ValueError, TypeError, RuntimeError, AttributeError, IndexError) as error:
         return str(error).partition("\n")[0] or type(error).__name__
     finally:
         _calls.reset(token)

@@ -1,9 +1,12 @@
 """The operators of flash-attn, by arithmetic in their place: what a tree asks of them, and what becomes of it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
+from recipec.runtime.attention import packed
 from recipec.runtime.attention.kernels import flash, reference, varlen
 from recipec.runtime.attention.kernels.reference import Layer
 from recipec.runtime.attention.prefix_tree import build
@@ -131,3 +134,22 @@ def test_a_cpu_caps_no_scores():
     """Without a GPU the kernels are the CPU's, and capped layers go another way."""
     assert isinstance(flash.kernel(torch.device("cpu")), flash.Cpu)
     assert not flash.caps(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("cap", [None, 1.5])
+@pytest.mark.usefixtures("operators")
+def test_packed_rows_by_the_package(monkeypatch, cap):
+    """One causal call over packed sequences, as on a GPU, is the attention of each sequence, gradients included."""
+    lengths, layer = (5, 1, 7), Layer(0.7, softcap=cap, sink_H=torch.tensor([0.3, -0.2, 0.0, 1.0]).double())
+    monkeypatch.setattr(flash, "kernel", lambda _device: flash.Package())
+    q, k, v = (t[None] for t in inputs(sum(lengths)))
+    monkeypatch.setattr(varlen, "DTYPES", (torch.float64,))
+    assert varlen.supports(q, v, layer, max(lengths))
+    assert not varlen.supports(q, v, replace(layer, window=3), max(lengths))
+    found = packed.attend_by_varlen(q, k, v, lengths, layer)
+    expected = packed.attend_by_row(q, k, v, lengths, layer, dropout=0.0)
+    weight = torch.randn(found.shape, generator=torch.Generator().manual_seed(1), dtype=found.dtype)
+    mine = torch.autograd.grad((found * weight).sum(), [q, k, v])
+    theirs = torch.autograd.grad((expected * weight).sum(), [q, k, v])
+    assert (found - expected).abs().max() < 1e-6  # kernels hand the LSE on in float32
+    assert all((a - b).abs().max() < 1e-6 for a, b in zip(mine, theirs, strict=True))

@@ -45,8 +45,8 @@ def by_mask(
     place = torch.arange(trie.size, device=device)
     leaves = torch.from_numpy(trie.exit_N).to(device)
     position = torch.from_numpy(trie.position_N).to(device)
-    seen = (place <= place[:, None]) & (place[:, None] < leaves) & _near(position, position, layer)
-    return _masked_attention(query_HND, key_GND, value_GND, seen, layer, stock=stock)
+    seen = (place <= place[:, None]) & (place[:, None] < leaves) & visible(position, position, layer)
+    return masked_attention(query_HND, key_GND, value_GND, seen, layer, stock=stock)
 
 
 def by_path(query_HND: Tensor, key_GND: Tensor, value_GND: Tensor, trie: PrefixTree, layer: Layer) -> Tensor:
@@ -68,8 +68,8 @@ def by_path(query_HND: Tensor, key_GND: Tensor, value_GND: Tensor, trie: PrefixT
             keys, values = (_path(t, (*above, (a, y)), low) for t in (key_GND, value_GND))
             at_query = torch.arange(start + x - a, start + y - a, device=query_HND.device)
             at_key = torch.arange(low, start + y - a, device=query_HND.device)
-            seen = (at_key <= at_query[:, None]) & _near(at_query, at_key, layer)
-            made.append(_masked_attention(query_HND[:, x:y], keys, values, seen, layer, stock=True))
+            seen = (at_key <= at_query[:, None]) & visible(at_query, at_key, layer)
+            made.append(masked_attention(query_HND[:, x:y], keys, values, seen, layer, stock=True))
     return torch.cat(made, 1)
 
 
@@ -84,7 +84,8 @@ def _path(tensor: Tensor, ranges: tuple[tuple[int, int], ...], low: int) -> Tens
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
-def _near(at_query: Tensor, at_key: Tensor, layer: Layer) -> Tensor:
+def visible(at_query: Tensor, at_key: Tensor, layer: Layer) -> Tensor:
+    """Return which keys are in the window and the chunk of which queries, by positions."""
     near = torch.ones(len(at_query), len(at_key), dtype=torch.bool, device=at_query.device)
     if layer.window is not None:
         near &= at_query[:, None] - at_key < layer.window
@@ -93,20 +94,22 @@ def _near(at_query: Tensor, at_key: Tensor, layer: Layer) -> Tensor:
     return near
 
 
-def _masked_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, layer: Layer, *, stock: bool) -> Tensor:
-    """Compute attention under a mask of queries by keys."""
-    heads = q.shape[0] // k.shape[0]
-    k, v = k.repeat_interleave(heads, 0), v.repeat_interleave(heads, 0)
+def masked_attention(
+    q: Tensor, k: Tensor, v: Tensor, seen: Tensor, layer: Layer, *, stock: bool, dropout: float = 0.0
+) -> Tensor:
+    """Compute attention of ``[..., heads, tokens, width]`` under a mask of queries by keys."""
+    heads = q.shape[-3] // k.shape[-3]
+    k, v = k.repeat_interleave(heads, -3), v.repeat_interleave(heads, -3)
     if stock and layer.softcap is None and layer.sink_H is None:
-        return scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=seen, scale=layer.scale)[0]
+        return scaled_dot_product_attention(q[None], k[None], v[None], seen, dropout, scale=layer.scale)[0]
     exact = torch.float64 if q.dtype == torch.float64 else torch.float32
     scores = (q @ k.transpose(-1, -2)).to(exact) * layer.scale
     if layer.softcap is not None:
         scores = layer.softcap * torch.tanh(scores / layer.softcap)
-    scores = scores.masked_fill(~seen, -torch.inf)
+    scores = scores.masked_fill(~seen, torch.finfo(exact).min)  # not -inf: padding sees nothing
     if layer.sink_H is not None:
-        sink = layer.sink_H.to(exact)[:, None, None].expand(-1, scores.shape[1], 1)
+        sink = layer.sink_H.to(exact)[:, None, None].expand(*scores.shape[:-1], 1)
         weights = torch.softmax(torch.cat([scores, sink], -1), -1)[..., :-1]
     else:
         weights = torch.softmax(scores, -1)
-    return weights.to(v.dtype) @ v
+    return torch.dropout(weights, dropout, train=dropout > 0).to(v.dtype) @ v

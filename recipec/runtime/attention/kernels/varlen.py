@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -20,10 +22,13 @@ from torch.autograd.function import once_differentiable
 from recipec.runtime.attention.kernels import flash
 from recipec.runtime.attention.kernels.flash import Call
 from recipec.runtime.attention.kernels.flash_merge import add_sink, merge, sink_gradient
+from recipec.runtime.attention.kernels.reference import Layer
 from recipec.runtime.attention.prefix_tree import PrefixTree
 
 DTYPES = (torch.float16, torch.bfloat16)
 """Types that GPU kernels support."""
+WIDEST = 256
+"""The largest head that GPU kernels support."""
 
 
 def calls(trie: PrefixTree, device: torch.device) -> tuple[Call, ...]:
@@ -54,6 +59,20 @@ def _call(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]], device: torch.devi
 
     most_queries, most_keys = (max(map(len, side)) for side in (queries, keys))
     return Call(places(queries), places(keys), ends(queries), ends(keys), most_queries, most_keys, causal)
+
+
+@lru_cache(maxsize=16)
+def causal_call(lengths: tuple[int, ...], device: torch.device) -> Call:
+    """Return the call of sequences one after the other, each of which attends to its own tokens."""
+    ends = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
+    return Call(None, None, ends, ends, max(lengths), max(lengths), causal=True)
+
+
+def supports(query: Tensor, value: Tensor, layer: Layer, depth: int) -> bool:
+    """Whether the kernels of a GPU compute a layer over sequences of up to ``depth`` tokens."""
+    capped = layer.softcap is not None and not flash.caps(query.device)
+    plain = not capped and not layer.restricts(depth)
+    return plain and query.dtype in DTYPES and query.shape[-1] == value.shape[-1] <= WIDEST
 
 
 def attend(query_NHD: Tensor, key_NGD: Tensor, value_NGD: Tensor, plan: tuple[Call, ...], scale: float,
