@@ -144,6 +144,9 @@ def _scan(
         found.problems += error.diagnostics
         return found
     found.rows = len(rows)
+    if sum(_size(row) for row in rows) > LARGEST:  # a small file may hold large texts, compressed
+        found.problems += _longest(file, rows, kind)
+        return found
     refused: dict[str, list[Diagnostic]] = {}
     tasks = _tasks(source, rows, refused)
     for row, task in zip(rows, tasks, strict=True):
@@ -318,13 +321,18 @@ def _uneven(rows: Sequence[Row], column: str) -> Iterator[Diagnostic]:
         )
 
 
+def _size(row: Row) -> int:
+    """Return the number of characters of a row's values."""
+    return sum(len(value) if isinstance(value, str) else len(str(value)) for value in row.columns.values())
+
+
 def _longest(file: File, rows: Sequence[Row], kind: Kind) -> Iterator[Diagnostic]:
     """Yield RC708 where one of the longest rows has too many tokens."""
     if file.spec.overlong != "error":
         return
     source = File(file.spec, file.context, policy=file.policy, environment=file.environment)
     source.kind = kind
-    longest = sorted(rows, key=lambda row: -sum(len(str(value)) for value in row.columns.values()))[:LONGEST]
+    longest = sorted(rows, key=_size, reverse=True)[:LONGEST]
     try:
         for made in source.made(sorted(longest, key=lambda row: row.index)):
             source.bounded(made)
