@@ -30,7 +30,7 @@ class World(NamedTuple):
     windowed: bool
 
 
-_OWN_TASKS = "{type: environment, size: 4}"
+_OWN_TASKS = "{type: environment, size: 2}"
 _FILE = "{path: tasks.jsonl}"
 _SUMS = "{type: reasoning_gym, task: chain_sum, size: 4}"
 LAKE = "id: FrozenLake-v1, options: {is_slippery: false}, max_turns: 2"
