@@ -26,6 +26,7 @@ ALLOWED = {
     # names that are words, too
     "reading/foreign/converters/critics.py": ({"gae"}, "name of an estimator in other tools"),
     "reading/foreign/converters/corrections.py": ({"cispo", "sapo"}, "names of losses in other tools"),
+    "reading/foreign/converters/roll.py": ({"gae", "reinforce"}, "names of estimators in ROLL"),
     "importing/shell_flow.py": ({"local"}, "word of a shell"),
     "importing/shell_script.py": ({"deepspeed"}, "program that starts others"),
     "reading/suggestions.py": ({"function"}, "a key that is meant for `name`"),

@@ -253,9 +253,12 @@ class _Condition:
                 break
             words.append(word)
             self.at += 1
+        if not words:  # an operator that joins no tests, such as a pipe
+            self.at += 1
+            return None
         texts = [_text(word, self.variables) for word in words]
         closed = self._here() in {"]", "]]", "-a", "-o"} or (self.at and self._here() in {"&&", "||"})
-        if not closed or None in texts or not texts:
+        if not closed or None in texts:
             return None
         return _holds([text or "" for text in texts])
 

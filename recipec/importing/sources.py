@@ -13,6 +13,7 @@ from recipec.language.scalars import read_scalar
 from recipec.language.yaml_reader import Node, read_source
 
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
+_VARIABLE = re.compile(r"\$\{oc\.env:\s*\w+\s*,\s*([^}]*?)\s*\}")
 _SELECTED = re.compile(r"\$\{oc\.select:\s*([\w.]+)\s*(?:,\s*([^}]*?))?\s*\}")
 _HEADER = re.compile(r"^\s*\[\[?\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(r"^\s*([\w.\"'-]+)\s*=")
@@ -138,6 +139,9 @@ def _resolved(entries: list[Entry]) -> list[Entry]:
     def one(value: Any, depth: int) -> tuple[Any, tuple[str, ...]]:
         if not isinstance(value, str) or "${" not in value:
             return value, ()
+        variable = _VARIABLE.fullmatch(value)  # of the environment, which counts as not set
+        if variable:
+            return _value(variable[1]), ()
         selected = _SELECTED.fullmatch(value)
         if selected and selected[1] not in values:
             return _value(selected[2] or ""), ()
@@ -204,11 +208,12 @@ def _shell(file: str, text: str) -> ForeignFile:
     if not script.commands:
         return ForeignFile(file, "shell", problem="no command in it has arguments with names")
     command = max(script.commands, key=_weight)
-    entries = [Entry(_plain_name(a.name), _value(a.value), a.line, a.unresolved) for a in command.arguments]
     words = tuple(word.strip("\"'") for word in command.words)
     program = max((n for n, word in enumerate(words, 1) if re.search(r"\.py$|^[a-z_]\w*(\.\w+)+$", word)), default=0)
     before = {_plain_name(a.name) for a in command.arguments if a.after < program}
     launcher = frozenset(before | _FOUND_BY)
+    written = (Entry(_plain_name(a.name), _value(a.value), a.line, a.unresolved) for a in command.arguments)
+    entries = [part for one in written for part in ((one,) if one.name in launcher else _parts(one))]
     others = tuple(
         (one.line, " ".join(one.words), f"the command in line {command.line} is read, which has more arguments")
         for one in script.commands
@@ -217,6 +222,20 @@ def _shell(file: str, text: str) -> ForeignFile:
     assumed = tuple((line, condition, f"{what}: only a shell knows it") for line, condition, what in script.assumed)
     counts = {entry.name: entry.value for entry in entries if entry.name in before and type(entry.value) is int}
     return ForeignFile(file, "shell", tuple(entries), words, launcher, _spread(counts), assumed=(*assumed, *others))
+
+
+def _parts(entry: Entry) -> Iterator[Entry]:
+    """Yield the parts of a mapping in braces, each under a name of its own."""
+    root = read_source("", entry.value).root if _is_mapping(entry.value) else None
+    if root is None or not isinstance(root.value, dict):
+        yield entry
+        return
+    for leaf in _leaves(root, entry.name):
+        yield replace(leaf, line=entry.line, unresolved=tuple(re.findall(r"\$\{?\w+\}?", str(leaf.value))))
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith("{") and value.endswith("}") and ":" in value
 
 
 def _spread(counts: dict[str, int]) -> Spread | None:

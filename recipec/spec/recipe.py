@@ -232,6 +232,7 @@ class Sampling(Section):
     top_p: float = param(
         1.0, "Nucleus sampling: sample from the smallest set of tokens with this total probability.", gt=0, le=1
     )
+    top_k: int = param(0, "Sample from this many most likely tokens; 0 disables it.", unit="tokens", ge=0)
     max_completion_length: int | None = param(
         None, "Maximum length of a completion; that of the stage if omitted.", unit="tokens", ge=1
     )

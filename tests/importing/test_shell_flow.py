@@ -42,9 +42,13 @@ def test_what_only_a_shell_knows_is_assumed_and_said():
         'case "${D}" in\n  gpu) A=2 ;;\n  npu) A=3 ;;\nesac\n'
         'if [ "$D" = npu ]; then A=4; fi\n'
         "if [ $(hostname) = node ]; then A=5; fi\n"
+        "if ps aux | grep -q serve; then A=6; fi\n"
         "python t.py x.y=$A"
     )
-    assert value_and_assumptions(script) == ("2", ['case "${D}"', "[ $(hostname) = node ] ;"])
+    assert value_and_assumptions(script) == (
+        "2",
+        ['case "${D}"', "[ $(hostname) = node ] ;", "ps aux | grep -q serve ;"],
+    )
 
 
 def test_a_default_replaces_an_empty_value_where_a_shell_does():

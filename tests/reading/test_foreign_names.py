@@ -91,7 +91,7 @@ SAID = {
     "a number of steps": ("sft", "budget: {epochs: 1, rows_per_step: 16}", "budget: 100", "", ["`budget: {steps: 100, rows_per_step: …}`"], ["KEY"]),
     "a learning rate alone": ("sft", "optimizer: {learning_rate: 1.0e-6}", "optimizer: 0.001", "", ["`optimizer: {learning_rate: 0.001}`"], []),
     "steps of an episode": ("sft", "learning_rate: 1.0e-6", "learning_rate: 1.0e-6, max_steps: 5", "", ["budget.steps"], ["environment.max_turns"]),
-    "a bound of samples": ("rl", "num_generations: 8", "num_generations: 8, val_kwargs: {top_k: 5}", "", ["cannot be written here: an evaluation samples"], ["here it is `evaluate"]),
+    "a bound of samples": ("rl", "num_generations: 8", "num_generations: 8, val_kwargs: {top_k: 5}", "", ["`evaluate.NAME.sampler.top_k`"], []),
     "log-probabilities": ("rl", "num_generations: 8", "num_generations: 8, rollout_logprobs: true", "", ["is not needed here"], ["here it is `sampler`"]),
     "another tokenizer": ("sft", "", "", "    tokenizer_name: org/t\n", ["cannot be written here: another tokenizer"], ["here it is `from`"]),
     "whole section": (

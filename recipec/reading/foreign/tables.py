@@ -8,7 +8,8 @@ The file of a tool has these tables:
     another table that its files draw on, too; if that is of a tool, a mark tells its files from those of the other.
 ``keys``, ``rl``, ``sft``, ``dpo``, …
     name = path, or ``[path, converter]``, or ``[path, converter, note]`` where unit or meaning differ; in ``keys`` for
-    any kind of stage.  A name that ends in ``.*`` stands for everything below it.
+    any kind of stage.  A name that ends in ``.*`` stands for everything below it, and so does
+    its path.
 ``missing``, ``unneeded``
     lists of ``{why, names}``: what cannot be written here, and what need not be.  ``NAME=VALUE`` loses nothing with
     that value, and no name does while the one that is its ``switch`` is off.
@@ -17,7 +18,7 @@ The file of a tool has these tables:
 ``trainers.NAME``
     a trainer of the tool: its kind of stage, how it is recognised (``words`` of the command, ``keys``), its
     ``defaults``, what it always ``sets``, and ``rows`` of names that mean another thing in it; ``like`` is a trainer of
-    the shared table with the same defaults.
+    this table, or of the shared one, with the same defaults.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -117,7 +118,8 @@ class Tool:
         for length in range(len(words) - 1, 0, -1):
             found = self._of_kind(".".join((*words[:length], BELOW)), kind)
             if found is not None:
-                return found
+                rest = ".".join(words[length:])
+                return replace(found, to=f"{found.to[: -len(BELOW)]}{rest}") if found.to.endswith(BELOW) else found
         return None
 
     def _of_kind(self, name: str, kind: str) -> Row | None:
@@ -145,7 +147,8 @@ def _tool(slug: str, table: Mapping[str, Any], shared: Mapping[str, Any]) -> Too
     for row in rows:
         index.setdefault(row.name, []).append(row)
     trainers = {
-        name: _trainer(table["tool"], name, _like(entry, shared)) for name, entry in table.get("trainers", {}).items()
+        name: _trainer(table["tool"], name, _like(entry, shared, table))
+        for name, entry in table.get("trainers", {}).items()
     }
     return Tool(
         table["tool"],
@@ -160,9 +163,10 @@ def _tool(slug: str, table: Mapping[str, Any], shared: Mapping[str, Any]) -> Too
     )
 
 
-def _like(entry: Mapping[str, Any], shared: Mapping[str, Any]) -> Mapping[str, Any]:
+def _like(entry: Mapping[str, Any], *tables: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the entry of a trainer with the defaults of the one that it is like."""
-    other = shared.get("trainers", {}).get(entry.get("like", ""), {})
+    others = (table.get("trainers", {}).get(entry.get("like", "")) for table in tables)
+    other: Mapping[str, Any] = next((found for found in others if found is not None), {})
     return {**entry, "defaults": {**other.get("defaults", {}), **entry.get("defaults", {})}}
 
 

@@ -21,7 +21,7 @@ from recipec.runtime.data.scored_rows import write_rows
 from recipec.runtime.environment import replayed
 from recipec.runtime.environment.replayed import ReplayedEnvironment
 from recipec.runtime.evaluation.given_answers import held_out_loss, margin
-from recipec.runtime.evaluation.held_out_episodes import LONGEST, play, rows_kind
+from recipec.runtime.evaluation.held_out_episodes import LONGEST, drawing_of, play, rows_kind
 from recipec.runtime.evaluation.metrics import Scored, mean, summary
 from recipec.runtime.graph_runner import METRIC, GraphRunner, bind, build_part
 from recipec.runtime.images.image_store import show
@@ -30,7 +30,6 @@ from recipec.runtime.objective.compiler_ops import shaped
 from recipec.runtime.protocols import Environment, Part, Policy
 from recipec.runtime.reward.labels import label_of, right_labels
 from recipec.runtime.rollout.chain import rows_of, sample
-from recipec.runtime.rollout.engine import SamplingParams as Drawing
 from recipec.runtime.rollout.weight_transfer import WeightTransfer
 from recipec.spec.recipe import IMITATED, PAIRED, UNANSWERED, Kind, Sampling
 from recipec.spec.reward import Answer, Reward
@@ -182,7 +181,7 @@ class Evaluator:
             )
             return played.rows, played.counted
         length = sampling.max_completion_length or int(limits.get("max_completion_length") or LONGEST)
-        drawing = Drawing(max_length=length, temperature=sampling.temperature, top_p=sampling.top_p, stop=sampling.stop)
+        drawing = drawing_of(sampling, length)
         groups = sample(self.engine, ready.tasks, drawing, sampling.num_generations, key)
         return {"prompt_P": ready.tasks, **rows_of(self.policy, ready.tasks, groups)}, {}
 

@@ -40,6 +40,21 @@ def longest(sampling: Sampling, limits: Mapping[str, Any]) -> int:
     return int(given or LONGEST)
 
 
+def drawing_of(sampling: Sampling, max_length: int) -> Drawing:
+    """Return how the tokens of an evaluation are drawn.
+
+    >>> drawing_of(Sampling(temperature=0.6, top_k=50), 8).top_k
+    50
+    """
+    return Drawing(
+        max_length=max_length,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        stop=sampling.stop,
+    )
+
+
 def rows_kind(environment: Component) -> Literal["trajectory", "step"]:
     """Return what a row of an episode is: a trajectory only if each context continues the one before.
 
@@ -62,12 +77,7 @@ def play(
     key: Key,
 ) -> Played:
     """Play every task ``sampling.num_generations`` times; the draws are keyed by ``key``, task, sample and turn."""
-    drawing = Drawing(
-        max_length=longest(sampling, limits),
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        stop=sampling.stop,
-    )
+    drawing = drawing_of(sampling, longest(sampling, limits))
     samples = sampling.num_generations
     growth = Growth(policy, environment, engine, drawing, limits.get("max_context_length"))
     keys = [one for group in keys_of(tasks, samples, key) for one in group]

@@ -1,7 +1,7 @@
 """Values of other tools as values here: one small function for each way in which they differ.
 
 ``registry`` holds them; ``agents``, ``plain``, ``conditions``, ``places``, ``counts``,
-``corrections``, ``critics``, ``models``, ``objective`` and ``teachers`` define them.
+``corrections``, ``critics``, ``models``, ``objective``, ``roll`` and ``teachers`` define them.
 """
 
 from recipec.reading.foreign.converters import (
@@ -14,6 +14,7 @@ from recipec.reading.foreign.converters import (
     objective,
     places,
     plain,
+    roll,
     teachers,
 )
 from recipec.reading.foreign.converters.registry import (
@@ -47,5 +48,6 @@ __all__ = [
     "places",
     "plain",
     "reads_alone",
+    "roll",
     "teachers",
 ]

@@ -141,10 +141,10 @@ def evaluated(value: Any, row: Row, given: Given, files: str, switch: str) -> Va
 
 
 @converter
-def refuse_positive(value: Any, row: Row, given: Given) -> Values:
-    """A number that is off at 0 and -1, and cannot be written otherwise."""
+def evaluated_positive(value: Any, row: Row, given: Given, files: str, switch: str) -> Values:
+    """As ``evaluated``, off at 0 and -1."""
     positive(value, row, given)
-    raise Refused(row.note)
+    return evaluated(value, row, given, files, switch)
 
 
 @converter

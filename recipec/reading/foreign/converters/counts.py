@@ -150,7 +150,7 @@ def per_epoch(value: Any, row: Row, given: Given) -> Values:
 def checkpointing(value: Any, row: Row, given: Given) -> Values:
     """Steps between checkpoints, or `epoch`."""
     if str(value) == "epoch":
-        raise Refused("checkpoints are counted in steps")
+        return {"budget.saves_per_epoch": 1}
     return positive(value, row, given)
 
 
@@ -176,6 +176,8 @@ def zero_file(value: Any, row: Row, given: Given) -> Values:
     found = re.search(r"(?:zero|z|stage)_?([0-3])", str(value).lower()) if isinstance(value, str) else None
     if found is None:
         raise Refused("the ZeRO stage is not in the name of its file: write `machine.train.zero`")
+    if int(found[1]) == 0:
+        raise Needless("ZeRO stage 0 shards nothing")
     return {"machine.train.type": part("zero"), row.to: int(found[1])}
 
 
@@ -183,6 +185,8 @@ def zero_file(value: Any, row: Row, given: Given) -> Values:
 def zero(value: Any, row: Row, given: Given) -> Values:
     """A ZeRO stage."""
     del given
+    if whole(value) == 0:
+        raise Needless("ZeRO stage 0 shards nothing")
     return {"machine.train.type": part("zero"), row.to: whole(value)}
 
 

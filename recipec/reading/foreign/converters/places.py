@@ -207,19 +207,26 @@ def _several(sets: list[Values], head: str) -> Values:
 
 
 @converter
-def shares(value: Any, row: Row, given: Given, splits: str) -> Values:
-    """Data sets with their shares; the first split is trained on."""
+def shares(value: Any, row: Row, given: Given, splits: str = "") -> Values:
+    """Data sets with their shares or numbers of rows; the first split is trained on."""
     head = row.to.rpartition(".")[0]
     named = next((str(item) for item in items_of(given.get(splits)) if "train" in str(item)), "")
     sets = [
         {
             **dataset([name_], row, given),
             **({f"{head}.split": named} if named else {}),
-            **({} if number(share) == 1 else {f"{head}.weight": number(share)}),
+            **_share(share, head),
         }
         for name_, share in (value or [{}])[0].items()
     ]
     return _several(sets, head)
+
+
+def _share(share: Any, head: str) -> Values:
+    """Return a share of the rows, or a number of them: a whole number above 1."""
+    if isinstance(share, int) and share > 1:
+        return {f"{head}.limit": share}
+    return {} if number(share) == 1 else {f"{head}.weight": number(share)}
 
 
 @converter

@@ -1,0 +1,165 @@
+"""Names of ROLL and of verl's fully asynchronous trainer that are read together with others."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import Any
+
+from recipec.reading.foreign.converters.plain import choice, positive
+from recipec.reading.foreign.converters.registry import (
+    Given,
+    Needless,
+    Refused,
+    Values,
+    converter,
+    number,
+    number_or_zero,
+    on,
+    whole,
+)
+from recipec.reading.foreign.tables import Row
+from recipec.reading.foreign.values import part
+
+_OFF = (None, "", "null", "None")
+_METHODS = {"mean": (True, False), "mean_std": (True, True), "identity": (False, False)}
+_RUNNING = "a running mean and deviation of rewards are not offered"
+
+
+@converter
+def roll_estimator(value: Any, row: Row, given: Given) -> Values:
+    """An estimator, with the mean and deviation by which rewards are standardised before it."""
+    found = choice(value, row, given)
+    if str(value) == "reinforce" or (str(value) == "grpo" and _agentic(given)):
+        try:
+            return _standardised(given)
+        except Refused:  # the names of mean and deviation say so
+            return {"advantage.group.type": part("plain_credit")}
+    return found
+
+
+def _agentic(given: Given) -> bool:
+    return (
+        given.get("reward_normalization.grouping") is not None or given.get("reward_normalization.method") is not None
+    )
+
+
+def _levels(given: Given) -> tuple[str, str]:
+    """Return over what the mean is taken that is subtracted, and the deviation that divides: of nothing if empty."""
+    head = "reward_normalization." if _agentic(given) else ""
+    levels = [str(given.get(f"{head}norm_{what}_type") or "") for what in ("mean", "std")]
+    if not head:
+        return levels[0].replace("None", ""), levels[1].replace("None", "")
+    grouping = str(given.get(f"{head}grouping") or "batch")
+    method = str(given.get(f"{head}method") or "identity")
+    if method not in _METHODS or grouping not in {"batch", "traj_group_id"}:
+        raise Refused(f"rewards standardised by `{method}` over `{grouping}` are not offered")
+    usual = "batch" if grouping == "batch" else "group"
+    return (
+        levels[0] or (usual if _METHODS[method][0] else ""),
+        levels[1] or (usual if _METHODS[method][1] else ""),
+    )
+
+
+def _standardised(given: Given) -> Values:
+    levels, kind = _levels(given), "advantage.group.type"
+    match levels:
+        case ("", ""):
+            return {kind: part("plain_credit")}
+        case ("group", "group"):
+            return {kind: part("grouped")}
+        case ("group", ""):
+            return {kind: part("grouped"), "advantage.group.scale": "none"}
+        case ("group", "batch"):
+            return {kind: part("batch_credit")}
+        case ("batch", _) if on(given.get("whiten_advantages")):
+            return {kind: part("plain_credit")}
+        case ("batch", "batch"):
+            return {kind: part("plain_credit"), "advantage.whiten": "rows"}
+    raise Refused(_RUNNING if "running" in levels else f"rewards with mean over `{levels[0]}` alone are not offered")
+
+
+@converter
+def roll_norm(value: Any, row: Row, given: Given) -> Values:
+    """How rewards are standardised, which is part of the advantage here."""
+    estimator = str(given.get("adv_estimator") or "gae")
+    if value in _OFF:
+        raise Needless("it is not set")
+    if estimator == "grpo" and not _agentic(given):
+        raise Needless("`grpo` compares within the group, whatever it is")
+    if estimator in {"reinforce", "grpo"}:
+        _standardised(given)
+        raise Needless("with `adv_estimator`")
+    if estimator == "gigpo" and row.name.endswith("grouping"):
+        raise Needless("`gigpo` compares episodes of a prompt and steps of a state")
+    if estimator == "gigpo" and str(value) in {"mean", "mean_std"}:
+        return {f"advantage.{level}.scale": "std" if value == "mean_std" else "none" for level in ("episode", "step")}
+    raise Refused(row.note)
+
+
+@converter
+def roll_rule(value: Any, row: Row, given: Given) -> Values:
+    """A worker that scores answers: that of mathematics compares them as numbers."""
+    del row, given
+    if str(value).endswith("MathRuleRewardWorker"):
+        return {"reward.score.type": part("maths")}
+    raise Refused("workers of ROLL are not read: `reward` has those that are shipped, and `{type: function}`")
+
+
+@converter
+def roll_dual_clip(value: Any, row: Row, given: Given) -> Values:
+    """The switch of dual clipping, of which the bound is 1 + twice the clip range."""
+    if not on(value):
+        raise Needless("it is off")
+    clip = given.get("pg_clip")
+    return {row.to: round(1 + 2 * (0.2 if clip is None else number(clip)), 12)}
+
+
+@converter
+def loss_share(value: Any, row: Row, given: Given) -> Values:
+    """A share of distillation in a loss that is also cross-entropy."""
+    del given
+    if number(value) == 1:
+        raise Needless("it is all of the loss here, too")
+    raise Refused(row.note)
+
+
+@converter
+def async_prompts(value: Any, row: Row, given: Given) -> Values:
+    """Prompts of an update; a step here is all that verl takes between two transfers of weights."""
+    each = whole(value)
+    count = each
+    for key in ("trigger_parameter_sync_step", "require_batches"):
+        count *= whole(given.get(f"async_training.{key}") or 1)
+    return {"budget.prompts_per_step": count, row.to: each}
+
+
+@converter
+def async_steps(value: Any, row: Row, given: Given) -> Values:
+    """Steps: prompts divided by those of a step."""
+    found = positive(value, row, given)
+    mini = "actor_rollout_ref.actor.ppo_mini_batch_size"
+    step = async_prompts(given.get(mini), row, given)["budget.prompts_per_step"]
+    return {row.to: max(1, whole(found[row.to]) // step)}
+
+
+@converter
+def async_warmup(value: Any, row: Row, given: Given) -> Values:
+    """Warm-up in batches that are fetched, times the updates of each."""
+    found = positive(value, row, given)
+    return {row.to: whole(found[row.to]) * whole(given.get("async_training.require_batches") or 1)}
+
+
+@converter
+def stale_share(value: Any, row: Row, given: Given) -> Values:
+    """A share of rollouts that may be older; here all of a step are."""
+    del given
+    if number_or_zero(value) <= 0:
+        raise Needless("0 is the default")
+    return {row.to: ceil(number(value))}
+
+
+@converter
+def unread(value: Any, row: Row, given: Given) -> Values:
+    """A name that has no effect with this trainer."""
+    del value, given
+    raise Needless(row.note)
