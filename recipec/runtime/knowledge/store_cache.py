@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import re
@@ -60,6 +59,5 @@ def _build(folder: Path, quads: Callable[[], Iterable[ox.Quad]]) -> None:
         store.flush()
         store.optimize()
     finally:
-        del store
-        gc.collect()  # the store holds its lock until it is gone
+        del store  # it holds its lock until it is gone
     (folder / DONE).write_text(json.dumps({"format": FORMAT, "contents": _contents(folder / "store")}))
