@@ -143,7 +143,7 @@ def compile_graph(recipe: Recipe, keys: Sequence[str] = ()) -> Graph:
 
     ``keys`` are the dotted keys that the files set: the graph must have read each of them.
     """
-    from recipec.graph import verify  # noqa: PLC0415 - `validate` does not lower
+    from recipec.lowering.grammar import verify  # noqa: PLC0415 - `validate` does not lower
     from recipec.lowering.lower import lower  # noqa: PLC0415
     from recipec.lowering.optimise import optimise  # noqa: PLC0415
 

@@ -2,22 +2,21 @@
 
 A stage lowers to ``before -> loop over steps (body, inner loop over updates) -> artifacts``.
 Carries are the only back edges: what one turn of a loop hands to the next.
-The file holds the nouns, their JSON, their grammar (``verify``) and what tells two graphs apart (``differences``);
-``recipec.graph_drawing`` makes text and Mermaid of them.
+The file holds the nouns, their JSON and what tells two graphs apart (``differences``); ``recipec.lowering.grammar`` has
+their grammar, ``recipec.graph_drawing`` makes text and Mermaid of them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic.json_schema import SkipJsonSchema
 
 from recipec.component import Component, Section
-from recipec.signals import find_signal, split_axes
 
 FORMAT = 1
 """Enters every digest: what a recipe means."""
@@ -70,8 +69,17 @@ class Node:
     """What its implementation is built from: the policy, the environment, the rollout engine, by parameter."""
     decided: Mapping[str, Any] = field(default_factory=dict)
     """Decisions of compiler passes, in addition to its parameters; in no digest."""
+    level: str = ""
+    """Name of the reward or advantage level that it computes."""
+    of_critic: bool = False
+    """Whether it belongs to the update of the critic, which has a loss and an optimizer of its own."""
     spec: Annotated[Component | None, SkipJsonSchema()] = field(default=None, compare=False, repr=False)
     """The frozen spec itself; not in ``graph.json``, and none for the compiler's own nodes."""
+
+    @property
+    def name(self) -> str:
+        """The id without the stage: ``reward.answer``."""
+        return self.id.partition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +126,7 @@ class StageGraph:
 
     def node(self, name: str) -> Node | None:
         """The node called ``STAGE/name``, if the stage has it, those of ``setup`` among them."""
-        return next((node for node in (*self.setup, *self.nodes()) if node.id == f"{self.name}/{name}"), None)
+        return next((node for node in (*self.setup, *self.nodes()) if node.name == name), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,106 +247,6 @@ def _item(data: Mapping[str, Any]) -> Node | Loop:
     )
 
 
-# the grammar: each rule yields what is wrong, in words
-
-
-def _ids(graph: Graph) -> Iterator[str]:
-    ids = [node.id for stage in graph.stages for node in stage.nodes()]
-    yield from (f"the id `{i}` is used twice" for i in sorted({i for i in ids if ids.count(i) > 1}))
-    names = [stage.name for stage in graph.stages]
-    yield from (f"the stage `{n}` is there twice" for n in sorted({n for n in names if names.count(n) > 1}))
-
-
-def _sources(graph: Graph) -> Iterator[str]:
-    for stage in graph.stages:
-        made: set[Value] = set()
-        for node in stage.nodes():
-            for given in node.inputs:
-                if given.value not in made:
-                    yield f"`{node.id}` reads `{given.value.signal}` of `{given.value.node}`, not made before"
-            made |= {Value(signal, node.id) for signal in node.outputs}
-
-
-def _parts(graph: Graph) -> Iterator[str]:
-    for stage in graph.stages:
-        known = {node.id for node in (*stage.setup, *stage.nodes())}
-        for node in (*stage.setup, *stage.nodes()):
-            for given in node.parts:
-                if given.value.node not in known:
-                    yield f"`{node.id}` is built from `{given.value.node}`, which is not there"
-
-
-def _axes(graph: Graph) -> Iterator[str]:
-    for stage in graph.stages:
-        for node in stage.nodes():
-            for given in node.inputs:
-                if split_axes(given.parameter)[1] != split_axes(given.value.signal)[1]:
-                    yield f"`{node.id}` takes `{given.value.signal}` as `{given.parameter}`, and the axes differ"
-
-
-def _signals(graph: Graph) -> Iterator[str]:
-    for stage in graph.stages:
-        for node in stage.nodes():
-            yield from (
-                f"`{node.id}` makes `{s}`, which is not a signal" for s in node.outputs if find_signal(s) is None
-            )
-
-
-def _digests(graph: Graph) -> Iterator[str]:
-    for stage in graph.stages:
-        for owner, found in [(stage.name, stage.digest), *((node.id, node.digest) for node in stage.nodes())]:
-            if len(found) != 16 or not set(found) <= set("0123456789abcdef"):
-                yield f"`{owner}` has no digest"
-
-
-def _loops(graph: Graph) -> Iterator[str]:
-    for stage in graph.stages:
-        inner = [item for item in stage.loop.body if isinstance(item, Loop)]
-        if stage.loop.over != "steps" or [loop.over for loop in inner] not in (["updates"], ["resamples", "updates"]):
-            yield f"`{stage.name}` is not a loop over steps around one over updates, with one over resamples before"
-        for loop in (stage.loop, *inner):
-            one, other = ("cursors", "draws") if loop.over == "resamples" else ("weights", "optimizer")
-            if not {one, other} <= set(loop.carries):
-                yield f"`{loop.id}` carries neither {one} nor {other}"
-
-
-def _readers(graph: Graph) -> Iterator[str]:
-    nodes = (node.id for stage in graph.stages for node in (*stage.setup, *stage.nodes()))
-    known = {*SECTIONS, *(stage.name for stage in graph.stages), *nodes}
-    yield from (
-        f"the key `{key}` went to `{reader}`, which is not there"
-        for key, reader in graph.consumed.items()
-        if reader not in known
-    )
-
-
-GRAPH_SPEC: tuple[Callable[[Graph], Iterator[str]], ...] = (
-    _ids,
-    _sources,
-    _parts,
-    _axes,
-    _signals,
-    _digests,
-    _loops,
-    _readers,
-)
-
-
-def verify(
-    graph: Graph, spec: tuple[Callable[[Graph], Iterator[str]], ...] = GRAPH_SPEC, keys: Collection[str] = ()
-) -> Graph:
-    """Return the graph if it obeys its own grammar and has read every one of ``keys``.
-
-    Raises:
-        TypeError: it does not: a pass is broken.
-    """
-    wrong = [words for rule in spec for words in rule(graph)]
-    wrong += [f"nothing read the key `{key}`" for key in keys if not _is_said(graph, key)]
-    if wrong:
-        raise TypeError(f"{graph.name}: " + "; ".join(wrong))
-    return graph
-
-
 def is_read(graph: Graph, key: str) -> bool:
     """Whether a dotted key, or a mapping that contains it, was consumed."""
     parts = key.split(".")
@@ -353,11 +261,11 @@ def differences(before: Graph, after: Graph) -> list[str]:
     changed = [name for name in new if name in old and old[name].digest != new[name].digest]
     for name in changed:
         was, now = _said(old[name]), _said(new[name])
-        keys += [key for key in _changed(was, now) if _is_said(before, key) or _is_said(after, key)]
+        keys += [key for key in _changed(was, now) if in_recipe(before, key) or in_recipe(after, key)]
     return list(dict.fromkeys(keys)) or [f"stages.{name}" for name in changed]
 
 
-def _is_said(graph: Graph, key: str) -> bool:
+def in_recipe(graph: Graph, key: str) -> bool:
     """Whether the recipe itself has the key: an inherited policy is changed in the stage that defines it."""
     return is_read(graph, key) or any(read.startswith(f"{key}.") for read in graph.consumed)
 
@@ -376,8 +284,8 @@ def _said(stage: StageGraph) -> dict[str, Mapping[str, Any]]:
         f"{prefix}.budget": {k: v for k, v in stage.settings["budget"].items() if k not in BOOKKEEPING},
     }
     for node in stage.nodes():
-        if node.slot != "compiler" and not node.id.endswith(("/old", "/values")):
-            found[f"{prefix}.{node.id.partition('/')[2]}"] = {"type": node.type, **node.params}
+        if node.slot != "compiler" and node.name not in {"old", "values"}:
+            found[f"{prefix}.{node.name}"] = {"type": node.type, **node.params}
     return found
 
 

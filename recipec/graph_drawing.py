@@ -12,7 +12,7 @@ def to_text(graph: Graph) -> str:
     lines = [f"{graph.name}, seed {graph.seed}"]
     for stage in graph.stages:
         lines += ["", f"stage {stage.name} ({stage.kind}, from: {stage.origin})  {stage.digest}"]
-        width = max(len(_name(node)) for node in stage.nodes()) + 8
+        width = max(len(node.name) for node in stage.nodes()) + 8
         lines += _branch((*stage.before, stage.loop), "", width)
         lines.append(f"   produces: {', '.join(f'{stage.name}.{artifact}' for artifact in stage.artifacts)}")
         lines += [f"   skipped: {removal.what} ({removal.why})" for removal in stage.removed]
@@ -28,11 +28,7 @@ def _branch(items: tuple[Node | Loop, ...], indent: str, width: int) -> Iterator
             yield from _branch(item.body, f"{indent}{'   ' if last else '│  '}", width)
         else:
             made = f" -> {', '.join(item.outputs)}" if item.outputs else ""
-            yield f"{stem}{_name(item)}".ljust(width) + f" {item.type}{made}"
-
-
-def _name(node: Node) -> str:
-    return node.id.partition("/")[2]
+            yield f"{stem}{item.name}".ljust(width) + f" {item.type}{made}"
 
 
 def to_mermaid(graph: Graph) -> str:
@@ -58,7 +54,7 @@ def _boxes(items: tuple[Node | Loop, ...], numbers: dict[str, str], prefix: str,
             yield f"{indent}end"
         else:
             opening, closing = ("([", "])") if item.slot == "compiler" else ("[", "]")
-            yield f'{indent}{numbers[item.id]}{opening}"{_name(item)}<br/>{item.type}"{closing}'
+            yield f'{indent}{numbers[item.id]}{opening}"{item.name}<br/>{item.type}"{closing}'
 
 
 def _edges(stage: StageGraph, numbers: dict[str, str]) -> Iterator[str]:

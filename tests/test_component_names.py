@@ -47,7 +47,6 @@ ALLOWED = {
     "runtime/distributed/ray_launch.py": ({"auto"}, "address of the cluster that is found"),
     "runtime/model/quantization.py": ({"auto"}, "device"),
     "runtime/attention/interface.py": ({"auto"}, "kernel"),
-    "runtime/attention/prefix_sharing.py": ({"auto"}, "kernel"),
     "reading/foreign/tables.py": ({"kto"}, "name of a trainer of TRL"),
     "spec/loss/policy_gradient.py": ({"own"}, "value of `ratio_gradient`"),
     "spec/loss/preference.py": ({"nll"}, "name of a parameter"),

@@ -9,7 +9,8 @@ from support.built_recipes import dpo, part, recipe, rl, scratch, sft, three
 
 from recipec import graph_drawing
 from recipec.catalogue import json_schema
-from recipec.graph import Graph, Loop, Node, differences, from_json, to_json, verify
+from recipec.graph import Graph, Loop, Node, differences, from_json, to_json
+from recipec.lowering.grammar import verify
 from recipec.lowering.lower import lower
 from recipec.lowering.optimise import optimise
 from recipec.spec.recipe import Budget, Recipe

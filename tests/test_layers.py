@@ -13,7 +13,7 @@ ALLOWED = {
     "package_files": set(),
     "component": {"signals"},
     "spec": {"component"},
-    "graph": {"signals", "component"},
+    "graph": {"component"},
     "graph_drawing": {"graph"},
     "diagnostics": set(),
     "language": {"diagnostics", "package_files"},

@@ -44,6 +44,8 @@ class UnboundNode:
     spec: Component | None = None
     uses: tuple[str, ...] = ()
     """Parts of the stage that its implementation is built from."""
+    level: str = ""
+    of_critic: bool = False
 
     def bound(self, drafts: Mapping[str, UnboundNode]) -> Iterator[tuple[str, str, str]]:
         """Yield parameter, signal and the id of the node that makes it, for every column it takes."""
@@ -122,7 +124,7 @@ def level_node(name: str, slot: str, level: str, spec: Component) -> UnboundNode
     own = tuple(signal for signal in draft.outputs if signal not in {"score_R", "return_R"})  # see `_episodes`
     named = [(need.parameter, reward_level(need.signal)) for need in spec.requires() if reward_level(need.signal)]
     needs = (*((parameter, "reward_R", f"{name}/reward.{other}") for parameter, other in named), *draft.needs)
-    return replace(draft, outputs=own, needs=needs, publishes=slot != "advantage")
+    return replace(draft, outputs=own, needs=needs, publishes=slot != "advantage", level=level)
 
 
 def op(

@@ -66,7 +66,7 @@ def lower_stage(recipe: Recipe, name: str, done: Mapping[str, StageGraph]) -> St
     nodes: dict[str, Node] = {}
     for key in topological_order({d.id: d.sources(drafts) for d in drafts.values()}):
         nodes[key] = _node(drafts[key], nodes, drafts, done)
-    setup, before, steps, updates = _nodes_by_phase(_setup(recipe, name), nodes.values(), drafts)
+    setup, before, steps, updates = _nodes_by_phase(name, _setup(recipe, name), nodes.values(), drafts)
     lagged = _lagged(stage)
     body = _resampled(name, stage, steps, drafts)
     update = Loop(f"{name}/updates", "updates", updates, ("weights", "optimizer", *lagged))
@@ -87,7 +87,7 @@ def lower_stage(recipe: Recipe, name: str, done: Mapping[str, StageGraph]) -> St
 
 
 def _nodes_by_phase(
-    setup: Sequence[Node], nodes: Collection[Node], drafts: Mapping[str, UnboundNode]
+    name: str, setup: Sequence[Node], nodes: Collection[Node], drafts: Mapping[str, UnboundNode]
 ) -> tuple[tuple[Node, ...], ...]:
     """Return the nodes of the setup, before the loop, of a step and of an update, bound to what they are built from."""
     nodes_by_phase: dict[str, list[Node]] = {"setup": [*setup], "before": [], "steps": [], "updates": []}
@@ -96,7 +96,9 @@ def _nodes_by_phase(
     ids = {node.id for node in (*setup, *nodes)}
     uses = {draft.id: draft.uses for draft in drafts.values()}
     uses |= {node.id: node.spec.uses for node in setup if node.spec}
-    return tuple(tuple(_with_parts(node, uses[node.id], ids) for node in phase) for phase in nodes_by_phase.values())
+    return tuple(
+        tuple(_with_parts(node, name, uses[node.id], ids) for node in phase) for phase in nodes_by_phase.values()
+    )
 
 
 def _lagged(stage: Stage) -> tuple[str, ...]:
@@ -186,6 +188,8 @@ def _node(
         outputs=draft.outputs,
         digest=digest(FORMAT, draft.slot, draft.type, draft.params, input_digests, artifact_digests),
         keys=draft.keys,
+        level=draft.level,
+        of_critic=draft.of_critic,
         spec=draft.spec,
     )
 
@@ -202,9 +206,8 @@ def _setup_node(node: str, spec: Component) -> Node:
     return Node(node, spec.slot, spec.type_name, spec.impl, params, (), (), "", spec=spec)
 
 
-def _with_parts(node: Node, uses: Sequence[str], ids: Collection[str]) -> Node:
+def _with_parts(node: Node, stage: str, uses: Sequence[str], ids: Collection[str]) -> Node:
     """Bind what the node's implementation is built from to the nodes of its stage; what the stage lacks stays out."""
-    stage = node.id.partition("/")[0]
     parts = [Input(part, Value(part, f"{stage}/{part}")) for part in uses if f"{stage}/{part}" in ids]
     return replace(node, parts=tuple(parts))
 

@@ -212,9 +212,9 @@ def _critic_updates(name: str, stage: Stage, failed: str) -> Iterator[UnboundNod
     assert isinstance(stage.critic, Critic), "the reader fills the slot `critic` with such"
     signal = "failed_R" if failed.endswith("/sum.reward_R") else "excluded_R"
     shares = op(name, "critic.weigh", "weigh", ("trained_RT",), ("weight_RT",), params={"aggregate": "token_mean"})
-    yield replace(shares, needs=(*shares.needs, ("failed_R", signal, failed)), publishes=False)
+    yield replace(shares, needs=(*shares.needs, ("failed_R", signal, failed)), publishes=False, of_critic=True)
     critic = component_node(name, "critic", stage.critic, keys=tuple(keys_of(stage.critic, f"stages.{name}.critic")))
-    yield replace(critic, outputs=("value_RT",))
+    yield replace(critic, outputs=("value_RT",), of_critic=True)
     maker = next(level for level, spec in stage.advantage.items() if "target_value_RT" in spec.provides())
     params = {key: critic.params[key] for key in stage.critic.of_loss}
     needs = ("value_RT", "old_value_RT", "trained_RT")
@@ -224,7 +224,8 @@ def _critic_updates(name: str, stage: Stage, failed: str) -> Iterator[UnboundNod
         ("weight_RT", "weight_RT", shares.id),
     )
     bound = (*loss.needs[:2], sources[0], loss.needs[2], sources[1])
-    yield replace(loss, impl=OPS.replace("compiler_ops:", "gae:value_loss"), needs=bound, publishes=False)
+    impl = OPS.replace("compiler_ops:", "gae:value_loss")
+    yield replace(loss, impl=impl, needs=bound, publishes=False, of_critic=True)
 
 
 def _mean_correction(name: str, loss: UnboundNode) -> UnboundNode:

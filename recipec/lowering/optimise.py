@@ -22,7 +22,7 @@ UNREAD_LOGITS = "logits of untrained tokens"
 
 def drop_reference(stage: StageGraph) -> StageGraph:
     """Drop a reference pass with unused log-probabilities."""
-    reference = _node(stage, "reference")
+    reference = stage.node("reference")
     if reference is None or any(_readers(stage, "ref_logprob_RT")) or reference in stage.before:
         return stage
     why = "`ref_logprob_RT` is not used: no loss with `beta`, no reward and no ratio needs it"
@@ -37,11 +37,11 @@ def drop_old_pass(stage: StageGraph) -> StageGraph:
     With one update per step, the policy of the update is the policy that sampled: the ratio is
     exp(lp - detach(lp)), which is 1 and has the gradient of lp.
     """
-    old, policy = _node(stage, "old"), _node(stage, "policy")
+    old, policy = stage.node("old"), stage.node("policy")
     if old is None or policy is None:
         return stage
     readers = list(_readers(stage, "old_logprob_RT"))
-    loss = _node(stage, "loss")
+    loss = stage.node("loss")
     if loss is None or readers != [loss] or not one_update(stage) or drops_out(stage):
         return stage
     if any(given.value.signal == "sampler_logprob_RT" for given in loss.inputs):  # an engine mismatch is corrected
@@ -72,7 +72,7 @@ def drop_zero_credit(stage: StageGraph) -> StageGraph:
 
     Denominators remain those of the whole minibatch, and the optimizer steps even if no row is left.
     """
-    loss, policy = _node(stage, "loss"), _node(stage, "policy")
+    loss, policy = stage.node("loss"), stage.node("policy")
     if loss is None or policy is None or not isinstance(loss.spec, Loss):
         return stage
     if not loss.spec.credit_alone() or drops_out(stage):
@@ -86,7 +86,7 @@ def drop_zero_credit(stage: StageGraph) -> StageGraph:
 
 def cache_reference(stage: StageGraph) -> StageGraph:
     """Compute the log-probabilities of a frozen reference only once if the data are fixed."""
-    reference = _node(stage, "reference")
+    reference = stage.node("reference")
     if stage.kind != "dpo" or reference is None or not isinstance(reference.spec, Reference):
         return stage
     if reference.spec.follows() is not None:
@@ -134,7 +134,7 @@ def one_update(stage: StageGraph) -> bool:
     if budget["passes"] != 1:
         return False
     if budget["rows_per_update"] is not None:
-        sampler = _node(stage, "sampler")
+        sampler = stage.node("sampler")
         spec = sampler.spec if sampler is not None else None
         # only trajectories have a number of rows that is known before they are sampled
         rows = spec.group_size("by_prompt_R") if isinstance(spec, Sampler) else None
@@ -146,12 +146,8 @@ def one_update(stage: StageGraph) -> bool:
 
 def drops_out(stage: StageGraph) -> bool:
     """Whether two training passes over the same row may differ."""
-    policy = _node(stage, "policy")
+    policy = stage.node("policy")
     return policy is not None and isinstance(policy.spec, Policy) and policy.spec.drops_out()
-
-
-def _node(stage: StageGraph, name: str) -> Node | None:
-    return next((node for node in stage.nodes() if node.id == f"{stage.name}/{name}"), None)
 
 
 def _readers(stage: StageGraph, signal: str) -> Iterator[Node]:

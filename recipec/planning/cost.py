@@ -90,7 +90,7 @@ def phases(work: StageWorkload) -> Iterator[Phase]:
     if "reference" in slots:
         cached = (work.stage.settings["reference"] or {}).get("mode") == "cached"
         yield _scored(work, "reference", "only in the first epoch, before training" if cached else "")
-    if any(node.id.endswith("/old") for node in nodes):
+    if work.stage.node("old") is not None:
         yield _scored(work, "old", "")
     if (critic := work.critic) is not None:
         yield _scored(critic, "values", "")

@@ -125,7 +125,7 @@ def passes(work: StageWorkload) -> Iterator[tuple[str, float, bool]]:
     cached = (work.stage.settings["reference"] or {}).get("mode") == "cached"
     if "reference" in slots and not cached:
         yield "reference", 1.0, False
-    if any(node.id.endswith("/old") for node in work.stage.nodes()):
+    if work.stage.node("old") is not None:
         yield "old", 1.0, False
     yield "update", float(work.passes), True
 

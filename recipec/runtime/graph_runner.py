@@ -129,7 +129,7 @@ def arguments(node: Node, values: Values) -> dict[str, Any]:
 def _placed(diagnostic: Diagnostic, node: Node, context: StageContext) -> Diagnostic:
     """Point what a component is refused for at its key, unless it names one, and at the user's code that it quotes."""
     spans = diagnostic.spans or place_in(diagnostic.message, context.use, context.root)
-    path = diagnostic.path or (node.id.partition("/")[2] if node.spec is not None else "")
+    path = diagnostic.path or (node.name if node.spec is not None else "")
     return replace(diagnostic, spans=spans, path=path)
 
 

@@ -57,8 +57,20 @@ class Auto(Attention):
     type: Literal["auto"] = "auto"
 
 
+class PrefixSharing(Attention):
+    """Base class of types that compute tokens once for several sequences."""
+
+    kernel: Literal["auto", "flash", "sdpa", "flex", "eager"] = param(
+        "auto", "Attention kernel; all give the same result. `auto` selects the fastest available kernel per layer."
+    )
+
+    def needs_gpu(self) -> bool:
+        """Whether `kernel` is `flex`, which has no backward pass on a CPU."""
+        return self.kernel == "flex"
+
+
 @component("attention", impl="recipec.runtime.attention.trie_attention:TrieAttention")
-class Trie(Attention):
+class Trie(PrefixSharing):
     """Prefix-tree attention: sequences are merged by their common prefixes, and each unique token is computed once.
 
     Exact for every model that passes certification: log-probabilities and gradients equal those of separate sequences.
@@ -70,17 +82,10 @@ class Trie(Attention):
     shares: ClassVar[Literal["", "prefixes", "prompts"]] = "prefixes"
 
     type: Literal["trie"] = "trie"
-    kernel: Literal["auto", "flash", "sdpa", "flex", "eager"] = param(
-        "auto", "Attention kernel; all give the same result. `auto` selects the fastest available kernel per layer."
-    )
-
-    def needs_gpu(self) -> bool:
-        """Whether `kernel` is `flex`, which has no backward pass on a CPU."""
-        return self.kernel == "flex"
 
 
 @component("attention", requires=("by_prompt_R",), impl="recipec.runtime.attention.trie_attention:SharedPrefix")
-class SharedPrefix(Attention):
+class SharedPrefix(PrefixSharing):
     """Prefix sharing of one prompt per group: a prefix tree of two levels.
 
     References:
@@ -90,10 +95,3 @@ class SharedPrefix(Attention):
     shares: ClassVar[Literal["", "prefixes", "prompts"]] = "prompts"
 
     type: Literal["shared_prefix"] = "shared_prefix"
-    kernel: Literal["auto", "flash", "sdpa", "flex", "eager"] = param(
-        "auto", "Attention kernel; all give the same result. `auto` selects the fastest available kernel per layer."
-    )
-
-    def needs_gpu(self) -> bool:
-        """Whether `kernel` is `flex`, which has no backward pass on a CPU."""
-        return self.kernel == "flex"

@@ -3,7 +3,8 @@
 import pytest
 from support.built_recipes import dpo, part, recipe, rl, scratch, sft
 
-from recipec.graph import Loop, StageGraph, verify
+from recipec.graph import Loop, StageGraph
+from recipec.lowering.grammar import verify
 from recipec.lowering.lower import lower
 from recipec.lowering.optimise import REWRITES, one_update, optimise
 from recipec.spec.recipe import Budget, Stage

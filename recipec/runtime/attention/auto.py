@@ -8,7 +8,7 @@ divided by those of the prefix tree.  The choice is made once, kept in checkpoin
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,6 @@ from recipec.host.artifacts import write_atomic
 from recipec.runtime.attention import flops, prefix_tree
 from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.attention.microbatch_packing import pack
-from recipec.runtime.attention.packed import PackedAttention
-from recipec.runtime.attention.trie_attention import TrieAttention
 from recipec.runtime.model.dropout import rates
 from recipec.runtime.model.logprob_head import TargetHiddenStates
 from recipec.runtime.protocols import Attention, Policy, Sharing
@@ -34,11 +32,8 @@ if TYPE_CHECKING:
 
 KEPT = "attention.json"
 """File with the choice in the folder of a stage."""
-_KINDS: dict[str, Callable[[Any, Any], Any]] = {
-    Trie.type_name: TrieAttention,
-    Packed.type_name: PackedAttention,
-    Dense.type_name: DenseAttention,
-}
+_CHOICES = {spec.type_name: spec for spec in (Trie(), Packed(), Dense())}
+"""From the fastest to the simplest."""
 
 
 class AutoAttention(Attention):
@@ -56,7 +51,7 @@ class AutoAttention(Attention):
         """``choice`` and ``reason`` are the compiler's, empty if rows decide; with a ``leader``, its choice is used."""
         self.spec, self.context, self.leader = spec, context, leader
         self.choice, self.reason = choice, reason
-        self.chosen: Attention = DenseAttention(spec, context)
+        self.chosen: Attention = DenseAttention(Dense(), context)
         self.name = ""
         """The chosen attention; empty until rows have decided."""
         self.why = ""
@@ -133,15 +128,16 @@ class AutoAttention(Attention):
         """Use ``name``, or the next simpler attention that supports the policy, and report it."""
         policy = self._policy
         assert policy is not None, "an attention is bound before it chooses"
-        for kind in tuple(_KINDS)[tuple(_KINDS).index(name) :]:
-            made = _KINDS[kind](self.spec, self.context)
+        for choice in tuple(_CHOICES)[tuple(_CHOICES).index(name) :]:
+            spec = _CHOICES[choice]
+            attention: Attention = spec.load()(spec, self.context)
             try:
-                policy.layout.inside(partial(made.bind, policy))
-            except RecipeError as refused:
+                policy.layout.inside(partial(attention.bind, policy))
+            except RecipeError as error:
                 policy.model.set_attn_implementation(self._before)
-                why += f"; {refused.diagnostics[0].message}"
+                why += f"; {error.diagnostics[0].message}"
                 continue
-            self.chosen, self.name, self.why = made, kind, why
+            self.chosen, self.name, self.why = attention, choice, why
             break
         if self.leader is None:
             self.context.say(f"attention {self.name}: {self.why}")

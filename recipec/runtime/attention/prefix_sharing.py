@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recipec.component import Component
 from recipec.diagnostics.errors import attention as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention import handover, interface, prefix_tree
 from recipec.runtime.model.logprob_head import TargetHiddenStates
 from recipec.runtime.protocols import Attention, Policy, Sharing
+from recipec.spec import attention as specs
 
 if TYPE_CHECKING:
     from recipec.runtime.context import StageContext
@@ -29,10 +29,9 @@ class PrefixSharing(Attention):
     padded = False
     sharing: Sharing = "prefixes"
 
-    def __init__(self, spec: Component, context: StageContext) -> None:
+    def __init__(self, spec: specs.PrefixSharing, context: StageContext) -> None:
         """Keep the spec and the context."""
         self.spec, self.context = spec, context
-        self.kernel: interface.Kernel = getattr(spec, "kernel", "auto")  # the spec of `auto` has no kernel
         self.layers = 0
         self.shared: prefix_tree.TokensShared = prefix_tree.TokensShared()
         self._trees: OrderedDict[bytes, prefix_tree.PrefixTree] = OrderedDict()
@@ -84,7 +83,7 @@ class PrefixSharing(Attention):
             if not len(given.own):
                 return given.all_hidden(None)
         self.shared.tokens += len(token_N)
-        tree_pass = interface.TreeForward(tree if given is None else given.tree, self.kernel, given)
+        tree_pass = interface.TreeForward(tree if given is None else given.tree, self.spec.kernel, given)
         with interface.activate(tree_pass, policy.model):
             hidden_1NH = policy.hidden_states(
                 input_ids=token_N[None].to(policy.device), position_ids=position_N.to(policy.device)

@@ -23,15 +23,14 @@ class TrieAttention(PrefixSharing):
             RecipeError: RC830, it does not certify; RC831, the kernel does not support the model.
         """
         config: Any = policy.model.config
-        name = str(self.spec.type_name)
-        if self.kernel == "flex" and policy.device.type != "cuda":
+        if self.spec.kernel == "flex" and policy.device.type != "cuda":
             raise RecipeError(errors.kernel_not_here("flex", "it has no backward pass on a CPU"))
         capped = getattr(config.get_text_config(), "attn_logit_softcapping", None)
-        if self.kernel == "flash" and capped and not flash.caps(policy.device):
+        if self.spec.kernel == "flash" and capped and not flash.caps(policy.device):
             raise RecipeError(errors.kernel_not_here("flash", "the layers cap their scores"))
         found = certificate(config, self.context.cache)
         if not found.equal:
-            raise RecipeError(errors.not_certified(name, str(config.model_type), found.why, shares=True))
+            raise RecipeError(errors.not_certified(self.spec.type_name, str(config.model_type), found.why, shares=True))
         self.layers, _ = interface.install(policy.model)
         self.hands_over = found.hands_over
 

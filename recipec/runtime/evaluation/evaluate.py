@@ -84,7 +84,7 @@ class Evaluator:
         self.folder = folder
         self.display = display
         self.settle = settle
-        nodes = {node.id.partition("/")[2]: node for node in (*stage.setup, *stage.nodes())}
+        nodes = {node.name: node for node in (*stage.setup, *stage.nodes())}
         self.policy: Policy = runner.instance(nodes["policy"])
         self.engine = weight_transfer.rollout_engine
         self._ready: dict[str, Ready] = {}

@@ -36,9 +36,8 @@ def of_rewards(values: Values, nodes: Iterable[Node]) -> dict[str, float]:
         if node.slot == "reward":
             level_R = values[Value("reward_R", node.id)]
             level_R = level_R[~torch.isnan(level_R)]
-            name = node.id.rpartition("reward.")[2]
-            found[f"rewards/{name}/mean"] = float(level_R.mean()) if len(level_R) else float("nan")
-            found[f"rewards/{name}/std"] = float(level_R.std()) if len(level_R) > 1 else 0.0
+            found[f"rewards/{node.level}/mean"] = float(level_R.mean()) if len(level_R) else float("nan")
+            found[f"rewards/{node.level}/std"] = float(level_R.std()) if len(level_R) > 1 else 0.0
     return found
 
 
@@ -75,10 +74,8 @@ def of_staleness(values: Values, step: int) -> dict[str, float]:
 
 
 def last(values: Values, signal: str) -> Tensor | None:
-    """The final value of a signal: that of the compiler's last node which is named by it, such as its sum."""
-    makers = [value for value in values if value.signal == signal]
-    makers.sort(key=lambda value: value.node.endswith(f".{signal}"))
-    found: Tensor | None = values[makers[-1]] if makers else None
+    """Return what the last node made of a signal, such as the sum of its levels."""
+    found: Tensor | None = next((values[value] for value in reversed(values) if value.signal == signal), None)
     return found
 
 
@@ -91,7 +88,7 @@ def write_rollouts(values: Values, nodes: Iterable[Node], path: Path, step: int,
         found = last(values, signal)
         if found is not None:
             columns[signal] = found
-    levels = {node.id.rpartition(".")[2]: values[Value("reward_R", node.id)] for node in nodes if node.slot == "reward"}
+    levels = {node.level: values[Value("reward_R", node.id)] for node in nodes if node.slot == "reward"}
     write_rows(path, columns, levels=levels, step=step, read=read)
 
 
@@ -110,8 +107,7 @@ def recorded(path: Path, nodes: Iterable[Node]) -> dict[str, Tensor]:
         raise RecipeError(unreadable_run(str(path), error)) from error
     found = {}
     for node in nodes:
-        level = node.id.rpartition(".")[2]
-        if node.slot == "reward" and all(level in row for row in rows):
-            values = [math.nan if row[level] is None else row[level] for row in rows]
+        if node.slot == "reward" and all(node.level in row for row in rows):
+            values = [math.nan if row[node.level] is None else row[node.level] for row in rows]
             found[node.id] = torch.tensor(values, dtype=torch.float64)
     return found

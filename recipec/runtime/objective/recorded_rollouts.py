@@ -113,11 +113,7 @@ def slice_of(stage: StageGraph) -> Slice:
             else:
                 raise RecipeError(errors.column_missing("", 0, value.signal))
     walked = tuple(node for node in nodes.values() if node.id in wanted)
-    levels = {
-        node.id.partition("/advantage.")[2]: Value(node.outputs[0], node.id)
-        for node in walked
-        if "/advantage." in node.id
-    }
+    levels = {node.level: Value(node.outputs[0], node.id) for node in walked if node.level}
     makers = {signal: node.id for node in walked for signal in node.outputs}
     makers |= dict.fromkeys(reads, sampler)
     groups = {signal: Value(signal, makers[signal]) for signal in _GROUPS if signal in makers}

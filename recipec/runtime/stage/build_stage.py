@@ -286,7 +286,7 @@ def scoring_passes(stage: StageGraph, runner: GraphRunner, policy: Policy) -> di
         if node.slot == "policy" and _old(node):
             score = partial(policy.logprobs, entropy=False)
             found[node.id] = ScoringPass(score, "old_logprob_RT", tokens=tokens, scorer=policy)
-        if node.id.endswith("/values"):
+        if "old_value_RT" in node.outputs:
             critic = runner.instance(required(stage, "critic"))
             found[node.id] = ScoringPass(critic, "old_value_RT", tokens=tokens, scorer=critic.model, scores="value_RT")
         if node.slot == "reference":

@@ -50,8 +50,7 @@ def retire(stage: RunningStage, nodes: Sequence[Node], values: Values) -> dict[s
     if sampler is None or not sampler.params.get("retire"):
         return {}
     keep = sampler.params["retire"]
-    level = f"/reward.{keep['level']}" if keep["level"] else "/sum.reward_R"
-    reward_R = next(values[Value("reward_R", node.id)] for node in nodes if node.id.endswith(level))
+    reward_R = _reward(values, nodes, keep["level"])
     failed_R, prompt_id_R, episode_id_R = (
         _last(values, [*nodes, sampler], signal) for signal in ("failed_R", "prompt_id_R", "episode_id_R")
     )
@@ -91,8 +90,7 @@ def _sample(stage: RunningStage, nodes: Sequence[Node], values: Values, rows: Pa
         prompts = len(next(iter(drawn.values())))
         groups = list(range(prompts))
         if number + 1 < most:
-            judges = [node for node in nodes if node.id.endswith(f"/reward.{keep.get('level')}")]
-            reward_R = _last(made, judges or nodes, "reward_R")
+            reward_R = _reward(made, nodes, keep.get("level"))
             failed_R, by_prompt_R, episode_id_R = (
                 _last(made, nodes, signal) for signal in ("failed_R", "by_prompt_R", "episode_id_R")
             )
@@ -160,6 +158,12 @@ def _cut(values: Values, nodes: Sequence[Node], groups: Sequence[int]) -> Values
         else:
             made[value] = [column[i] for i in chosen]
     return made
+
+
+def _reward(values: Values, nodes: Sequence[Node], level: str | None) -> Tensor:
+    """Return the reward of a level, or the sum of all levels."""
+    level_nodes = [node for node in nodes if level and node.slot == "reward" and node.level == level]
+    return _last(values, level_nodes or nodes, "reward_R")
 
 
 def _last(values: Values, nodes: Sequence[Node], signal: str) -> Tensor:

@@ -247,18 +247,13 @@ def build_batch(values: Values, update_nodes: tuple[Node, ...]) -> Batch:
     return batch
 
 
-def of_critic(node: Node) -> bool:
-    """Whether a node of an update belongs to the critic, which has a loss and an optimizer of its own."""
-    return node.id.partition("/")[2].partition(".")[0] == "critic"
-
-
 def run_updates(stage: RunningStage, batch: Batch, update_nodes: tuple[Node, ...]) -> dict[str, float]:
     """Take every update of a step; metrics are means over them."""
     stage.weight_transfer.sleep()
     stage.policy.train()
     cuts = _minibatches(stage, batch)
-    critic_nodes = tuple(node for node in update_nodes if of_critic(node))
-    policy_nodes = tuple(node for node in update_nodes if not of_critic(node))
+    critic_nodes = tuple(node for node in update_nodes if node.of_critic)
+    policy_nodes = tuple(node for node in update_nodes if not node.of_critic)
     metrics = [_one_update(stage, batch.rows(index), critic_nodes, policy_nodes) for index in cuts]
     if stage.graph.kind == "rl" and stage.lookahead is None:
         stage.weight_transfer.update(stage.step + 1)

@@ -63,7 +63,7 @@ def prune(stage: RunningStage) -> None:
 def conditions_of(stage: RunningStage) -> dict[str, str]:
     """Return what a stage must find again to continue: the machine, and settings of speed and rounding."""
     names = {"attention": "attention", "train_engine": "machine.train", "rollout_engine": "machine.rollout"}
-    setup = {node.id.partition("/")[2]: node.spec for node in stage.graph.setup}
+    setup = {node.name: node.spec for node in stage.graph.setup}
     made: dict[str, Any] = {
         what: spec.plain(minimal=False) for name, what in names.items() if (spec := setup[name]) is not None
     }

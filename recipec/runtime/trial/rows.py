@@ -149,7 +149,7 @@ def _policy(
 
 
 def _of_stage(stage: StageGraph) -> Iterator[Unit]:
-    specs = {node.id.partition("/")[2]: node.spec for node in stage.nodes() if node.spec is not None}
+    specs = {node.name: node.spec for node in stage.nodes() if node.spec is not None}
     rewards = {name: spec for name, spec in specs.items() if spec.slot == "reward"}
     data = specs.get("data")
     if isinstance(data, Data):

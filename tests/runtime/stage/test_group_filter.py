@@ -10,10 +10,11 @@ from safetensors.torch import load_file
 from support.small_recipes import RL, rows
 
 from recipec.compile import check_recipe
-from recipec.graph import Loop, Node, Value, verify
+from recipec.graph import Loop, Node, Value
 from recipec.graph_drawing import to_text
 from recipec.host.options import Options
 from recipec.host.progress import Progress
+from recipec.lowering.grammar import verify
 from recipec.lowering.lower import lower
 from recipec.lowering.optimise import optimise
 from recipec.run.executor import run as execute
