@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from os.path import normpath
 from pathlib import Path
 
 SHIPPED = "recipec:"
@@ -32,9 +33,15 @@ def shipped_templates() -> tuple[str, ...]:
 
 
 def named_file(root: Path, name: str) -> Path:
-    """Return the file that a recipe in ``root`` names: one of its own, or a chat template of the package.
+    """Return the file that a recipe in ``root`` names: its own, a chat template or a file of a fragment of the package.
 
     >>> named_file(Path("a"), "b.j2").as_posix(), named_file(Path("a"), "recipec:chat/chatml").name
     ('a/b.j2', 'chatml.j2')
+    >>> named_file(Path("a"), "recipec:tiny/prompts/spell.j2").is_file()
+    True
     """
-    return shipped("templates") / f"{name.removeprefix(SHIPPED)}.j2" if name in shipped_templates() else root / name
+    if name in shipped_templates():
+        return shipped("templates") / f"{name.removeprefix(SHIPPED)}.j2"
+    file = Path(normpath(shipped("recipes") / name.removeprefix(SHIPPED)))
+    inside = any(file.is_relative_to(shipped(folder)) for folder in ("recipes", "templates"))
+    return file if name.startswith(SHIPPED) and inside else root / name

@@ -11,6 +11,7 @@ from recipec.component import is_origin, is_signal, names_file, texts
 from recipec.graph import StageGraph
 from recipec.host.jsonl import lines_of
 from recipec.host.preflight import stage_specs
+from recipec.package_files import named_file
 from recipec.spec.recipe import weights_kind
 
 
@@ -51,7 +52,7 @@ def _texts_of(stage: StageGraph) -> Iterator[tuple[FieldInfo, str]]:
 def counted_rows(stage: StageGraph, root: Path) -> int | None:
     """Count the rows of a JSONL file that a stage reads; other data is not opened."""
     data = next((node.params for node in stage.nodes() if node.slot == "data"), {})
-    path = root / str(data.get("path") or "")
+    path = named_file(root, str(data.get("path") or ""))
     if path.suffix != ".jsonl" or not path.is_file():
         return None
     with path.open("rb") as stream:

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 from support.resolved_text import at, codes, load, only
 
+from recipec.compile import compile_recipe
 from recipec.language.resolve import resolve
 from recipec.language.yaml_reader import read_source
+from recipec.package_files import named_file
+from recipec.run.inputs import named_files
 
 
 def test_a_stage_extends_fragments_and_drops_their_version(project):
@@ -138,3 +141,13 @@ def test_a_fragment_included_twice_says_its_mistakes_once(project):
     """The same mistake in the same place is one diagnostic."""
     project(frag="a: 1\na: 2\n")
     only(load("stages:\n  s: {extends: frag}\n  t: {extends: frag}\n"), "RC107")
+
+
+def test_files_of_a_shipped_recipe_are_those_of_the_package(tmp_path):
+    """A recipe that extends one of the package names its templates by a path that every reader finds."""
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("recipec: 1\nextends: [recipec:tiny/quickstart]\nname: small\n")
+    graph = compile_recipe(recipe).graph
+    names = {name for stage in graph.stages for name in named_files(stage)}
+    assert names == {"recipec:tiny/prompts/spell.j2"}
+    assert all(named_file(tmp_path, name).is_file() for name in names)

@@ -1,10 +1,14 @@
 """Stages that learn from a teacher: on their own samples, on given answers, and next to a reward."""
 
+import errno
 import json
 from typing import Any
 
 import pytest
 from support.small_recipes import MODEL, Folder, rows
+from test_resume import left
+
+from recipec.runtime.training.local_engine import LocalEngine
 
 ROWS = rows(*({"prompt": f"p{i}", "completion": "yes" + "b" * (i % 3)} for i in range(8)))
 TEACHER = f"""\
@@ -66,3 +70,23 @@ def test_the_policy_comes_nearer_to_its_teacher(name: str, folder: Any) -> None:
     found = [line for line in map(json.loads, lines) if line.get("step")]
     assert found[-1][metric] < 0.8 * found[0][metric]
     assert ("reward" in found[-1]) == ("reward:" in said)
+
+
+def test_an_interrupted_stage_continues_to_the_same_bits(folder: Any, monkeypatch: Any) -> None:
+    """A disk that fails amid the updates of a step changes nothing of what the student ends with."""
+    kind, said, _ = CASES["gkd"]
+    teacher = TEACHER.replace("KIND", kind).replace("steps: 12", "steps: 1")
+    recipe = teacher + said.replace("steps: 12", "steps: 3, save_every: 1")
+    assert folder.run(recipe, "--out", "whole", a__jsonl=ROWS).code == 0
+    update, calls = LocalEngine.update, []
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1 + 4:
+            raise OSError(errno.ENOSPC, "no space left")
+        return update(*args, **kwargs)
+
+    monkeypatch.setattr(LocalEngine, "update", failing)
+    assert folder.run(recipe, "--out", "part", a__jsonl=ROWS).code == 4
+    assert folder.run(recipe, "--out", "part", a__jsonl=ROWS).code == 0
+    assert left(folder.path / "part") == left(folder.path / "whole")

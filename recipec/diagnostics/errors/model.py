@@ -245,4 +245,5 @@ def control_tokens_missing(template: str, missing: Sequence[str]) -> Finding:
     How to fix: use `recipec:chat/tulu` or `recipec:chat/zephyr`, which need no tokens, or a template of your own.
     """
     remedy = "`recipec:chat/tulu` and `recipec:chat/zephyr` need no tokens of their own"
-    return Finding(f"`{template}` writes {listed(missing, 4)}, which the tokenizer splits into letters", help=remedy)
+    message = f"`{template}` writes {listed(missing, 4)}, which the tokenizer splits into letters"
+    return Finding(message, help=remedy, path="policy.chat_template")

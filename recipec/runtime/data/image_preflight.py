@@ -11,6 +11,7 @@ from pathlib import Path
 
 from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.host.preflight import PreflightRequest
+from recipec.package_files import named_file
 from recipec.runtime.data.files import Row, read_rows
 from recipec.runtime.data.image_parts import image_names
 from recipec.runtime.images.embedded import EMBEDDED
@@ -23,7 +24,7 @@ def digests(spec: File, root: Path) -> dict[str, str]:
 
     The stage itself says what is wrong with a row or an image.
     """
-    return {} if spec.path is None else {f"images of {spec.path}": _digest(spec, root / spec.path)}
+    return {} if spec.path is None else {f"images of {spec.path}": _digest(spec, named_file(root, spec.path))}
 
 
 def _digest(spec: File, path: Path) -> str:
@@ -63,7 +64,7 @@ def check(spec: File, request: PreflightRequest) -> Iterator[Diagnostic]:
     """
     if spec.path is None or not request.sees:
         return
-    path = request.root / spec.path
+    path = named_file(request.root, spec.path)
     folder = path if path.is_dir() else path.parent
     try:
         firsts: dict[str, Row] = {}

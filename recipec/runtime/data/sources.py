@@ -15,6 +15,7 @@ from typing import Any
 from recipec.diagnostics.errors import data as errors, images as image_errors
 from recipec.diagnostics.model import RecipeError
 from recipec.host.templates import render_rows
+from recipec.package_files import named_file
 from recipec.runtime.batch import Example, Message, Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.blocks import best_fit
@@ -235,7 +236,7 @@ class File(Source):
     def path(self) -> Path:
         """The file or folder; that of the hub is downloaded."""
         if self.spec.path is not None:
-            return self.context.root / self.spec.path
+            return named_file(self.context.root, self.spec.path)
         return hub_folder(*(given for given in (self.spec.hub, self.spec.config) if given))
 
     def rows(self) -> list[Row]:

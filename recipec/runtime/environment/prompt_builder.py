@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from recipec.host.templates import Renderer
-from recipec.package_files import shipped as shipped_folder
+from recipec.package_files import named_file, shipped as shipped_folder
 from recipec.runtime.batch import Message, Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.templates import read_template
@@ -127,7 +127,8 @@ class PromptBuilder:
         self.history = history
         self.max_turns = max_turns
         folder = shipped_folder("templates") / "prompts"
-        path, named = (folder / f"{shipped}.j2", shipped) if template is None else (context.root / template, template)
+        own, named = folder / f"{shipped}.j2", template or shipped
+        path = own if template is None else named_file(context.root, template)
         text = read_template(path, named)
         self._first = Renderer(text, template or f"{shipped}.j2", own=template is None)
         self._next = Renderer(read_template(folder / "next.j2", "next"), "next.j2", own=True)

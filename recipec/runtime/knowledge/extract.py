@@ -18,7 +18,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.host.artifacts import committed, hash_tree, read_manifest, verify_folder, write_atomic
 from recipec.host.jsonl import read_lines, to_lines
 from recipec.host.templates import Renderer
-from recipec.package_files import shipped
+from recipec.package_files import named_file, shipped
 from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.context import StageContext, StoppedBeforeFirstStep
 from recipec.runtime.data.encode import Encoder
@@ -100,7 +100,7 @@ def extracted(
     """Return the facts of the documents with sentence and confidence, extracting them the first time."""
     texts = documents(spec, context.root)
     name = spec.prompt or _OWN
-    path = context.root / spec.prompt if spec.prompt else shipped("templates") / "prompts" / _OWN
+    path = named_file(context.root, spec.prompt) if spec.prompt else shipped("templates") / "prompts" / _OWN
     template = read_template(path, name).removesuffix("\n")
     params = spec.model_dump(mode="json", include=set(specs.EXTRACTION))
     key = key_of(
@@ -129,7 +129,7 @@ def documents(spec: specs.Extract, root: Path) -> list[Document]:
     Raises:
         RecipeError: RC700 to RC704; RC705, a row has no text in the column.
     """
-    rows = read_rows(root / spec.path, None, spec.path, spec.limit)
+    rows = read_rows(named_file(root, spec.path), None, spec.path, spec.limit)
     return [Document(_text(row, spec.column), row.file, row.number) for row in rows]
 
 

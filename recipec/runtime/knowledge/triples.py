@@ -10,6 +10,7 @@ import pyoxigraph as ox
 from recipec.diagnostics.errors import data as data_errors
 from recipec.diagnostics.model import RecipeError
 from recipec.host.artifacts import hash_file
+from recipec.package_files import named_file
 from recipec.runtime.context import StageContext
 from recipec.runtime.knowledge.embedding_search import resembling
 from recipec.runtime.knowledge.knowledge_graph import KnowledgeGraph, Reads
@@ -30,7 +31,7 @@ class Triples(KnowledgeGraph):
             RecipeError: RC700, RC761, RC870 to RC872.
         """
         shown = spec.files
-        paths = [context.root / name for name in shown]
+        paths = [named_file(context.root, name) for name in shown]
         reading = Reading(Names(spec.names), spec.columns, spec.attribute)
 
         def quads() -> Iterator[ox.Quad]:

@@ -11,7 +11,7 @@ from typing import Any
 from recipec.diagnostics.errors import preference as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.host.templates import Renderer, template_columns
-from recipec.package_files import shipped
+from recipec.package_files import named_file, shipped
 from recipec.runtime.batch import Message, Task, question
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.templates import read_template
@@ -62,7 +62,7 @@ class FactPromptBuilder:
         self.left_out: Counter[str] = Counter()
         self.name = spec.template or _OWN
         own = shipped("templates") / "prompts" / _OWN
-        self.text = read_template(own if spec.template is None else context.root / spec.template, self.name)
+        self.text = read_template(own if spec.template is None else named_file(context.root, spec.template), self.name)
 
     def __call__(self, tasks: Sequence[Task]) -> list[PromptWithFacts]:
         """Return the tasks that have enough facts, with these facts.

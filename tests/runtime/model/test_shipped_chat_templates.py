@@ -104,7 +104,7 @@ def test_a_tokenizer_without_the_control_tokens_is_refused(tmp_path, name):
     with pytest.raises(RecipeError) as refused:
         policy(tmp_path, name, CONTROL_TOKENS[name][1:])
     (found,) = refused.value.diagnostics
-    assert found.code == "RC892"
+    assert (found.code, found.path) == ("RC892", "policy.chat_template")
     assert f"`recipec:chat/{name}`" in found.message
     assert CONTROL_TOKENS[name][0] in found.message
     assert CONTROL_TOKENS[name][1] not in found.message

@@ -13,6 +13,7 @@ from recipec.diagnostics.errors import data as data_errors, environment as error
 from recipec.diagnostics.model import RecipeError
 from recipec.diagnostics.phrases import listed
 from recipec.host.preflight import PreflightRequest
+from recipec.package_files import named_file
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.environment.alfworld import game_maker
@@ -45,7 +46,7 @@ class Alfworld(WorkerEnv):
         Raises:
             RecipeError: RC716, RC811; the errors of :class:`.PromptBuilder`.
         """
-        self.folder = None if spec.games is None else context.root / spec.games
+        self.folder = None if spec.games is None else named_file(context.root, spec.games)
         self.goals = spec.goals or game_maker.GOALS
         if importlib.util.find_spec("alfworld") is None:
             raise RecipeError(data_errors.package_missing("alfworld", "envs", "environment `alfworld`"))
@@ -63,7 +64,7 @@ class Alfworld(WorkerEnv):
         for split in request.splits:
             if spec.games is None and split not in game_maker.SIZES:
                 raise RecipeError(errors.no_tasks("alfworld", split, have=game_maker.SIZES))
-            folder = request.root / (spec.games or "")
+            folder = named_file(request.root, spec.games or "")
             if spec.games is not None and next((folder / split).rglob(f"*{SUFFIX}"), None) is None:
                 raise _no_games(spec.games, split, folder)
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from recipec.diagnostics.errors import search as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.host.http_client import HttpFailure, HttpService, read_address
-from recipec.package_files import shipped
+from recipec.package_files import named_file, shipped
 from recipec.runtime.environment.retrieval.bm25_index import Document, of_corpus, titled
 from recipec.spec.environment import Retriever as Spec
 
@@ -65,7 +65,7 @@ def start(spec: Spec, root: Path, cache: Path, services: Mapping[str, str], *key
 
 def corpus_of(spec: Spec, root: Path) -> Path:
     """Return the file of documents: the recipe's, or the shipped one."""
-    return shipped("recipes") / CORPUS if spec.corpus is None else root / spec.corpus
+    return shipped("recipes") / CORPUS if spec.corpus is None else named_file(root, spec.corpus)
 
 
 def probe(spec: Spec, services: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from recipec.diagnostics.errors import environment as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.host.preflight import PreflightRequest
-from recipec.package_files import shipped
+from recipec.package_files import named_file, shipped
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.environment.retrieval.bm25_index import Document, Index
@@ -163,6 +163,6 @@ def _catalogue(spec: specs.Webshop, root: Path) -> tuple[Path, Catalogue]:
     """Read the products of a spec, and return them with their file."""
     path = shipped("recipes") / "gigpo" / "data" / "catalogue.json"
     if spec.catalogue is not None:
-        path = root / spec.catalogue
-    apart = None if spec.instructions is None else root / spec.instructions
+        path = named_file(root, spec.catalogue)
+    apart = None if spec.instructions is None else named_file(root, spec.instructions)
     return path, read_catalogue(path, apart, (spec.catalogue or path.name, spec.instructions or ""))
