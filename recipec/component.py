@@ -395,6 +395,6 @@ def installed_components(slot: str) -> dict[str, type[Component] | Exception]:
     for name in component_names(slot):
         try:
             found[name] = find_component(slot, name) or LookupError("the package does not define it")
-        except Exception as problem:  # noqa: BLE001 - a package may raise anything while it is imported
-            found[name] = problem
+        except Exception as error:  # noqa: BLE001 - a package may raise anything while it is imported
+            found[name] = error
     return found

@@ -92,8 +92,8 @@ def load_component(slot: str, kind: str) -> type[Component] | None:
     """
     try:
         return find_component(slot, kind)
-    except Exception as problem:  # a package may raise anything while it is imported
-        raise RecipeError(broken_plugin(slot, kind, str(problem), "", ())) from problem
+    except Exception as error:  # a package may raise anything while it is imported
+        raise RecipeError(broken_plugin(slot, kind, str(error), "", ())) from error
 
 
 def component_page(cls: type[Component]) -> str:

@@ -168,9 +168,9 @@ def _values(graph: References, found: list[Diagnostic]) -> dict[Path, Any]:
     try:
         config = OmegaConf.create(_pruned(graph.tree, (), needed, safe))
         container: Any = OmegaConf.to_container(config, resolve=True)
-    except (OmegaConfBaseException, RecursionError) as problem:
-        says = str(problem).split("\n", 1)[0]
-        use = next((use for use in uses if dotted(use.path) == getattr(problem, "full_key", None)), uses[0])
+    except (OmegaConfBaseException, RecursionError) as error:
+        says = str(error).split("\n", 1)[0]
+        use = next((use for use in uses if dotted(use.path) == getattr(error, "full_key", None)), uses[0])
         found.append(errors.bad_reference(use.node.span, use.node.value[:80], says, dotted(use.path), use.node.chain))
         graph.unknown.update(use.path for use in uses)
         return {}

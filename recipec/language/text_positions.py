@@ -36,8 +36,8 @@ def read_text(path: str, file: str, chain: tuple[Span, ...], found: list[Diagnos
     except FileNotFoundError:
         found.append(errors.cannot_read(file, "there is no such file", chain))
         return None
-    except (OSError, ValueError) as problem:  # ValueError: a NUL in the path
-        reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         found.append(errors.cannot_read(file, reason.lower(), chain))
         return None
     if len(content) > MAX_BYTES:
@@ -45,10 +45,10 @@ def read_text(path: str, file: str, chain: tuple[Span, ...], found: list[Diagnos
         return None
     try:
         return clean(file, content.decode(), chain, found)
-    except UnicodeDecodeError as problem:
-        place = _character(file, content[: problem.start].decode())
+    except UnicodeDecodeError as error:
+        place = _character(file, content[: error.start].decode())
         wide = content[:2] in {b"\xff\xfe", b"\xfe\xff"}
-        found.append(errors.not_utf8(place, content[problem.start], wide, chain))
+        found.append(errors.not_utf8(place, content[error.start], wide, chain))
         return None
 
 

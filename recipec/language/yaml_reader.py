@@ -369,8 +369,8 @@ def _read(text: Text) -> _Reader:
             reader.read()
         except _Stop:
             reader.abandon()
-        except (yaml.YAMLError, ValueError, OverflowError) as problem:  # the last two from impossible escapes
-            place = unquoted_reference(text.text, problem)
+        except (yaml.YAMLError, ValueError, OverflowError) as error:  # the last two from impossible escapes
+            place = unquoted_reference(text.text, error)
             if place and len(spare) == 2 and len(unquoted) < 10:  # each costs another reading
                 unquoted.append(refuse_unquoted(original, *place))
                 start, end = place
@@ -379,7 +379,7 @@ def _read(text: Text) -> _Reader:
                 text = replace(text, text=patched)
                 continue
             reader.abandon(suspect=True)  # what comes next may have been meant as a part of it
-            reader.found.append(refuse_syntax(text, problem))
+            reader.found.append(refuse_syntax(text, error))
         reader.found[:0] = unquoted
         if unquoted and reader.root is not None:
             reader.root = _unpatched(reader.root, str.maketrans({spare[0]: "{", spare[1]: "}"}))

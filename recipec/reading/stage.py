@@ -261,8 +261,8 @@ def _likely(slot: str, section: Mapping[str, Any]) -> str:
 def _found(findings: Findings, slot: str, name: str, path: Path) -> type[Component] | None:
     try:
         return find_component(slot, name)
-    except Exception as problem:  # noqa: BLE001 - a plug-in may raise anything while it is imported
-        findings.say(errors.broken_plugin(slot, name, str(problem), dotted(path), findings.spans(path)))
+    except Exception as error:  # noqa: BLE001 - a plug-in may raise anything while it is imported
+        findings.say(errors.broken_plugin(slot, name, str(error), dotted(path), findings.spans(path)))
         findings.suggested.add(path)
         return None
 

@@ -100,8 +100,8 @@ def check_all(graph: Graph, planned: Plan, options: Options) -> Checked:
             if not any(problem.is_error for one in found.tried for problem in one.problems):
                 timed = add_times(planned, graph, options.root).stages
                 found.times = {stage.name: taken(stage) for stage in timed if stage.pace}
-    except RecipeError as refused:
-        found.problems += refused.diagnostics
+    except RecipeError as error:
+        found.problems += error.diagnostics
     found.problems += [problem for one in found.tried for problem in one.problems if not allowed(problem, options)]
     free = free_disk(options.out)
     found.facts["disk"] = f"{amount(free, 'B')} free"

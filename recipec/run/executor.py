@@ -78,8 +78,8 @@ def run(graph: Graph, options: Options, display: Progress) -> Outcome:
             ranks.on_leader(begin)
             outcome.finished = stages(graph, folder, options, display, stopped, outcome, ranks)
             ranks.on_leader(lambda: finish(folder, graph, outcome, display))
-    except RecipeError as refused:
-        outcome.diagnostics.extend(refused.diagnostics)
+    except RecipeError as error:
+        outcome.diagnostics.extend(error.diagnostics)
     except OSError as error:  # what is read is refused where it is read: this is a run directory that takes no more
         path = str(error.filename or options.out)
         outcome.diagnostics.append(errors.cannot_write(path, error.strerror or str(error)))
@@ -156,10 +156,10 @@ def stages(
             with runtime_packages():
                 from recipec.runtime.stage.build_stage import run_stage  # noqa: PLC0415 - torch comes in here
             ended = run_stage(graph, stage, folder, options, run)
-        except RecipeError as refused:
+        except RecipeError as error:
             raise RecipeError(
-                *(locate_error(found, stage.name, options.locate) for found in refused.diagnostics)
-            ) from refused
+                *(locate_error(found, stage.name, options.locate) for found in error.diagnostics)
+            ) from error
         outcome.stages_run.append(stage.name)
         if not ended:
             return False

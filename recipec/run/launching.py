@@ -152,8 +152,8 @@ def launched(prepared: Prepared, arguments: RunArguments, say: Callable[[str], N
     """Start a rank for each device, and run the recipe in all of them."""
     try:
         ended = gang_of(prepared, arguments, say).run(rank, arguments)
-    except RecipeError as refused:
-        found = [located(one, prepared.options.locate) for one in refused.diagnostics]
+    except RecipeError as error:
+        found = [located(one, prepared.options.locate) for one in error.diagnostics]
         return Outcome(finished=False, diagnostics=found)
     if not isinstance(ended, list):
         return Outcome(finished=False, diagnostics=[ended], started=True)
@@ -207,8 +207,8 @@ def rank(arguments: RunArguments) -> dict[str, Any]:
     try:
         outcome = run_prepared(prepare(arguments), arguments, Progress(quiet=arguments.quiet or not place().leads))
         lost = any(found.code in RankLostError.codes for found in outcome.diagnostics)
-    except RecipeError as refused:
-        outcome.diagnostics.extend(refused.diagnostics)
+    except RecipeError as error:
+        outcome.diagnostics.extend(error.diagnostics)
     except Exception:
         traceback.print_exc()
         raise
@@ -245,8 +245,8 @@ def answer_to() -> None:
     outcome = Outcome(finished=False)
     try:
         outcome = run_prepared(prepare(arguments), arguments, Progress(quiet=arguments.quiet))
-    except RecipeError as refused:
-        outcome.diagnostics.extend(refused.diagnostics)
+    except RecipeError as error:
+        outcome.diagnostics.extend(error.diagnostics)
     Path(sys.argv[1]).write_text(json.dumps(values_of(outcome)))
 
 

@@ -166,8 +166,8 @@ def _run(sweep: Sweep, member: Member, prepared: Prepared, arguments: RunArgumen
     try:
         check_requirements(prepared.graph, prepared.options)  # before a process is started that would find the same
         outcome = started(arguments)
-    except RecipeError as refused:
-        sweep.failed[member.name] = list(refused.diagnostics)
+    except RecipeError as error:
+        sweep.failed[member.name] = list(error.diagnostics)
         return
     problems = [one for one in outcome.diagnostics if one.is_error]
     if problems:

@@ -193,8 +193,8 @@ def _values(alike: Sequence[Row], value: Any, kind: str) -> tuple[dict[str, Any]
             return convert(row, value, _Alone(row, kind), alone=True), ""
         except Needless as needless:
             return {}, str(needless) if "`" in str(needless) else ""
-        except Refused as refused:
-            problem = problem or str(refused)
+        except Refused as error:
+            problem = problem or str(error)
     return {}, problem
 
 

@@ -40,8 +40,8 @@ class ReasoningGym(Source):
         """Make every task and encode what the stage's kind needs of it."""
         try:
             (made,) = self._pool.ask([None], START_SECONDS)
-        except HandlerError as problem:
-            raise RecipeError(self._declined(problem)) from None
+        except HandlerError as error:
+            raise RecipeError(self._declined(error)) from None
         if isinstance(made, WorkerFailure):
             raise RecipeError(errors.task_options(self.spec.task, made.message or "making the tasks took too long"))
         rows = [Row(i, self.shown, i + 1, columns) for i, columns in enumerate(made[: self.spec.limit])]
@@ -69,8 +69,8 @@ class ReasoningGym(Source):
         """Return the task's own score of an answer; NaN where its verifier hung or failed."""
         try:
             (found,) = self._pool.ask([[index, text]], SCORE_SECONDS)
-        except HandlerError as problem:
-            raise RecipeError(reward_errors.judge_broken(self.shown, problem.message)) from None
+        except HandlerError as error:
+            raise RecipeError(reward_errors.judge_broken(self.shown, error.message)) from None
         return math.nan if isinstance(found, WorkerFailure) else float(found)
 
     def close(self) -> None:

@@ -93,8 +93,8 @@ def _rows(name: str, data: bytes) -> Iterator[Recorded]:
     for line, fields in read_objects(data.split(b"\n"), broken, parse_float=_float, object_pairs_hook=_object):
         try:
             yield _row(fields, name, line)
-        except ValueError as problem:
-            raise RecipeError(broken(line, str(problem))) from None
+        except ValueError as error:
+            raise RecipeError(broken(line, str(error))) from None
 
 
 def _float(digits: str) -> float:

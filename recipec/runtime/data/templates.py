@@ -44,8 +44,8 @@ def choose(root: Path, name: str | None) -> list[Diagnostic]:
         return []
     try:
         found = template_problem(*template_text(root, name))
-    except RecipeError as refused:
-        return list(refused.diagnostics)
+    except RecipeError as error:
+        return list(error.diagnostics)
     return [] if found is None else [found]
 
 

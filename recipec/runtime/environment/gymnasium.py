@@ -40,8 +40,8 @@ class Gymnasium(WorkerEnv):
         games = Workers(Gymnasium.handler, _argument(spec), timeout=spec.timeout, lanes=1)
         try:
             games.begin()
-        except HandlerError as problem:
-            raise RecipeError(_refusal(spec, problem)) from None
+        except HandlerError as error:
+            raise RecipeError(_refusal(spec, error)) from None
         finally:
             games.close()
 

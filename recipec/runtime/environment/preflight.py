@@ -16,6 +16,6 @@ def check(spec: Environment, request: PreflightRequest) -> list[Diagnostic]:
     implementation: Any = spec.load()
     try:
         implementation.preflight(spec, request)
-    except RecipeError as refused:
-        found += refused.diagnostics
+    except RecipeError as error:
+        found += error.diagnostics
     return found

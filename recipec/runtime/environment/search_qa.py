@@ -99,8 +99,8 @@ class SearchQa(Environment):
             return
         try:
             probe(spec.retriever, request.services)
-        except RecipeError as refused:
-            raise RecipeError(*(replace(one, path="retriever.service") for one in refused.diagnostics)) from None
+        except RecipeError as error:
+            raise RecipeError(*(replace(one, path="retriever.service") for one in error.diagnostics)) from None
 
     @property
     def _last(self) -> int:

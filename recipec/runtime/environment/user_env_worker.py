@@ -47,10 +47,10 @@ class Guarded:
         answer = self.call(method, *values)
         try:
             checked(answer)
-        except BadObservation as problem:
+        except BadObservation as error:
             code = getattr(inspect.unwrap(method), "__code__", None)
             where = f"{Path(self.file).name}:{code.co_firstlineno}" if code is not None else Path(self.file).name
-            raise GameError(f"{where}: `{method.__name__}`: {_instead(answer) or problem}") from None
+            raise GameError(f"{where}: `{method.__name__}`: {_instead(answer) or error}") from None
         return answer
 
 
@@ -80,8 +80,8 @@ def serve(argument: Mapping[str, Any]) -> Callable[[Any], Any]:
         known = ((path, classes_in(Path(path), Path(path).name, WORLD)) for path in argument["files"])
         file, line = next(((path, classes[name].line) for path, classes in known if name in classes), (None, 0))
         kind = getattr(load_file(Path(file)), name) if file is not None else None
-    except RecipeError as refused:
-        problem = refused.diagnostics[0]
+    except RecipeError as error:
+        problem = error.diagnostics[0]
         where = f"{problem.spans[0].file}:{problem.spans[0].line}: " if problem.spans else ""
         raise GameError(f"{where}{problem.message}") from None
     if file is None or kind is None:

@@ -118,9 +118,9 @@ class WorkerEnv(Environment):
         self._begun = 0
         try:
             self.games.begin()
-        except HandlerError as problem:
+        except HandlerError as error:
             self.close()
-            raise RecipeError(self.declined(problem)) from None
+            raise RecipeError(self.declined(error)) from None
 
     # a subclass may override these
 
@@ -157,8 +157,8 @@ class WorkerEnv(Environment):
         """List the tasks of the environment, as columns."""
         try:
             found = self.games.tasks(split, size, seed)
-        except HandlerError as problem:
-            raise RecipeError(self.declined(problem)) from None
+        except HandlerError as error:
+            raise RecipeError(self.declined(error)) from None
         if isinstance(found, WorkerFailure):
             problem_text = found.message or ("it took too long" if found.reason == "late" else "its process died")
             place = place_in(problem_text, self.context.use, self.context.root)
@@ -222,8 +222,8 @@ class WorkerEnv(Environment):
     def _ask(self, wanted: Sequence[StepRequest]) -> list[StepResult | str]:
         try:
             return self.games.ask(wanted)
-        except HandlerError as problem:
-            raise RecipeError(self.declined(problem)) from None
+        except HandlerError as error:
+            raise RecipeError(self.declined(error)) from None
 
     def _after(
         self, position: EpisodeState, turn: Turn, action: str | None, seen: StepResult | str | None

@@ -127,8 +127,8 @@ class Evaluator:
                 self.context.say(f"evaluating {name}")
                 self._ready[name] = self._prepare(dump, self.graph.evaluations[name])
             return self._scored(name, dump, step, self._ready[name])
-        except RecipeError as refused:
-            raise RecipeError(*(_placed(found, name) for found in refused.diagnostics)) from None
+        except RecipeError as error:
+            raise RecipeError(*(_placed(found, name) for found in error.diagnostics)) from None
 
     def _scored(self, name: str, dump: Mapping[str, Any], step: int, ready: Ready) -> dict[str, float]:
         self.policy.eval()

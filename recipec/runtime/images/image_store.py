@@ -116,9 +116,9 @@ class ImageStore:
         """Process an image for the policy; what it refuses has a file and a row."""
         try:
             found: Picture = self.policy.picture(image, shown)
-        except RecipeError as refused:
+        except RecipeError as error:
             here = file_span(file, row)
-            raise RecipeError(*(replace(found, spans=(*found.spans, *here)) for found in refused.diagnostics)) from None
+            raise RecipeError(*(replace(found, spans=(*found.spans, *here)) for found in error.diagnostics)) from None
         return found
 
     def _inputs(self, folder: Path, name: str, before: Picture, file: str, row: int) -> Mapping[str, Tensor]:

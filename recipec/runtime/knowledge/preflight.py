@@ -27,8 +27,8 @@ def check(spec: Knowledge, request: PreflightRequest) -> list[Diagnostic]:
             _ = graph.size  # reads the names too, which may be too many for a service
         finally:
             graph.close()
-    except RecipeError as refused:
-        return [replace(found, path=found.path.partition(".")[2]) for found in refused.diagnostics]
+    except RecipeError as error:
+        return [replace(found, path=found.path.partition(".")[2]) for found in error.diagnostics]
     return []
 
 

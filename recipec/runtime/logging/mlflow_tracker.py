@@ -95,5 +95,5 @@ def check(spec: Mlflow, _request: PreflightRequest) -> Iterator[Diagnostic]:
     try:
         with urlopen(address, timeout=_TIMEOUT):  # noqa: S310 - http or https
             pass
-    except (URLError, HTTPException, OSError, ValueError) as problem:
-        yield tracker_unreachable(spec.type_name, address, str(problem))
+    except (URLError, HTTPException, OSError, ValueError) as error:
+        yield tracker_unreachable(spec.type_name, address, str(error))

@@ -90,7 +90,7 @@ class LenientTracker(Tracker):
             return None
         try:
             return act()
-        except Exception as problem:  # noqa: BLE001 - a client of a service may raise anything
+        except Exception as error:  # noqa: BLE001 - a client of a service may raise anything
             self._failed = True
-            self._warn(tracker_failed(self._name, self.spec.type_name, f"{type(problem).__name__}: {problem}"))
+            self._warn(tracker_failed(self._name, self.spec.type_name, f"{type(error).__name__}: {error}"))
             return None

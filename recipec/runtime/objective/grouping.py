@@ -64,8 +64,8 @@ def state_key(state: Any, file: str = "", line: int = 0) -> Hashable:
     """
     try:
         return _key(state)
-    except TypeError as problem:
-        raise RecipeError(errors.bad_state(type(state).__name__, str(problem), file, line)) from None
+    except TypeError as error:
+        raise RecipeError(errors.bad_state(type(state).__name__, str(error), file, line)) from None
     except RecursionError:
         raise RecipeError(errors.bad_state(type(state).__name__, "it is nested too deeply", file, line)) from None
 

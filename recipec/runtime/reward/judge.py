@@ -127,8 +127,8 @@ def check(spec: specs.Judge, preflight: PreflightRequest) -> Iterator[Diagnostic
     yield from (replace(found, path="rubric") for found in templates.choose(preflight.root, spec.rubric))
     try:
         where = endpoint(spec, preflight.services, preflight.service_keys)
-    except RecipeError as refused:
-        yield from refused.diagnostics
+    except RecipeError as error:
+        yield from error.diagnostics
         return
     service, problem = HttpService(where.address, min(spec.timeout, 20.0), 1, ("check",)), ""
     for answer in service.attempts(request(spec, "1", max_tokens=1), where.headers):

@@ -105,9 +105,9 @@ def try_graph(
             continue
         try:
             policies[stage.name] = policy = _policy(stage, folder, context, policies)
-        except RecipeError as refused:
+        except RecipeError as error:
             policies[stage.name] = None
-            found.append(Tried(f"stages.{stage.name}", problems=[_at(stage, one) for one in refused.diagnostics]))
+            found.append(Tried(f"stages.{stage.name}", problems=[_at(stage, one) for one in error.diagnostics]))
             continue
         if policy is None or stage.name not in stages:
             continue
@@ -221,8 +221,8 @@ class _Trial:
         try:
             with torch.no_grad():
                 return function()
-        except RecipeError as refused:
-            for problem in refused.diagnostics:
+        except RecipeError as error:
+            for problem in error.diagnostics:
                 key = problem.path or part
                 absolute = key.startswith(("stages.", "evaluate.", "machine."))
                 self._note(replace(problem, path=key if absolute else f"{self.unit.key}.{key}"))

@@ -61,8 +61,8 @@ def certify(small: Any) -> Certificate:
     try:
         with torch.random.fork_rng(devices=[]), weights.quiet(), torch.enable_grad():
             return _compare(random_model(small, 1))
-    except RecipeError as refused:
-        return Certificate(equal=False, why=refused.diagnostics[0].message)
+    except RecipeError as error:
+        return Certificate(equal=False, why=error.diagnostics[0].message)
     except Exception as error:  # noqa: BLE001 - each family has its own exceptions
         return Certificate(equal=False, why=first_line(error))
 

@@ -56,8 +56,8 @@ class ToolUse(Environment):
             result = after_answer(self.policy, (), [_result("x", "found", 0)], {"tools": self.schemas})
             if with_tools != self.policy.render(asked, generation=True) and "found" in self.policy.decode(result):
                 return
-        except RecipeError as refused:
-            problem = refused.diagnostics[0].message
+        except RecipeError as error:
+            problem = error.diagnostics[0].message
         else:
             problem = f"it does not write {'the tools' if 'found' in self.policy.decode(result) else 'their results'}"
         self.close()
@@ -150,9 +150,9 @@ class ToolUse(Environment):
     def _ask(self, requests: Sequence[Any]) -> list[Any]:
         try:
             return self._pool.ask(requests, self.spec.timeout) if requests else []
-        except HandlerError as problem:
+        except HandlerError as error:
             self.close()
-            raise RecipeError(errors.environment_broken(self.spec.type, problem.message)) from None
+            raise RecipeError(errors.environment_broken(self.spec.type, error.message)) from None
 
 
 def _messages(task: Task) -> list[Message]:

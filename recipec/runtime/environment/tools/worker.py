@@ -58,7 +58,7 @@ def _loaded(name: str, files: list[str]) -> tuple[Callable[..., Any], str]:
         if file is None:
             raise ToolError(f"no file under `use` has a function `{name}`")
         return getattr(load_file(Path(file)), name), file
-    except RecipeError as refused:
-        problem = refused.diagnostics[0]
+    except RecipeError as error:
+        problem = error.diagnostics[0]
         where = f"{problem.spans[0].file}:{problem.spans[0].line}: " if problem.spans else ""
         raise ToolError(f"{where}{problem.message}") from None
