@@ -41,7 +41,7 @@ OnStep = Callable[[str, int, int, Mapping[str, float]], None]
 class Run:
     """A run directory.
 
-    Example: ``load_run("runs/quickstart").results().moments[-1].values``.
+    Example: ``load_run("runs/quickstart").results().points[-1].values``.
     """
 
     folder: Path
@@ -59,7 +59,7 @@ class Run:
     def results(self, *, every: bool = False) -> Results:
         """Return the held-out results before training and after each stage, or of ``every`` evaluation.
 
-        Without `evaluate` in the recipe there are none: ``columns`` and ``moments`` are empty.
+        Without `evaluate` in the recipe there are none: ``columns`` and ``points`` are empty.
         """
         return results(self.folder, self.stages, every=every) or Results((), ())
 
@@ -211,7 +211,7 @@ def evaluate(
     if model is not None:
         return evaluate_model(ready.graph, ready.options, Progress(quiet=True), model)
     found = evaluate_run(ready.graph, ready.options, Progress(quiet=True))
-    return dict(found.moments[-1].values) if found is not None else {}
+    return dict(found.points[-1].values) if found is not None else {}
 
 
 def load_run(folder: str | os.PathLike[str]) -> Run:

@@ -85,7 +85,7 @@ def test_a_recipe_is_run_from_any_thread(home) -> None:
     assert [row["step"] for row in recipec.load_run("runs/small").metrics("learn")] == [0, 1, 2]
     found = made.results()
     assert found is not None
-    assert recipec.evaluate("r.yaml", ["seed=1"]) == dict(found.moments[-1].values)
+    assert recipec.evaluate("r.yaml", ["seed=1"]) == dict(found.points[-1].values)
     assert not recipec.plan("r.yaml", ["seed=1"]).changes
     recipec.run("r.yaml", ["seed=1"], on_step=lambda *step: seen.append(step[:3]))
     assert len(seen) == 2

@@ -39,7 +39,7 @@ class Exchange:
     """Whether it goes over the network, whatever the number of nodes."""
 
 
-def rounds(work: StageWorkload, phase: Phase) -> int:
+def forward_rounds(work: StageWorkload, phase: Phase) -> int:
     """Return how many forward passes each device makes in one pass over the rows of a step."""
     if not phase.tokens:
         return 0
@@ -50,25 +50,25 @@ def rounds(work: StageWorkload, phase: Phase) -> int:
     return cut * math.ceil(each / work.data_parallel_size)
 
 
-def dealt(work: StageWorkload, phases: Iterable[Phase]) -> Iterator[Phase]:
-    """Yield the phases with the share of the devices' time in which they wait: where what is dealt does not divide.
+def with_idle_share(work: StageWorkload, phases: Iterable[Phase]) -> Iterator[Phase]:
+    """Yield the phases with the share of the devices' time in which they wait: where work does not divide evenly.
 
     Rollouts are dealt by whole prompts.  Forward passes are cut until each device has one, as long as there are rows.
     """
     for phase in phases:
         if phase.name == "sample" and work.size.units:
-            yield replace(phase, idle=idle(work.size.units, work.rollout_engines))
-        elif (turns := rounds(work, phase)) and work.data_parallel_size > 1:
+            yield replace(phase, idle=idle_share(work.size.units, work.rollout_engines))
+        elif (turns := forward_rounds(work, phase)) and work.data_parallel_size > 1:
             groups = work.data_parallel_size
-            yield replace(phase, idle=idle(min(turns * groups, work.size.rows), groups))
+            yield replace(phase, idle=idle_share(min(turns * groups, work.size.rows), groups))
         else:
             yield phase
 
 
-def idle(pieces: int, devices: int) -> float:
+def idle_share(pieces: int, devices: int) -> float:
     """Return the share of the time that devices wait, where pieces of like cost are dealt to them.
 
-    >>> idle(8, 8), idle(9, 8), idle(4, 8)
+    >>> idle_share(8, 8), idle_share(9, 8), idle_share(4, 8)
     (0.0, 0.4375, 0.5)
     """
     return 1 - pieces / (devices * math.ceil(pieces / devices)) if pieces else 0.0
@@ -76,8 +76,8 @@ def idle(pieces: int, devices: int) -> float:
 
 def exchanges(work: StageWorkload, phases: Sequence[Phase]) -> Iterator[Exchange]:
     """Yield what each device receives in a step from others, and what it exchanges with the host's memory."""
-    turns = {phase.name: rounds(work, phase) * (work.passes if phase.name == "update" else 1) for phase in phases}
-    updates = turns.get("update", 0)
+    turns = {phase.name: forward_rounds(work, phase) for phase in phases}
+    updates = turns.get("update", 0) * work.passes
     scored = sum(count for name, count in turns.items() if name in {"old", "reference"})
     _, gradients, weights = work.partition_counts
     taken = _updates(work) * work.passes

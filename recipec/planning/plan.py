@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from recipec.graph import Graph, StageGraph, differences
-from recipec.planning.communication import Exchange, dealt, exchanges
+from recipec.planning.communication import Exchange, exchanges, with_idle_share
 from recipec.planning.cost import Phase, phases, saved
 from recipec.planning.hours import Pace, Schedule, moved, timed
 from recipec.planning.machine_choice import Choice
 from recipec.planning.memory import Holding, disk, host, memory, peak, server
 from recipec.planning.model_shapes import Shape
-from recipec.planning.sharing import Measured, Sharing, measure, merged, predict, with_generation
+from recipec.planning.sharing import Measured, Sharing, measure_sharing, merged, predict, with_generation
 from recipec.planning.sharing_forecast import hands_over
 from recipec.planning.stage_workload import StageWorkload, root_of, sizes_of, workload_of
 
@@ -221,7 +221,7 @@ def _stage(
     sent: tuple[Exchange, ...] = ()
     if work:
         once = merged(shared if isinstance(shared, Sharing) else None, alone, work)
-        times = tuple(timed(dealt(work, once), pace))
+        times = tuple(timed(with_idle_share(work, once), pace))
         sent = tuple(moved(exchanges(work, times), pace))
     known = [phase.seconds for phase in times if phase.seconds is not None]
     held = tuple(memory(work)) if work else ()
@@ -264,7 +264,7 @@ def _measured(
 ) -> StagePlan:
     """Add what recorded rows share; how much of a step is generation stays what was planned."""
     work = workload_of(graph, stage, shape) if shape else None
-    found = measure(stage, steps, work, handed=hands_over(graph, stage))
+    found = measure_sharing(stage, steps, work, handed=hands_over(graph, stage))
     alone = tuple(timed(phases(work), _pace(work))) if work else ()
     return replace(made, measured=replace(found, sharing=with_generation(found.sharing, alone)))
 

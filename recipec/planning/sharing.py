@@ -241,7 +241,7 @@ def _merged(phase: Phase, saving: Saving, work: StageWorkload) -> Phase:
     )  # fmt: skip
 
 
-def measure(
+def measure_sharing(
     stage: StageGraph, steps: Sequence[Mapping[str, Any]], work: StageWorkload | None, *, handed: bool = False
 ) -> Measured:
     """Tell what recorded rows share, from the counts of :func:`recipec.runtime.training.measured_sharing.counted`.

@@ -64,7 +64,7 @@ def _read(folder: Path) -> dict[str, Any]:
     values = {"seed": str(about["seed"])}
     values |= resolved_values(read_small(resolved)) if resolved.exists() else {}
     found = results(folder, stages)
-    last = {name: value for moment in (found.moments if found else ()) for name, value in moment.values.items()}
+    last = {name: value for moment in (found.points if found else ()) for name, value in moment.values.items()}
     return {
         "name": folder.name,
         "folder": folder,
@@ -103,7 +103,7 @@ def final(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
 
 
 def _last(folder: Path, found: Results | None, column: str) -> str:
-    having = [moment for moment in found.moments if column in moment.values] if found is not None else []
+    having = [moment for moment in found.points if column in moment.values] if found is not None else []
     if not having:
         return ""
     moment, (name, _, metric) = having[-1], column.partition("/")

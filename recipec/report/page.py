@@ -59,7 +59,7 @@ def _page(folder: Path, about: dict[str, Any], graph: dict[str, Any], *, live: b
         "stages": stages,
         "laws": laws(folder, graph, every),
         "table": held_out(over_stages),
-        "moments": held_out(every) if every and over_stages and len(every.moments) > len(over_stages.moments) else None,
+        "moments": held_out(every) if every and over_stages and len(every.points) > len(over_stages.points) else None,
         "recipe": "" if recipe is None else read_small(recipe),
         "data": embedded(browsed),
         "pictures": embedded(pictures(folder, browsed)),
@@ -111,7 +111,7 @@ def held_out(found: Results | None) -> dict[str, Any] | None:
         return None
     rows = [
         {"when": moment.when, "numbers": [{"value": v, "change": c} for v, c in found.cells(moment)]}
-        for moment in found.moments
+        for moment in found.points
     ]
     return {"columns": found.columns, "rows": rows}
 

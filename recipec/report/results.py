@@ -41,13 +41,13 @@ class Results:
     """
 
     columns: tuple[str, ...]
-    moments: tuple[EvaluationPoint, ...]
+    points: tuple[EvaluationPoint, ...]
 
     def to_json(self) -> str:
         """Write the table for programs."""
         rows = [
             {"stage": m.stage, "step": m.step, "when": m.when, "values": dict(m.values), "changes": dict(m.changes)}
-            for m in self.moments
+            for m in self.points
         ]
         return json.dumps({"format": FORMAT, "columns": list(self.columns), "rows": rows}, indent=1) + "\n"
 
@@ -65,9 +65,9 @@ class Results:
         before training  0.250
         after a          0.500 (+0.250)
         """
-        if not self.moments:
+        if not self.points:
             return "nothing was evaluated"
-        rows = [[m.when, *(f"{v} ({c})" if c else v for v, c in self.cells(m))] for m in self.moments]
+        rows = [[m.when, *(f"{v} ({c})" if c else v for v, c in self.cells(m))] for m in self.points]
         whole = [["", *self.columns], *rows]
         widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
         blocks, used = [[0]], 0

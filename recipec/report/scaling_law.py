@@ -87,7 +87,7 @@ def laws(folder: Path, graph: Mapping[str, Any], found: Results | None) -> list[
         for name in found.columns:
             points = [
                 (hours[moment.step], moment.values[name])
-                for moment in found.moments
+                for moment in found.points
                 if moment.stage == stage["name"] and name in moment.values and moment.step in hours
             ]
             if points and name.rpartition("/")[2] in _FITTED:

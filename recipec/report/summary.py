@@ -54,9 +54,9 @@ class Change:
 
 def metric_changes(folder: Path, graph: Mapping[str, Any], results: Results | None) -> list[Change]:
     """Compare the first and the last held-out results; the confidence interval pairs the answers to the same task."""
-    if results is None or len(results.moments) < 2:
+    if results is None or len(results.points) < 2:
         return []
-    first, last = results.moments[0], results.moments[-1]
+    first, last = results.points[0], results.points[-1]
     changes = []
     for column in results.columns:
         if column not in first.values or column not in last.values:

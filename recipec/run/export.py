@@ -133,7 +133,7 @@ def card(run: Path, about: Mapping[str, Any], names: list[str], stage: str, base
     if found is not None:
         lines += ["", "## Held-out results", "", "| | " + " | ".join(found.columns) + " |"]
         lines += ["|---" * (len(found.columns) + 1) + "|"]
-        for moment in found.moments:
+        for moment in found.points:
             cells = (f"{value} ({change})" if change else value for value, change in found.cells(moment))
             lines.append(f"| {moment.when} | " + " | ".join(cells) + " |")
     lines += ["", "## Licence", "", "Not stated. It depends on those of the initial weights and of the data:", ""]

@@ -28,7 +28,7 @@ def add_times(planned: Plan, graph: Graph, root: Path, clock: Callable[[], float
     """
     with runtime_packages():
         from recipec.runtime.trial.machine import device_of, machine_facts  # noqa: PLC0415 - torch comes in here
-        from recipec.runtime.trial.rates import bytes_needed, measure  # noqa: PLC0415
+        from recipec.runtime.trial.rates import bytes_needed, measure_rates  # noqa: PLC0415
     asked = str(graph.machine.get("device") or "auto")
     device, free = device_of(asked), machine_facts(asked).memory
     shapes = stage_shapes(graph, root)
@@ -41,6 +41,6 @@ def add_times(planned: Plan, graph: Graph, root: Path, clock: Callable[[], float
         work = workload_of(graph, stages[stage.name], shape)
         if free is not None and bytes_needed(work) > SHARE * free:
             return None
-        return work, measure(work, device, clock)
+        return work, measure_rates(work, device, clock)
 
     return timed_plan(planned, rates)

@@ -10,7 +10,7 @@ from recipec.component import Component
 from recipec.lowering.lower import lower
 from recipec.lowering.optimise import optimise
 from recipec.planning.accelerators import accelerators
-from recipec.planning.communication import exchanges, rounds
+from recipec.planning.communication import exchanges, forward_rounds
 from recipec.planning.cost import phases
 from recipec.planning.memory import host, memory
 from recipec.planning.model_shapes import known_shape, scratch_shape
@@ -177,7 +177,7 @@ def test_what_devices_receive() -> None:
         built = on(recipe(a=rl(sampler=sampler, budget=budget)), train=engine_of(**engine))
         found = replace(work(built), devices=4)
         alone = [phase for phase in phases(found) if phase.name == "update"]
-        assert rounds(found, alone[0]) == 2  # two updates of 16 rows, four of them in a pass, on four devices
+        assert forward_rounds(found, alone[0]) == 2  # two updates of 16 rows, four of them in a pass, on four devices
         return {one.name: one.bytes for one in exchanges(found, alone)}
 
     weights = 4 * SHAPE.parameters * 3 / 4

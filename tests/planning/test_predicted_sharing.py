@@ -13,7 +13,7 @@ from recipec.lowering.optimise import optimise
 from recipec.planning.model_shapes import Shape, known_shape, scratch_shape
 from recipec.planning.plan import StagePlan, plan
 from recipec.planning.plan_text import render_plan
-from recipec.planning.sharing import Sharing, Update, form, measure
+from recipec.planning.sharing import Sharing, Update, form, measure_sharing
 from recipec.planning.stage_workload import StageWorkload
 from recipec.planning.step_sizes import lengths
 from recipec.planning.token_runs import Counts, Episode, Group, append_only, total
@@ -206,7 +206,7 @@ def test_what_is_measured_is_what_was_counted() -> None:
            "passes": 1, "lost": 0}  # fmt: skip
     twice = {name: [2 * v for v in value] if isinstance(value, list) else 2 * value for name, value in one.items()}
     work = StageWorkload(stage, SMALL, lengths(stage))
-    found = measure(stage, [{"step": 3, **twice, "updates": [one], "kept": [40, 800, 32]}], work)
+    found = measure_sharing(stage, [{"step": 3, **twice, "updates": [one], "kept": [40, 800, 32]}], work)
     assert (found.rows, found.steps, found.passes, found.lost) == (8, 1, 2, 0)
     assert found.sharing.forms[0].token_ratio == pytest.approx(92 / 44)
     assert found.updates == (Update(3, 0, 4, 92, 44, 92 / 44, pytest.approx(found.sharing.forms[0].phases[-1].ideal)),)

@@ -182,8 +182,8 @@ def test_unfinished_stages_count_with_their_last_moment(tmp_path):
     (home / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in said))
     table = results(tmp_path, ("learn", "never_begun"))
     assert table is not None
-    assert [moment.when for moment in table.moments] == ["before training", "learn, step 2"]
-    assert table.cells(table.moments[1]) == [("0.250", "-0.250"), ("", "")]
+    assert [moment.when for moment in table.points] == ["before training", "learn, step 2"]
+    assert table.cells(table.points[1]) == [("0.250", "-0.250"), ("", "")]
     assert results(tmp_path, ("never_begun",)) is None
 
 
@@ -251,4 +251,4 @@ def test_an_evaluation_with_a_graph_of_its_own(folder):
     assert ended.code == 0, ended.err
     table = results(folder.path / "runs/small", ("learn",))
     assert table is not None
-    assert [moment.values["facts/consistency"] for moment in table.moments] == [0.0, 1.0]
+    assert [moment.values["facts/consistency"] for moment in table.points] == [0.0, 1.0]

@@ -31,18 +31,19 @@ from recipec.runtime.protocols import Policy
 class Prefix:
     """A segment that was computed, with its graph, until the last pass that shares it."""
 
-    def __init__(self, segment: Segment, made: Sequence[Tensor]) -> None:
+    def __init__(self, segment: Segment, outputs: Sequence[Tensor]) -> None:
         """Keep keys and values of each layer in turn, then the hidden states."""
         self.segment = segment
-        self.made = made
-        self.leaves = [one.detach().requires_grad_(one.requires_grad) for one in made]
+        self.outputs = outputs
+        self.leaves = [output.detach().requires_grad_(output.requires_grad) for output in outputs]
 
     def backward(self) -> None:
         """Take the gradients of all passes that shared it to the weights and to the segments above."""
-        pairs = [(one, leaf.grad) for one, leaf in zip(self.made, self.leaves, strict=True) if leaf.grad is not None]
+        zipped = zip(self.outputs, self.leaves, strict=True)
+        pairs = [(output, leaf.grad) for output, leaf in zipped if leaf.grad is not None]
         if pairs:
-            tensors, grads = zip(*pairs, strict=True)
-            torch.autograd.backward(tensors, grads)
+            outputs, grads = zip(*pairs, strict=True)
+            torch.autograd.backward(outputs, grads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +59,13 @@ class Handed:
 _handed: ContextVar[Handed | None] = ContextVar("handed", default=None)
 
 
-def given(tree: PrefixTree, device: torch.device) -> Given | None:
-    """Return which tokens of a pass over ``tree`` are given, if passes hand over."""
+def shared_tokens(tree: PrefixTree, device: torch.device) -> SharedTokens | None:
+    """Return which tokens of a pass over ``tree`` earlier passes have computed, if passes hand over."""
     handed = _handed.get()
-    return None if handed is None else Given(handed, tree, device)
+    return None if handed is None else SharedTokens(handed, tree, device)
 
 
-class Given:
+class SharedTokens:
     """Tokens of a prefix tree that earlier passes have computed; the others are the pass's own."""
 
     def __init__(self, handed: Handed, tree: PrefixTree, device: torch.device) -> None:
@@ -76,10 +77,10 @@ class Given:
         self.own = np.setdiff1d(np.arange(tree.size), node_G)
         from_N = np.empty(tree.size, dtype=np.int64)
         from_N[np.concatenate([node_G, self.own])] = np.arange(len(node_G) + len(self.own))
-        self.number = len(node_G)
-        given_N = np.ones(tree.size, dtype=bool)
-        given_N[self.own] = False
-        self.tree = tree.giving(given_N)
+        self.count = len(node_G)
+        shared_N = np.ones(tree.size, dtype=bool)
+        shared_N[self.own] = False
+        self.tree = tree.giving(shared_N)
         self.from_N, self.own_N = torch.from_numpy(from_N).to(device), torch.from_numpy(self.own).to(device)
 
     def all_keys(self, call: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,8 +94,8 @@ class Given:
         return keys, values
 
     def all_queries(self, query: Tensor) -> Tensor:
-        """Return queries of all tokens: zeros for given ones, since their results are not used."""
-        zeros = query.new_zeros((*query.shape[:2], self.number, query.shape[3]))
+        """Return queries of all tokens: zeros for shared ones, since their results are not used."""
+        zeros = query.new_zeros((*query.shape[:2], self.count, query.shape[3]))
         return torch.cat([zeros, query], 2).index_select(2, self.from_N)
 
     def all_hidden(self, hidden_NH: Tensor | None) -> Tensor:
@@ -136,10 +137,10 @@ class Handover:
         scored_RT = torch.arange(segment.end + 1, device=tokens_RT.device)[None] > segment.begin
         kept: list[Tensor] = []
         with _handing(Handed(above, kept)):
-            found = self.policy.attention.target_hidden_states(
+            states = self.policy.attention.target_hidden_states(
                 self.policy, tokens_RT, torch.ones_like(scored_RT), scored_RT
             )
-        return Prefix(segment, [*kept, found.hidden_UH])
+        return Prefix(segment, [*kept, states.hidden_UH])
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from transformers.masking_utils import eager_mask, sdpa_mask
 from recipec.diagnostics.errors import attention as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention import recurrent_layers
-from recipec.runtime.attention.handover import Given
+from recipec.runtime.attention.handover import SharedTokens
 from recipec.runtime.attention.kernels import flash, flash_merge, flex, reference, varlen
 from recipec.runtime.attention.kernels.reference import Layer
 from recipec.runtime.attention.layer_params import Unsupported, layer_params
@@ -39,7 +39,7 @@ class TreeForward:
 
     trie: PrefixTree
     kernel: Kernel = "auto"
-    given: Given | None = None
+    shared: SharedTokens | None = None
     """Tokens that earlier passes have computed, if passes hand over."""
     calls: int = 0
     plan: dict[torch.device, tuple[flash.Call, ...]] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class TreeForward:
     @property
     def size(self) -> int:
         """Number of tokens that go through the layers."""
-        return self.trie.size if self.given is None else len(self.given.own)
+        return self.trie.size if self.shared is None else len(self.shared.own)
 
     def calls_on(self, device: torch.device) -> tuple[flash.Call, ...]:
         """Return the variable-length calls, which are planned once for all layers."""
@@ -191,15 +191,15 @@ def _attend(
         raise RecipeError(errors.shared_dropout(float(dropout)))
     layer = layer_params(module, query, kwargs)
     width = value.shape[-1]
-    if tree_pass.given is not None:
-        key, value = tree_pass.given.all_keys(tree_pass.calls - 1, key, value)
-        query = tree_pass.given.all_queries(query)
+    if tree_pass.shared is not None:
+        key, value = tree_pass.shared.all_keys(tree_pass.calls - 1, key, value)
+        query = tree_pass.shared.all_queries(query)
     # kernels need one width; zeros change neither the scores nor the used part of the values
     widest = -(-max(query.shape[-1], width) // 8) * 8
     q, k, v = (pad(t[0], (0, widest - t.shape[-1])) if t.shape[-1] < widest else t[0] for t in (query, key, value))
     out = _compute(tree_pass, q, k, v, layer)
-    if tree_pass.given is not None:
-        out = out.index_select(1, tree_pass.given.own_N)
+    if tree_pass.shared is not None:
+        out = out.index_select(1, tree_pass.shared.own_N)
     return out[..., :width].transpose(0, 1)[None].contiguous()
 
 

@@ -57,12 +57,12 @@ class PrefixSharing(Attention):
             raise RecipeError(errors.mask_from_outside("a row does not begin at its first token, or has holes"))
         tree = self.tree(tokens, np.maximum(lengths - 1, 0), scored)
         assert tree.size, "no row has two tokens"
-        given = handover.given(tree, device)
-        if given is None or given.kept is None:
+        shared = handover.shared_tokens(tree, device)
+        if shared is None or shared.kept is None:
             self.shared.dense_tokens += tree.dense_tokens
         turned_3RT = policy.position_ids(tokens_RT)
         places_3RT = None if turned_3RT is None else turned_3RT.cpu().numpy()
-        hidden_NH = self._hidden(policy, tree, positions(tree, places_3RT), given)
+        hidden_NH = self._hidden(policy, tree, positions(tree, places_3RT), shared)
         row, column = scored.nonzero()
         # a token may be followed by several targets: each (predictor, target) is a pair
         pair_M = tree.node_RT[row, column - 1] * policy.vocabulary + tokens[row, column]
@@ -74,23 +74,23 @@ class PrefixSharing(Attention):
         return TargetHiddenStates(hidden_NH[at], which, target, back)
 
     def _hidden(
-        self, policy: Policy, tree: prefix_tree.PrefixTree, position_N: Tensor, given: handover.Given | None
+        self, policy: Policy, tree: prefix_tree.PrefixTree, position_N: Tensor, shared: handover.SharedTokens | None
     ) -> Tensor:
         """Return the hidden states of all tokens of a tree."""
         token_N = torch.from_numpy(tree.tokens_N)
-        if given is not None:
-            token_N, position_N = token_N[given.own], position_N[..., given.own]
-            if not len(given.own):
-                return given.all_hidden(None)
+        if shared is not None:
+            token_N, position_N = token_N[shared.own], position_N[..., shared.own]
+            if not len(shared.own):
+                return shared.all_hidden(None)
         self.shared.tokens += len(token_N)
-        tree_pass = interface.TreeForward(tree if given is None else given.tree, self.spec.kernel, given)
+        tree_pass = interface.TreeForward(tree if shared is None else shared.tree, self.spec.kernel, shared)
         with interface.activate(tree_pass, policy.model):
             hidden_1NH = policy.hidden_states(
                 input_ids=token_N[None].to(policy.device), position_ids=position_N.to(policy.device)
             )
         if tree_pass.calls != self.layers:
             raise RecipeError(errors.layer_missed(tree_pass.calls, self.layers))
-        return hidden_1NH[0] if given is None else given.all_hidden(hidden_1NH[0])
+        return hidden_1NH[0] if shared is None else shared.all_hidden(hidden_1NH[0])
 
     def tree(self, tokens: Any, lengths: Any, scored: Any) -> prefix_tree.PrefixTree:
         """Return the prefix tree of rows; those of earlier passes are kept."""

@@ -18,7 +18,7 @@ from torch import Tensor
 class Groups:
     """Statistics of each row's group, gathered back to rows.
 
-    Example: ``measure(value_R, group_R, ok_R, ok_R).mean_R`` is the mean of each row's group.
+    Example: ``group_statistics(value_R, group_R, ok_R, ok_R).mean_R`` is the mean of each row's group.
     """
 
     mean_R: Tensor
@@ -30,8 +30,13 @@ class Groups:
     equal_R: Tensor
     """The row's value is that of everything its group is measured by."""
 
+    @property
+    def population_std_R(self) -> Tensor:  # noqa: N802 - named by its axes, as the fields
+        """Deviation with ddof 0."""
+        return self.std_R * ((self.count_R - 1) / self.count_R).sqrt()
 
-def measure(value_R: Tensor, group_R: Tensor, ok_R: Tensor, counted_R: Tensor) -> Groups:
+
+def group_statistics(value_R: Tensor, group_R: Tensor, ok_R: Tensor, counted_R: Tensor) -> Groups:
     """Measure groups over the rows of ``counted_R`` that are ok; values of other rows are never read."""
     ids, index_R = torch.unique(group_R, return_inverse=True)
     used_R = counted_R & ok_R
@@ -58,13 +63,13 @@ def _first_rows(episode_id_R: Tensor, ok_R: Tensor, step_R: Tensor | None = None
     return late_R == first[index_R]
 
 
-def _credit(
-    relative_R: Tensor, value_R: Tensor, ok_R: Tensor, groups: Groups, singleton: str, lone: float = 1.0
+def _with_special_cases(
+    relative_R: Tensor, value_R: Tensor, ok_R: Tensor, groups: Groups, singleton: str, alone_scale: float = 1.0
 ) -> Tensor:
-    """Put the special cases over ``relative_R``: equal values, a row alone (its value over ``lone``), failures."""
+    """Return ``relative_R`` but for equal values, a row alone (its value over ``alone_scale``) and failures."""
     zero = torch.zeros_like(value_R)
     credit_R = torch.where(groups.equal_R, zero, relative_R)
-    alone_R = value_R / lone if singleton == "raw" else zero
+    alone_R = value_R / alone_scale if singleton == "raw" else zero
     credit_R = torch.where(groups.size_R == 1, alone_R, torch.where(groups.count_R < 2, zero, credit_R))
     return torch.where(ok_R, credit_R, zero)
 
@@ -98,14 +103,14 @@ def group_relative(
     if statistics == "trajectories":
         assert episode_id_R is not None
         counted_R = _first_rows(episode_id_R, ok_R)
-    groups = measure(value_R, group_R, ok_R, counted_R)
+    groups = group_statistics(value_R, group_R, ok_R, counted_R)
     relative_R = value_R - groups.mean_R
     if scale == "std":
         relative_R = relative_R / (groups.std_R + epsilon)
     elif scale == "mean":
         relative_R = torch.where(groups.mean_R > 0, relative_R / (groups.mean_R + epsilon), 0.0)
-    lone = 1 + epsilon if scale == "std" else 1.0
-    return {"advantage_R": weight * _credit(relative_R, value_R, ok_R, groups, singleton, lone)}
+    alone_scale = 1 + epsilon if scale == "std" else 1.0
+    return {"advantage_R": weight * _with_special_cases(relative_R, value_R, ok_R, groups, singleton, alone_scale)}
 
 
 def rloo(value_R: Tensor, group_R: Tensor, failed_R: Tensor, *, weight: float, singleton: str) -> dict[str, Tensor]:
@@ -116,9 +121,9 @@ def rloo(value_R: Tensor, group_R: Tensor, failed_R: Tensor, *, weight: float, s
     {'advantage_R': tensor([ 0.7500, -0.7500,  0.0000], dtype=torch.float64)}
     """
     value_R, ok_R = value_R.double(), ~failed_R
-    groups = measure(value_R, group_R, ok_R, torch.ones_like(ok_R))
+    groups = group_statistics(value_R, group_R, ok_R, torch.ones_like(ok_R))
     relative_R = (value_R - groups.mean_R) * groups.count_R / (groups.count_R - 1)
-    return {"advantage_R": weight * _credit(relative_R, value_R, ok_R, groups, singleton)}
+    return {"advantage_R": weight * _with_special_cases(relative_R, value_R, ok_R, groups, singleton)}
 
 
 def signed(
@@ -157,10 +162,10 @@ def batch_standardised(
     """
     value_R, ok_R = value_R.double(), ~failed_R
     everyone_R = torch.ones_like(ok_R)
-    groups = measure(value_R, group_R, ok_R, everyone_R)
-    batch = measure(value_R, torch.zeros_like(group_R), ok_R, everyone_R)
+    groups = group_statistics(value_R, group_R, ok_R, everyone_R)
+    batch = group_statistics(value_R, torch.zeros_like(group_R), ok_R, everyone_R)
     relative_R = (value_R - groups.mean_R) / (batch.std_R + epsilon)
-    return {"advantage_R": weight * _credit(relative_R, value_R, ok_R, groups, "zero")}
+    return {"advantage_R": weight * _with_special_cases(relative_R, value_R, ok_R, groups, "zero")}
 
 
 def history_groups(
@@ -198,11 +203,11 @@ def history_groups(
             key_R = earlier_R * len(own_R) + own_R
             level_R = torch.where(earlier_R < 0, -1, torch.unique(key_R, return_inverse=True)[1])
         counted_R = level_R >= 0
-        groups = measure(value_R, level_R, ok_R, counted_R)
-        spread_R = groups.std_R * ((groups.count_R - 1) / groups.count_R).sqrt()
+        groups = group_statistics(value_R, level_R, ok_R, counted_R)
+        std_R = groups.population_std_R
         relative_R = value_R - groups.mean_R
-        moved_R = counted_R & ok_R & (groups.count_R > 1) & ~groups.equal_R & (relative_R.abs() > 1e-9 * spread_R)
-        credit_R = relative_R / (spread_R + epsilon) if scale == "std" else relative_R
+        moved_R = counted_R & ok_R & (groups.count_R > 1) & ~groups.equal_R & (relative_R.abs() > 1e-9 * std_R)
+        credit_R = relative_R / (std_R + epsilon) if scale == "std" else relative_R
         share = (depth + offset) ** exponent
         total_R = total_R + torch.where(moved_R, share * credit_R, 0.0)
         shares_R = shares_R + torch.where(moved_R, share, 0.0)
@@ -252,17 +257,17 @@ def state_action(
     pair_R = torch.tensor([numbers.setdefault(key, len(numbers)) for key in keys], device=value_R.device)
     visit_R = torch.unique(torch.stack([episode_id_R, pair_R], -1), dim=0, return_inverse=True)[1]
     first_R = _first_rows(visit_R, ok_R, step_R)
-    prompt = measure(score_R.double(), by_prompt_R, ok_R, _first_rows(episode_id_R, ok_R))
+    prompt = group_statistics(score_R.double(), by_prompt_R, ok_R, _first_rows(episode_id_R, ok_R))
     base_R = torch.where(prompt.equal_R, score_R.double(), prompt.mean_R)
-    action = measure(value_R, pair_R, ok_R, first_R)
-    state = measure(value_R, group_R, ok_R, first_R)
+    action = group_statistics(value_R, pair_R, ok_R, first_R)
+    state = group_statistics(value_R, group_R, ok_R, first_R)
     # values of actions and states over the prior: equal values give exactly 0
     of_action_R = torch.where(action.equal_R, value_R, action.mean_R) - base_R
     of_state_R = torch.where(state.equal_R, value_R, state.mean_R) - base_R
     credit_R = of_action_R - of_state_R * state.count_R / (state.count_R + prior)
     if scale == "std":
-        spread = measure(credit_R, by_prompt_R, ok_R, torch.ones_like(ok_R))
-        credit_R = credit_R / (spread.std_R * ((spread.count_R - 1) / spread.count_R).sqrt() + epsilon)
+        prompt_credit = group_statistics(credit_R, by_prompt_R, ok_R, torch.ones_like(ok_R))
+        credit_R = credit_R / (prompt_credit.population_std_R + epsilon)
     return {"advantage_R": weight * torch.where(ok_R, credit_R, 0.0).nan_to_num()}
 
 
@@ -309,11 +314,11 @@ def token_relative(
     shape = response_RT.shape
     value_N, group_N = value_RT[response_RT], group_R[:, None].expand(shape)[response_RT]
     ok_N = ~failed_R[:, None].expand(shape)[response_RT]
-    groups = measure(value_N, group_N, ok_N, torch.ones_like(ok_N))
+    groups = group_statistics(value_N, group_N, ok_N, torch.ones_like(ok_N))
     relative_N = value_N - groups.mean_R
     if scale == "std":
         relative_N = relative_N / (groups.std_R + epsilon)
     credit_RT = torch.zeros(shape, dtype=torch.float64, device=value_R.device)
-    lone = 1 + epsilon if scale == "std" else 1.0
-    credit_RT[response_RT] = weight * _credit(relative_N, value_N, ok_N, groups, singleton, lone)
+    alone_scale = 1 + epsilon if scale == "std" else 1.0
+    credit_RT[response_RT] = weight * _with_special_cases(relative_N, value_N, ok_N, groups, singleton, alone_scale)
     return {"advantage_RT": credit_RT}

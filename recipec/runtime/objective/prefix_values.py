@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recipec.runtime.objective.advantage import measure
+from recipec.runtime.objective.advantage import group_statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def prefix_value(
     ok = torch.nonzero(~failed_R).flatten()
     value, group, attend = value_R[ok].double(), group_R[ok], attend_RT[ok]
     everyone = torch.ones_like(group, dtype=torch.bool)
-    groups = measure(value, group, everyone, everyone)
+    groups = group_statistics(value, group, everyone, everyone)
     prefixes = _Prefixes.of(tokens_RT[ok], attend, group)
     mean = torch.where(groups.equal_R, value, groups.mean_R)
     after = prefixes.mean(value)
@@ -119,7 +119,7 @@ def leaf_mean(
     ok = torch.nonzero(~failed_R).flatten()
     value, group = value_R[ok].double(), group_R[ok]
     everyone = torch.ones_like(group, dtype=torch.bool)
-    groups = measure(value, group, everyone, everyone)
+    groups = group_statistics(value, group, everyone, everyone)
     leaf = (value - groups.mean_R) / (groups.std_R + epsilon) if scale == "std" else value - groups.mean_R
     leaf = torch.where(groups.equal_R | (groups.count_R < 2), 0.0, leaf)
     prefixes = _Prefixes.of(tokens_RT[ok], attend_RT[ok], group)

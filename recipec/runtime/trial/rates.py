@@ -48,7 +48,7 @@ def bytes_needed(work: StageWorkload) -> float:
     return 2.0 * work.dtype_bytes * weights + 12.0 * ROWS * work.shape.vocabulary
 
 
-def measure(work: StageWorkload, device: torch.device, clock: Clock = time.perf_counter) -> Rates:
+def measure_rates(work: StageWorkload, device: torch.device, clock: Clock = time.perf_counter) -> Rates:
     """Measure one layer and the head of a stage's model in about a second; the fastest of several repetitions counts.
 
     Stages with the same sizes are measured once.  ``clock`` may be ``time.process_time`` where the machine is shared
