@@ -133,6 +133,7 @@ _TABLE = (
         "dimensionless",
         "Mean weight of the `sampler_correction`; one value a minibatch.",
     ),
+    Signal("selected_RT", "column", "bool", "flags", "Token of a high covariance of log-probability and advantage."),
     Signal("loss", "scalar", "float32", "dimensionless", "Value that the optimizer minimises."),
     # features of an environment
     Signal("branchable", "feature", "", "", "Episodes can be continued from any earlier step."),

@@ -25,7 +25,7 @@ ALLOWED = {
     "reading/lists.py": ({"function", "mix"}, "what a list of the user's functions and of files is written as"),
     # names that are words, too
     "reading/foreign/converters/critics.py": ({"gae"}, "name of an estimator in other tools"),
-    "reading/foreign/converters/corrections.py": ({"cispo", "sapo"}, "names of losses in other tools"),
+    "reading/foreign/converters/corrections.py": ({"cispo", "kl_cov", "sapo"}, "names of losses in other tools"),
     "reading/foreign/converters/roll.py": ({"gae", "reinforce"}, "names of estimators in ROLL"),
     "importing/shell_flow.py": ({"local"}, "word of a shell"),
     "importing/shell_script.py": ({"deepspeed"}, "program that starts others"),

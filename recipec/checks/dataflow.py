@@ -150,6 +150,7 @@ def _compiled(stage: StageReading, given: Collection[str]) -> Iterator[Producer]
         yield Producer(None, ("advantage_R", "trained_RT"), ("advantage_RT",))
         yield Producer(None, ("trained_RT", "failed_R"), ("weight_RT",))
         yield Producer(None, ("sampler_logprob_RT", "weight_RT"), ("correction_mean_R",))
+        yield Producer(None, ("advantage_RT", "weight_RT", "tokens_RT"), ("selected_RT",))
         if "score_R" not in given:
             yield Producer(None, ("reward_R", "episode_id_R", "step_R"), ("score_R",))
     elif stage.kind == "sft" and any(part.spec is not None and part.spec.needs("desirable_R") for part in stage.parts):

@@ -189,6 +189,8 @@ def _updates(name: str, stage: Stage, policy: Component, *, failed: str) -> list
         weigh = [replace(shares, needs=(*shares.needs, *out, *((column, column, "") for column in prompts)))]
     if "correction_mean_R" in wanted:
         weigh.append(_mean_correction(name, loss))
+    if "selected_RT" in wanted:
+        weigh.append(_selection(name, loss, f"{prefix}.loss"))
     critic = _critic_updates(name, stage, failed) if stage.critic is not None else ()
     return [replace(draft, place="updates") for draft in (*critic, *weigh, trained, loss, optimizer)]
 
@@ -238,6 +240,20 @@ def _mean_correction(name: str, loss: UnboundNode) -> UnboundNode:
         impl=OPS.replace("compiler_ops", "token_ratios") + "mean_correction",
         params={key: loss.params[parameter] for key, parameter in of.items()},
         needs=tuple((column, named[column], "") for column in columns),
+    )
+
+
+def _selection(name: str, loss: UnboundNode, at: str) -> UnboundNode:
+    """Draft what selects tokens of the minibatch by the covariance of log-probability and advantage."""
+    named = {parameter: signal for parameter, signal, _ in loss.needs}
+    of = [key for key in ("share", "lowest", "highest") if key in loss.params]
+    columns = ("ratio_to_RT", "advantage_RT", "trained_RT", "weight_RT")
+    return replace(
+        op(name, "select", "select_tokens", (), ("selected_RT",)),
+        impl=OPS.replace("compiler_ops", "covariance") + "select_tokens",
+        params={key: loss.params[key] for key in of},
+        needs=(*((column, named[column], "") for column in columns), ("tokens_RT", "tokens_RT", "")),
+        keys=tuple(f"{at}.{key}" for key in of),
     )
 
 

@@ -85,6 +85,7 @@ PURE = {
         "nll",
         "gamma",
         "center",
+        "penalty",
     },
     "optimizer.*": {
         "learning_rate",
@@ -215,6 +216,7 @@ def column(name, rows, dtype):
         "trained_RT": (torch.arange(TOKENS) >= 2).expand(shape) & (place != 3)[:, None],
         "turn_RT": torch.tensor([0, 0, 1, 2, 2]).expand(shape),
         "chosen_R": place % 2 == 0,
+        "selected_RT": (place[:, None] + torch.arange(TOKENS)) % 2 == 0,
         "desirable_R": place % 2 == 0,
         "failed_R": place == 4,
         "model_score_R": torch.rand(rows, generator=draw, dtype=dtype),

@@ -13,6 +13,8 @@ LOSSES = {
     "clipped": "{type: clipped, ratio: product, aggregate: seq_mean_token_mean}",
     "cispo": "{type: cispo}",
     "sapo": "{type: sapo}",
+    "clip_cov": "{type: clip_cov, share: 0.1, lowest: -1.0}",
+    "kl_cov": "{type: kl_cov, share: 0.1}",
     "gmpo": "{type: gmpo, aggregate: seq_mean_token_mean}",
 }
 ADDED = {
@@ -54,7 +56,7 @@ def test_objectives_compile(loss: str, added: str) -> None:
     assert checked.ok, checked.diagnostics
 
 
-@pytest.mark.parametrize(("loss", "added"), list(zip(LOSSES, ADDED, strict=True)))
+@pytest.mark.parametrize(("loss", "added"), list(zip(LOSSES, itertools.cycle(ADDED))))
 def test_objectives_train(loss: str, added: str, folder: Any) -> None:
     """A stage with the objective moves its policy, and its metrics are finite."""
     assert isinstance(folder, Folder)

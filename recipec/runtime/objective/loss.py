@@ -169,6 +169,24 @@ def gmpo(turn_RT: Tensor, *, epsilon: float, epsilon_high: float | None, **share
     return terms.loss(-advantage_RT * _clamp(mean_RT, terms.log_ratio_clamp).exp(), metrics)
 
 
+def clip_cov(selected_RT: Tensor, *, epsilon: float, epsilon_high: float | None, **shared: Any) -> dict[str, Tensor]:
+    """Leave selected tokens out of the clipped objective; see :class:`recipec.spec.loss.ClipCov`."""
+    terms = _PolicyTerms(**shared)
+    upper = epsilon if epsilon_high is None else epsilon_high
+    log_ratio_RT = _clamp(terms.log_ratio(), terms.log_ratio_clamp)
+    loss_RT, metrics = _surrogate(log_ratio_RT, terms.advantage(), 1 - epsilon, 1 + upper, None)
+    return terms.loss(torch.where(selected_RT, 0.0, loss_RT), {**metrics, "selected": selected_RT})
+
+
+def kl_cov(selected_RT: Tensor, *, penalty: float, **shared: Any) -> dict[str, Tensor]:
+    """Penalise the change of selected tokens; see :class:`recipec.spec.loss.KlCov`."""
+    terms = _PolicyTerms(**shared)
+    log_ratio_RT = _clamp(terms.log_ratio(), terms.log_ratio_clamp)
+    loss_RT, metrics = _surrogate(log_ratio_RT, terms.advantage(), 0.0, math.inf, None)
+    penalty_RT = torch.where(selected_RT, penalty * log_ratio_RT.abs(), 0.0)
+    return terms.loss(loss_RT + penalty_RT, {**metrics, "selected": selected_RT})
+
+
 def nll(logprob_RT: Tensor, trained_RT: Tensor, weight_RT: Tensor) -> dict[str, Tensor]:
     """Raise the probability of the given completion; see :class:`recipec.spec.loss.Nll`.
 

@@ -7,18 +7,29 @@
 from recipec.spec.loss.definition import Aggregate, Loss
 from recipec.spec.loss.distillation import Gkd
 from recipec.spec.loss.imitation import Kto, Nll
-from recipec.spec.loss.policy_gradient import Cispo, Clipped, Gmpo, PolicyAggregate, PolicyGradient, Sapo
+from recipec.spec.loss.policy_gradient import (
+    Cispo,
+    ClipCov,
+    Clipped,
+    Gmpo,
+    KlCov,
+    PolicyAggregate,
+    PolicyGradient,
+    Sapo,
+)
 from recipec.spec.loss.preference import BradleyTerry, Cpo, Dpo, Orpo, Simpo
 
 __all__ = [
     "Aggregate",
     "BradleyTerry",
     "Cispo",
+    "ClipCov",
     "Clipped",
     "Cpo",
     "Dpo",
     "Gkd",
     "Gmpo",
+    "KlCov",
     "Kto",
     "Loss",
     "Nll",

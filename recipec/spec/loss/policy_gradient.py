@@ -193,3 +193,75 @@ class Gmpo(PolicyGradient):
     def coarse(self) -> Literal["row", "turn"]:
         """Return the row."""
         return "row"
+
+
+@component(
+    "loss",
+    requires=(*_OWN, "weight_RT", "selected_RT", *_ADDED),
+    provides=("loss",),
+    impl="recipec.runtime.objective.loss:clip_cov",
+    lowered=(*_LOWERED, "share", "lowest", "highest"),
+)
+class ClipCov(PolicyGradient):
+    r"""Clip-Cov: the clipped objective without a few random tokens that would lower the entropy most.
+
+    .. math:: \ell = 0 \text{ if selected, else }
+        -\min(\rho A, \operatorname{clip}(\rho, 1-\epsilon, 1+\epsilon_{high}) A)
+
+    Of the N trained tokens of a minibatch, ``share`` N are selected at random, at least one, among those with a
+    covariance :math:`(\log\pi_{old} - \overline{\log\pi_{old}})(A - \bar A)` between the bounds; means are over the
+    minibatch. The authors take the log-probabilities of the policy, and each micro-batch on its own; both are the same
+    in the first update of a step.
+
+    References:
+        Cui et al., `The Entropy Mechanism of Reinforcement Learning <https://arxiv.org/abs/2505.22617>`_, 2025; verl,
+        ``loss_mode: clip_cov``.
+    """
+
+    type: Literal["clip_cov"] = "clip_cov"
+    share: float = param(
+        0.0002, "Share of the tokens of a minibatch that are selected.", unit="share of tokens", gt=0, le=1
+    )
+    lowest: float = param(1.0, "Covariance above which tokens are selected.", unit="nats")
+    highest: float = param(5.0, "Covariance below which tokens are selected.", unit="nats")
+    epsilon: float = param(0.2, "Lower clip range: the ratio is clipped below 1 - epsilon.", gt=0, le=1)
+    epsilon_high: float | None = param(
+        None, "Upper clip range: the ratio is clipped above 1 + epsilon_high; `epsilon` if omitted.", gt=0
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.lowest >= self.highest:
+            raise ValueError(f"`lowest: {self.lowest:g}` must be below `highest: {self.highest:g}`")
+        return self
+
+
+@component(
+    "loss",
+    requires=(*_OWN, "weight_RT", "selected_RT", *_ADDED),
+    provides=("loss",),
+    impl="recipec.runtime.objective.loss:kl_cov",
+    lowered=(*_LOWERED, "share"),
+)
+class KlCov(PolicyGradient):
+    r"""KL-Cov: the policy gradient with a penalty on the change of the tokens that would lower the entropy most.
+
+    .. math:: \ell = -\rho A + \kappa \, |\log\rho| \text{ if selected}
+
+    Selected are the ``share`` of the trained tokens of a minibatch with the highest covariance, at least one; see
+    ``clip_cov``. The ratio is not clipped.
+
+    References:
+        Cui et al., `The Entropy Mechanism of Reinforcement Learning <https://arxiv.org/abs/2505.22617>`_, 2025; verl,
+        ``loss_mode: kl_cov``.
+    """
+
+    type: Literal["kl_cov"] = "kl_cov"
+    share: float = param(
+        0.002, "Share of the tokens of a minibatch that are selected.", unit="share of tokens", gt=0, le=1
+    )
+    penalty: float = param(1.0, "Coefficient of the penalty on selected tokens.", gt=0)
+
+    def credit_alone(self) -> bool:
+        """Return False: a token without credit may be selected."""
+        return False

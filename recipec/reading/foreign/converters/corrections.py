@@ -29,7 +29,7 @@ _LEVELS = {
 }
 """Levels at which a ratio is bounded; other divergences than its logarithm are not offered."""
 _ONE = "a stage has one correction, of weights or of rows: `sampler_correction: reject` alone filters rows"
-_UNCLIPPED = {"sapo", "gpg", "rollout_correction", "bypass_mode"}
+_UNCLIPPED = {"sapo", "gpg", "kl_cov", "rollout_correction", "bypass_mode"}
 
 
 def _bounds(value: Any) -> list[int | float]:
