@@ -46,8 +46,8 @@ def draft_credit(name: str, stage: Stage) -> list[UnboundNode]:
         totals.append(_further(name, totals[-1], "whiten", "whiten", needs, {"over": stage.whiten}))
     if stage.clip is not None and not fine:
         totals.append(_further(name, totals[-1], "clip", "clip_advantages", (), {"bound": stage.clip}))
-    spread = op(name, "broadcast.advantage_RT", "broadcast", ("advantage_R", "trained_RT"), ("advantage_RT",))
-    return [*levels, *totals, spread, *(_of_tokens(name, stage, [spread, *fine], keys) if fine else [])]
+    broadcast = op(name, "broadcast.advantage_RT", "broadcast", ("advantage_R", "trained_RT"), ("advantage_RT",))
+    return [*levels, *totals, broadcast, *(_of_tokens(name, stage, [broadcast, *fine], keys) if fine else [])]
 
 
 def _of_tokens(name: str, stage: Stage, levels: Iterable[UnboundNode], keys: tuple[str, ...]) -> Iterator[UnboundNode]:
@@ -73,8 +73,8 @@ def _further(
 ) -> UnboundNode:
     """Draft what is done to the advantage as a whole; it is then the one that others ask for."""
     keys, signal = (f"stages.{name}.advantage.{node}",), before.outputs[0]
-    made = op(name, f"{node}.{signal}", function, needs, (signal,), params=params, keys=keys)
-    return replace(made, needs=((signal, signal, before.id), *made.needs))
+    node_draft = op(name, f"{node}.{signal}", function, needs, (signal,), params=params, keys=keys)
+    return replace(node_draft, needs=((signal, signal, before.id), *node_draft.needs))
 
 
 def _continued(needs: Iterable[tuple[str, str, str]], before: str) -> Iterator[tuple[str, str, str]]:

@@ -55,15 +55,15 @@ class UnboundNode:
 
     def sources(self, drafts: Mapping[str, UnboundNode]) -> tuple[str, ...]:
         """Ids of the nodes it waits for, those of features and of facts too."""
-        found = [source or provider_of(signal, drafts) for _, signal, source in self.needs]
-        return tuple(dict.fromkeys(found))
+        ids = [source or provider_of(signal, drafts) for _, signal, source in self.needs]
+        return tuple(dict.fromkeys(ids))
 
 
 def provider_of(signal: str, drafts: Mapping[str, UnboundNode]) -> str:
     """Return the id of the node that others get a signal from."""
-    found = [draft.id for draft in drafts.values() if draft.publishes and signal in draft.outputs]
-    assert found, f"nothing provides `{signal}`: the wiring checks must refuse this recipe"
-    return found[-1]
+    providers = [draft.id for draft in drafts.values() if draft.publishes and signal in draft.outputs]
+    assert providers, f"nothing provides `{signal}`: the wiring checks must refuse this recipe"
+    return providers[-1]
 
 
 def dump(section: Section) -> dict[str, Any]:

@@ -19,29 +19,29 @@ def _ids(graph: Graph) -> Iterator[str]:
 
 def _sources(graph: Graph) -> Iterator[str]:
     for stage in graph.stages:
-        made: set[Value] = set()
+        values: set[Value] = set()
         for node in stage.nodes():
-            for given in node.inputs:
-                if given.value not in made:
-                    yield f"`{node.id}` reads `{given.value.signal}` of `{given.value.node}`, not made before"
-            made |= {Value(signal, node.id) for signal in node.outputs}
+            for column in node.inputs:
+                if column.value not in values:
+                    yield f"`{node.id}` reads `{column.value.signal}` of `{column.value.node}`, not made before"
+            values |= {Value(signal, node.id) for signal in node.outputs}
 
 
 def _parts(graph: Graph) -> Iterator[str]:
     for stage in graph.stages:
         known = {node.id for node in (*stage.setup, *stage.nodes())}
         for node in (*stage.setup, *stage.nodes()):
-            for given in node.parts:
-                if given.value.node not in known:
-                    yield f"`{node.id}` is built from `{given.value.node}`, which is not there"
+            for part in node.parts:
+                if part.value.node not in known:
+                    yield f"`{node.id}` is built from `{part.value.node}`, which is not there"
 
 
 def _axes(graph: Graph) -> Iterator[str]:
     for stage in graph.stages:
         for node in stage.nodes():
-            for given in node.inputs:
-                if split_axes(given.parameter)[1] != split_axes(given.value.signal)[1]:
-                    yield f"`{node.id}` takes `{given.value.signal}` as `{given.parameter}`, and the axes differ"
+            for column in node.inputs:
+                if split_axes(column.parameter)[1] != split_axes(column.value.signal)[1]:
+                    yield f"`{node.id}` takes `{column.value.signal}` as `{column.parameter}`, and the axes differ"
 
 
 def _signals(graph: Graph) -> Iterator[str]:
@@ -100,8 +100,8 @@ def verify(
     Raises:
         TypeError: it does not: a pass is broken.
     """
-    wrong = [words for rule in spec for words in rule(graph)]
-    wrong += [f"nothing read the key `{key}`" for key in keys if not in_recipe(graph, key)]
-    if wrong:
-        raise TypeError(f"{graph.name}: " + "; ".join(wrong))
+    problems = [words for rule in spec for words in rule(graph)]
+    problems += [f"nothing read the key `{key}`" for key in keys if not in_recipe(graph, key)]
+    if problems:
+        raise TypeError(f"{graph.name}: " + "; ".join(problems))
     return graph

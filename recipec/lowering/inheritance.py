@@ -14,7 +14,7 @@ def policies(recipe: Recipe) -> dict[str, Policy]:
 
     A stage that has a `policy` says all of it; one without keeps its parent's, but for what builds a new model.
     """
-    found: dict[str, Policy] = {}
+    policies_by_stage: dict[str, Policy] = {}
     for name, stage in recipe.stages.items():
         at, own = name, stage.policy
         while (
@@ -26,8 +26,8 @@ def policies(recipe: Recipe) -> dict[str, Policy]:
             own = recipe.stages[at].policy
         policy = own or CausalLm()
         assert isinstance(policy, Policy), "the reader fills the slot `policy` with such"
-        found[name] = policy if weights_kind(stage.from_) == "scratch" else policy.without_new_model()
-    return found
+        policies_by_stage[name] = policy if weights_kind(stage.from_) == "scratch" else policy.without_new_model()
+    return policies_by_stage
 
 
 def adapter_start(recipe: Recipe, name: str) -> str:
@@ -53,17 +53,17 @@ def reference_settings(recipe: Recipe, name: str) -> dict[str, Any]:
     assert isinstance(spec, Reference), "the reader fills the slot `reference` with such"
     start = adapter_start(recipe, name)
     other, every = spec.other_model(), spec.follows()
-    made: dict[str, Any] = {"type": spec.type_name, "from": other}
+    settings: dict[str, Any] = {"type": spec.type_name, "from": other}
     if every is not None:
-        made["sync_every_updates"] = every
+        settings["sync_every_updates"] = every
         mode = "weights_copy" if start == "none" else "adapter_copy"
-        return {**made, "mode": mode, "why": "a lagged reference is a copy of what is trained"}
+        return {**settings, "mode": mode, "why": "a lagged reference is a copy of what is trained"}
     if other is not None:
-        return {**made, "mode": "other", "why": f"`from` names another model, {other}"}
+        return {**settings, "mode": "other", "why": f"`from` names another model, {other}"}
     if start == "fresh":
         why = "the stage puts a fresh adapter on its parent: with the adapter off it is the policy as it entered"
-        return {**made, "mode": "adapter_off", "why": why}
+        return {**settings, "mode": "adapter_off", "why": why}
     if start == "continue":
         why = "the stage trains its parent's adapter further: off, it would not be the policy as it entered"
-        return {**made, "mode": "adapter_copy", "why": why}
-    return {**made, "mode": "weights_copy", "why": "all weights are trained: only a copy stays as it was"}
+        return {**settings, "mode": "adapter_copy", "why": why}
+    return {**settings, "mode": "weights_copy", "why": "all weights are trained: only a copy stays as it was"}

@@ -130,17 +130,17 @@ def _episodes(name: str, stage: Stage, needed: Collection[str]) -> Iterator[Unbo
 
 def _exclusions(name: str, stage: Stage) -> list[UnboundNode]:
     """Draft what leaves further rows out of the loss: those that a limit cut, and those of groups without a signal."""
-    sampler, made = stage.sampler, list[UnboundNode]()
+    sampler, drafts = stage.sampler, list[UnboundNode]()
     assert isinstance(sampler, Sampler), "the reader fills the slot `sampler` with such"
     if sampler.truncated == "drop":
-        made.append(op(name, "exclude.truncated", "exclude_truncated", ("failed_R", "truncated_R"), ("excluded_R",)))
-    if (found := sampler.drops()) is not None:
-        out = ("excluded_R", "excluded_R", made[-1].id) if made else ("excluded_R", "failed_R", "")
-        level = f"{name}/reward.{found.level}" if found.level else ""
+        drafts.append(op(name, "exclude.truncated", "exclude_truncated", ("failed_R", "truncated_R"), ("excluded_R",)))
+    if (group_filter := sampler.drops()) is not None:
+        out = ("excluded_R", "excluded_R", drafts[-1].id) if drafts else ("excluded_R", "failed_R", "")
+        level = f"{name}/reward.{group_filter.level}" if group_filter.level else ""
         groups = op(name, "exclude.groups", "exclude_groups", ("by_prompt_R", "episode_id_R"), ("excluded_R",))
         needs = (("failed_R", "failed_R", ""), out, ("reward_R", "reward_R", level), *groups.needs)
-        made.append(replace(groups, needs=needs, params={"between": found.between}))
-    return made
+        drafts.append(replace(groups, needs=needs, params={"between": group_filter.between}))
+    return drafts
 
 
 def _old(name: str, policy: Component) -> UnboundNode:
@@ -197,11 +197,11 @@ def _updates(name: str, stage: Stage, policy: Component, *, failed: str) -> list
 
 def _compared(policy: UnboundNode, loss: Component, at: str) -> UnboundNode:
     """Let the policy's node compare whole distributions with those of a teacher."""
-    given = dump(loss)
+    params = dump(loss)
     how = [key for key in loss.lowered if key not in ("aggregate", "normaliser")]
     return replace(
         policy,
-        params={**policy.params, "teacher": {key: given[key] for key in how}},
+        params={**policy.params, "teacher": {key: params[key] for key in how}},
         needs=(*policy.needs, ("teacher", "teacher", "")),
         outputs=("divergence_RT", "entropy_RT"),
         keys=(*policy.keys, *(f"{at}.{key}" for key in how)),

@@ -44,7 +44,7 @@ def drop_old_pass(stage: StageGraph) -> StageGraph:
     loss = stage.node("loss")
     if loss is None or readers != [loss] or not one_update(stage) or drops_out(stage):
         return stage
-    if any(given.value.signal == "sampler_logprob_RT" for given in loss.inputs):  # an engine mismatch is corrected
+    if any(column.value.signal == "sampler_logprob_RT" for column in loss.inputs):  # an engine mismatch is corrected
         return stage
     own = Input("logprob_RT", Value("logprob_RT", policy.id))
     name = f"{stage.name}/detach"
@@ -151,7 +151,7 @@ def drops_out(stage: StageGraph) -> bool:
 
 
 def _readers(stage: StageGraph, signal: str) -> Iterator[Node]:
-    return (node for node in stage.nodes() if any(given.value.signal == signal for given in node.inputs))
+    return (node for node in stage.nodes() if any(column.value.signal == signal for column in node.inputs))
 
 
 def _noted(stage: StageGraph, removal: Removal) -> StageGraph:

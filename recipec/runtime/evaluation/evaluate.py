@@ -98,7 +98,7 @@ class Evaluator:
 
     def __call__(self, step: int, total: int, epoch: int, *, first: bool) -> dict[str, float]:
         """Return the ``eval/*`` metrics that are due at ``step`` of ``total``; ``epoch`` is the number of its steps."""
-        found: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         due = {name: dump for name, dump in self.graph.evaluate.items() if _due(dump, step, total, epoch, first=first)}
         writes = not self.policy.is_reward_model
         if not writes:  # a reward model answers nothing
@@ -108,13 +108,13 @@ class Evaluator:
             self.settle()
             self.weight_transfer.update(step)
         for name, dump in due.items():
-            found |= {f"eval/{name}/{k}": v for k, v in self.score(name, dump, step).items()}
+            metrics |= {f"eval/{name}/{k}": v for k, v in self.score(name, dump, step).items()}
         if own_weights:
             self.weight_transfer.sleep()
-        if found:
+        if metrics:
             when = "before training" if step == 0 else f"after step {step}"
-            self.display.evaluated(self.stage.name, when, found)
-        return found
+            self.display.evaluated(self.stage.name, when, metrics)
+        return metrics
 
     def score(self, name: str, dump: Mapping[str, Any], step: int) -> dict[str, float]:
         """Ask every task of one evaluation and average its metrics.
@@ -128,18 +128,18 @@ class Evaluator:
                 self._ready[name] = self._prepare(dump, self.graph.evaluations[name])
             return self._scored(name, dump, step, self._ready[name])
         except RecipeError as error:
-            raise RecipeError(*(_placed(found, name) for found in error.diagnostics)) from None
+            raise RecipeError(*(_placed(diagnostic, name) for diagnostic in error.diagnostics)) from None
 
     def _scored(self, name: str, dump: Mapping[str, Any], step: int, ready: Ready) -> dict[str, float]:
         self.policy.eval()
-        found: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         if PAIRED in dump["metrics"]:
-            found |= margin(self.policy, ready.given)
+            metrics |= margin(self.policy, ready.given)
         if IMITATED in dump["metrics"]:
-            found |= held_out_loss(self.policy, ready.given["completion_P"])
-        asked = [metric for metric in dump["metrics"] if metric not in UNANSWERED]
+            metrics |= held_out_loss(self.policy, ready.given["completion_P"])
+        answered_metrics = [metric for metric in dump["metrics"] if metric not in UNANSWERED]
         if not ready.tasks:
-            return found
+            return metrics
         path = self.folder.stage(self.stage.name) / "samples" / f"eval-{name}-{step:06d}.jsonl"
         replayed.begin(ready.environment, path)
         with torch.no_grad():
@@ -149,9 +149,9 @@ class Evaluator:
             levels: dict[str, torch.Tensor] = {}
             for level, (spec, function) in ready.levels.items():
                 columns = {name: rows.get(name) for name in spec.parameters()}
-                made = self.context.ranks.on_leader(partial(function, **columns))
-                levels[level] = made.pop("reward_R")
-                more |= {key.removeprefix(METRIC): float(made[key]) for key in made if key.startswith(METRIC)}
+                outputs = self.context.ranks.on_leader(partial(function, **columns))
+                levels[level] = outputs.pop("reward_R")
+                more |= {key.removeprefix(METRIC): float(outputs[key]) for key in outputs if key.startswith(METRIC)}
         shapes = {level: (spec.weight, spec.shift, spec.clip) for level, (spec, _) in ready.levels.items()}
         scores = {level: shaped(value_R, *shapes[level]) for level, value_R in levels.items()}
         reward_R = torch.stack(list(scores.values())).sum(0)
@@ -162,7 +162,7 @@ class Evaluator:
         show(self.policy.image_store, path, ready.tasks)
         specs = {level: spec for level, (spec, _) in ready.levels.items()}
         scored = scored_by_task(rows, reward_R, levels, specs)
-        return found | summary(asked, scored, float(dump["correct_at"])) | more
+        return metrics | summary(answered_metrics, scored, float(dump["correct_at"])) | more
 
     def _answered(self, name: str, dump: Mapping[str, Any], ready: Ready) -> tuple[dict[str, Any], dict[str, float]]:
         """Let the policy answer every task, or play it where there is an environment."""
@@ -197,24 +197,24 @@ class Evaluator:
         tasks: list[Task] = []
         if any(metric not in UNANSWERED for metric in dump["metrics"]):
             tasks = list(self._source(specs.data, parts, "rl").tasks)
-        given: dict[str, Sequence[Any]] = {}
+        answer_columns: dict[str, Sequence[Any]] = {}
         kinds: dict[str, Kind] = {PAIRED: "dpo", IMITATED: "sft"}
         for metric, kind in kinds.items():
             if metric in dump["metrics"]:
                 source = self._source(specs.data, parts, kind)
                 (columns,) = source.slices(len(source))
-                given |= columns
+                answer_columns |= columns
         if not tasks:
-            return Ready([], given, {}, None, None)
+            return Ready([], answer_columns, {}, None, None)
         levels = {name: (spec, self._reward(spec, parts)) for name, spec in specs.rewards.items()}
         rows = None if specs.environment is None else rows_kind(specs.environment)
-        return Ready(tasks, given, levels, environment, rows)
+        return Ready(tasks, answer_columns, levels, environment, rows)
 
     def _reward(self, spec: Component, parts: Mapping[str, Any]) -> Any:
-        made = bind(spec, self.context, parts)
-        if isinstance(made, Part):
-            self._built.append(made)
-        return made
+        function = bind(spec, self.context, parts)
+        if isinstance(function, Part):
+            self._built.append(function)
+        return function
 
     def _source(self, spec: Component, parts: Mapping[str, Any], kind: Kind) -> Any:
         """Read the data of an evaluation: tasks to answer, pairs to compare, or examples."""
@@ -231,8 +231,8 @@ class Evaluator:
     def _graph(self, spec: Component) -> Knowledge:
         """Return the knowledge graph of a spec: the stage's own where it is the same."""
         parts = {"policy": self.policy, "rollout_engine": self.engine}
-        made: Knowledge = self._shared(spec, lambda: build_part(spec, self.context, parts))
-        return made
+        knowledge: Knowledge = self._shared(spec, lambda: build_part(spec, self.context, parts))
+        return knowledge
 
     def _shared(self, spec: Component, build: Callable[[], P]) -> P:
         found: P | None = next((part for known, part in self._known if known == spec), None)
@@ -255,9 +255,11 @@ def _due(dump: Mapping[str, Any], step: int, total: int, epoch: int, *, first: b
     return (step == 0 and first) or step == total or bool(every and step and step % every == 0)
 
 
-def _placed(found: Diagnostic, name: str) -> Diagnostic:
+def _placed(diagnostic: Diagnostic, name: str) -> Diagnostic:
     """Point a diagnostic without a place at the evaluation, and not at the stage that it ended."""
-    return found if found.spans else replace(found, path=f"evaluate.{name}.{found.path}".rstrip("."))
+    return (
+        diagnostic if diagnostic.spans else replace(diagnostic, path=f"evaluate.{name}.{diagnostic.path}".rstrip("."))
+    )
 
 
 def scored_by_task(

@@ -42,16 +42,16 @@ def margin(policy: Policy, pairs: Mapping[str, Sequence[Example]]) -> dict[str, 
         TRL, their difference.
     """
     chosen, rejected = pairs["chosen_P"], pairs["rejected_P"]
-    found: list[Tensor] = []
+    differences: list[Tensor] = []
     with torch.no_grad(), plainly(policy):
         for start in range(0, len(chosen), PAIRS):
             part = chosen[start : start + PAIRS], rejected[start : start + PAIRS]
             columns = {**collate_pairs(*part), **images_of_pairs(*part)}
             value_R = policy.sequence_scores(**_seen(policy, columns)).cpu()
-            found.append(value_R[columns["chosen_R"]] - value_R[~columns["chosen_R"]])
-    difference = torch.cat(found)
-    made = {"margin": float(difference.mean()), "margin_share": float((difference > 0).double().mean())}
-    return made | ({"margin_loss": float(softplus(-difference).mean())} if policy.is_reward_model else {})
+            differences.append(value_R[columns["chosen_R"]] - value_R[~columns["chosen_R"]])
+    difference = torch.cat(differences)
+    metrics = {"margin": float(difference.mean()), "margin_share": float((difference > 0).double().mean())}
+    return metrics | ({"margin_loss": float(softplus(-difference).mean())} if policy.is_reward_model else {})
 
 
 def held_out_loss(policy: Policy, examples: Sequence[Example]) -> dict[str, float]:

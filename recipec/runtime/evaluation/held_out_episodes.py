@@ -36,8 +36,8 @@ def longest(sampling: Sampling, limits: Mapping[str, Any]) -> int:
     >>> longest(Sampling(), {"max_turn_length": 64, "max_completion_length": 128}), longest(Sampling(), {})
     (64, 256)
     """
-    given = sampling.max_completion_length or limits.get("max_turn_length") or limits.get("max_completion_length")
-    return int(given or LONGEST)
+    limit = sampling.max_completion_length or limits.get("max_turn_length") or limits.get("max_completion_length")
+    return int(limit or LONGEST)
 
 
 def drawing_of(sampling: Sampling, max_length: int) -> Drawing:

@@ -45,7 +45,7 @@ def _one(metric: str, scored: Scored, right: Sequence[Sequence[bool]]) -> float:
     name, _, count = metric.partition("@")
     if name.startswith("reward."):
         return scored.levels[name.removeprefix("reward.")]
-    found: dict[str, Callable[[], float]] = {
+    formulas: dict[str, Callable[[], float]] = {
         "accuracy": lambda: mean(mean(group) for group in right),
         "avg": lambda: mean(mean(group[: int(count)]) for group in right),
         "pass": lambda: mean(pass_at(len(group), sum(group), int(count)) for group in right),
@@ -55,7 +55,7 @@ def _one(metric: str, scored: Scored, right: Sequence[Sequence[bool]]) -> float:
         "reward": lambda: mean(score for group in scored.rewards for score in group if not math.isnan(score)),
         "consistency": lambda: scored.consistency,
     }
-    return found[name]()
+    return formulas[name]()
 
 
 def _majority(scored: Scored, right: Sequence[Sequence[bool]]) -> Iterable[float]:
@@ -96,5 +96,5 @@ def mean(values: Iterable[float]) -> float:
     >>> mean([1.0, 0.0]), mean([])
     (0.5, 0.0)
     """
-    found = list(values)
-    return sum(found) / max(1, len(found))
+    numbers = list(values)
+    return sum(numbers) / max(1, len(numbers))

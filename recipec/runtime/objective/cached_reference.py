@@ -52,10 +52,10 @@ def _keys(
     seen = [b""] * len(tokens_RT)  # the same tokens may stand for another image
     for picture, row in zip(pixels_I, () if image_row_I is None else image_row_I.tolist(), strict=True):
         seen[row] += picture.digest.encode() + b"|"
-    found = []
+    keys = []
     for tokens_T, trained_T, length, images in zip(
         tokens_RT, trained_RT, attend_RT.sum(-1).tolist(), seen, strict=True
     ):
         parts = (tokens_T[:length].cpu().numpy().tobytes(), trained_T[:length].cpu().numpy().tobytes(), images)
-        found.append(hashlib.sha256(b"|".join(parts)).digest())
-    return found
+        keys.append(hashlib.sha256(b"|".join(parts)).digest())
+    return keys

@@ -123,8 +123,8 @@ def sum_step_rewards(
     >>> sum_step_rewards(error_R, torch.tensor([4, 4, 9]), [reward_R], weights=(1.0,))
     {'reward_R': tensor([1., 0., 2.], dtype=torch.float64), 'failed_R': tensor([ True,  True, False])}
     """
-    made = sum_rewards(error_R, reward_R, weights=weights, shapes=shapes)
-    return {**made, "failed_R": torch.isin(episode_id_R, episode_id_R[made["failed_R"]])}
+    sums = sum_rewards(error_R, reward_R, weights=weights, shapes=shapes)
+    return {**sums, "failed_R": torch.isin(episode_id_R, episode_id_R[sums["failed_R"]])}
 
 
 def episode_total(reward_R: Tensor, episode_id_R: Tensor, step_R: Tensor) -> Columns:

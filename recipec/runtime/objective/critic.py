@@ -69,9 +69,9 @@ class ValueModel(Critic):
     ) -> dict[str, float]:
         """Take one update by the critic's own nodes; return its metrics."""
         self.model.train()
-        made = self.engine.update(minibatch, nodes, runner, tokens=tokens, step=step)
+        metrics = self.engine.update(minibatch, nodes, runner, tokens=tokens, step=step)
         self.model.eval()
-        return {f"critic/{name}": value for name, value in made.items()}
+        return {f"critic/{name}": value for name, value in metrics.items()}
 
     def state(self) -> dict[str, Any]:
         """Weights, and the state of the optimizer."""

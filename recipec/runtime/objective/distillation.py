@@ -50,7 +50,7 @@ class Teacher:
         pair_U2, place_M = torch.unique(pair_M2, dim=0, return_inverse=True)
         rows = max(1, LOGITS // (ALIVE * policy.vocabulary))
         temperature = self.temperature or policy.temperature
-        found: list[tuple[Tensor, Tensor]] = []
+        chunks: list[tuple[Tensor, Tensor]] = []
 
         def chunk(ours_UH: Tensor, theirs_UH: Tensor) -> tuple[Tensor, Tensor]:
             logits_UV = policy.head(ours_UH)
@@ -60,20 +60,20 @@ class Teacher:
 
         for start in range(0, len(pair_U2), rows):
             mine, other = pair_U2[start : start + rows].unbind(-1)
-            given = ours.hidden_UH[mine], theirs.hidden_UH[other]
+            hidden_states = ours.hidden_UH[mine], theirs.hidden_UH[other]
             if torch.is_grad_enabled() and len(pair_U2) > rows:
-                found.append(checkpoint(chunk, *given, use_reentrant=False, preserve_rng_state=False))
+                chunks.append(checkpoint(chunk, *hidden_states, use_reentrant=False, preserve_rng_state=False))
             else:
-                found.append(chunk(*given))
+                chunks.append(chunk(*hidden_states))
         empty = ours.hidden_UH.reshape(-1)[:0].float()
-        columns = (torch.cat(column) for column in zip(*found, strict=True)) if found else (empty, empty)
+        columns = (torch.cat(column) for column in zip(*chunks, strict=True)) if chunks else (empty, empty)
         divergence_M, entropy_M = (column[place_M] for column in columns)
         return (divergence_M, entropy_M) if ours.whole is None else (ours.whole(divergence_M), ours.whole(entropy_M))
 
 
-def _state_of(found: TargetHiddenStates) -> Tensor:
+def _state_of(states: TargetHiddenStates) -> Tensor:
     """Return the hidden state before each scored position, in row-major order."""
-    return found.predictor_K if found.gather_M is None else found.predictor_K[found.gather_M]
+    return states.predictor_K if states.gather_M is None else states.predictor_K[states.gather_M]
 
 
 def divergences(logits_UV: Tensor, teacher_UV: Tensor, beta: float, top_k: int | None = None) -> tuple[Tensor, Tensor]:

@@ -85,11 +85,11 @@ def prefix_value(
     after = prefixes.mean(value)
     before = torch.cat([mean[:, None], after[:, :-1]], -1)
     fewer = prefixes.count_RT != torch.cat([groups.count_R[:, None], prefixes.count_RT[:, :-1]], -1)
-    spread = groups.std_R[:, None] + epsilon if scale == "std" else 1.0
+    scale_R1 = groups.std_R[:, None] + epsilon if scale == "std" else 1.0
     # where as many rows begin alike after a token as before it, the value is the same: no rounding is left
     parted = fewer & attend & (~groups.equal_R & (groups.count_R > 1))[:, None]
     credit_RT = torch.zeros(tokens_RT.shape, dtype=torch.float64, device=tokens_RT.device)
-    credit_RT[ok] = torch.where(parted, (after - before) / spread, 0.0)
+    credit_RT[ok] = torch.where(parted, (after - before) / scale_R1, 0.0)
     return {"advantage_RT": (weight * torch.where(trained_RT, credit_RT, 0.0)).float()}
 
 
@@ -123,9 +123,9 @@ def leaf_mean(
     leaf = (value - groups.mean_R) / (groups.std_R + epsilon) if scale == "std" else value - groups.mean_R
     leaf = torch.where(groups.equal_R | (groups.count_R < 2), 0.0, leaf)
     prefixes = _Prefixes.of(tokens_RT[ok], attend_RT[ok], group)
-    made = prefixes.mean(leaf)
+    mean_RT = prefixes.mean(leaf)
     if shared == "once":
-        made = made / prefixes.count_RT
+        mean_RT = mean_RT / prefixes.count_RT
     credit_RT = torch.zeros(tokens_RT.shape, dtype=torch.float64, device=tokens_RT.device)
-    credit_RT[ok] = made
+    credit_RT[ok] = mean_RT
     return {"advantage_RT": (weight * torch.where(trained_RT, credit_RT, 0.0)).float()}

@@ -57,18 +57,18 @@ def credit(graph: Graph, rows: Path, stage: str | None = None) -> list[dict[str,
         RecipeError: RC797 no rows or an invalid row, RC798 the recipe has no such stage, RC799 a row lacks what the
             recipe asks for, RC796 its state cannot be compared.
     """
-    found = read_recorded(rows)
+    recorded = read_recorded(rows)
     part = slice_of(find_stage(graph, stage))
     batches: dict[Any, list[int]] = {}
-    for place, row in enumerate(found):
+    for place, row in enumerate(recorded):
         batches.setdefault(row.batch, []).append(place)
-    made: list[dict[str, Any]] = [{} for _ in found]
+    credited_rows: list[dict[str, Any]] = [{} for _ in recorded]
     numbers: dict[str, dict[Any, int]] = {}
     for batch, places in batches.items():
-        credited = _credited(part, [found[place] for place in places], batch, numbers, graph.seed)
+        credited = _credited(part, [recorded[place] for place in places], batch, numbers, graph.seed)
         for place, one in zip(places, credited, strict=True):
-            made[place] = {**found[place].fields, **one}
-    return made
+            credited_rows[place] = {**recorded[place].fields, **one}
+    return credited_rows
 
 
 def find_stage(graph: Graph, name: str | None) -> StageGraph:
@@ -93,7 +93,7 @@ def slice_of(stage: StageGraph) -> Slice:
     source = next(node for node in nodes.values() if node.slot == "sampler")
     sampler = source.id
     summed = nodes[f"{stage.name}/sum.reward_R"]
-    own = tuple(given for given in summed.inputs if not given.parameter.startswith("*"))
+    own = tuple(column for column in summed.inputs if not column.parameter.startswith("*"))
     nodes[summed.id] = replace(summed, inputs=(*own, Input("*reward_R", GIVEN)), params={"weights": [1.0]})
     named = [f"{what}.{of}" for of in ("advantage_RT", "advantage_R") for what in ("clip", "whiten", "sum")]
     total = next(nodes[f"{stage.name}/{node}"] for node in named if f"{stage.name}/{node}" in nodes)
@@ -101,8 +101,8 @@ def slice_of(stage: StageGraph) -> Slice:
     for node in reversed(list(nodes.values())):
         if node.id not in wanted:
             continue
-        for given in node.inputs:
-            value = given.value
+        for column in node.inputs:
+            value = column.value
             if value == GIVEN:
                 continue
             if value.node == sampler and value.signal in KEPT:

@@ -29,10 +29,10 @@ def _scored(
     policy.eval()
     try:
         with torch.no_grad():
-            made = policy.logprobs(tokens_RT, attend_RT, trained_RT, **images, entropy=False)
+            outputs = policy.logprobs(tokens_RT, attend_RT, trained_RT, **images, entropy=False)
     finally:
         policy.model.train(training)
-    return {"ref_logprob_RT": made["logprob_RT"]}
+    return {"ref_logprob_RT": outputs["logprob_RT"]}
 
 
 def _copies(policy: CausalLm) -> dict[str, Tensor]:

@@ -56,15 +56,15 @@ class ChainSampler(Part):
         """
         key = (self.context.seed, self.context.stage, step)
         environment = self.environment
-        made = (
+        rows = (
             self._completions(prompt_P, key, attempt)
             if environment is None
             else self._played(environment, prompt_P, key, attempt)
         )
-        self.tokens += int(made["attend_RT"].sum())
+        self.tokens += int(rows["attend_RT"].sum())
         if self.spec.max_staleness:
-            made |= versions_of(made, self.engine)
-        return made | {"metric/num_tokens": self.tokens}
+            rows |= versions_of(rows, self.engine)
+        return rows | {"metric/num_tokens": self.tokens}
 
     def _completions(self, prompt_P: Sequence[Task], key: Key, attempt: int) -> dict[str, Any]:
         sampling = replace(turn_sampling(self.spec), max_length=self.spec.max_completion_length)
@@ -155,10 +155,10 @@ def texts(policy: Policy, completions: Sequence[Completion]) -> list[str]:
 def _statistics(completions: Sequence[Completion]) -> dict[str, float]:
     """Tokens that were sampled, and lengths; `terminated` are rows that ended by themselves, `clipped` the others."""
     sampled = sum(len(c.ids) - (c.given[1] - c.given[0]) for c in completions)
-    found = {"metric/tokens/generated": float(sampled)}
+    metrics = {"metric/tokens/generated": float(sampled)}
     ended = [len(c.ids) for c in completions if c.ended]
     for name, lengths in {"": [len(c.ids) for c in completions], "terminated_": ended}.items():
         for which, value in (("mean", np.mean), ("min", np.min), ("max", np.max)):
-            found[f"metric/completions/{which}_{name}length"] = float(value(lengths)) if lengths else 0.0
-    found["metric/completions/clipped_ratio"] = 1.0 - len(ended) / max(1, len(completions))
-    return found
+            metrics[f"metric/completions/{which}_{name}length"] = float(value(lengths)) if lengths else 0.0
+    metrics["metric/completions/clipped_ratio"] = 1.0 - len(ended) / max(1, len(completions))
+    return metrics

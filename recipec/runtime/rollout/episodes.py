@@ -55,12 +55,12 @@ class Node:
 
     def path(self) -> list[Node]:
         """Return the turns from the root, which is left out, to this node."""
-        found: list[Node] = []
+        nodes: list[Node] = []
         node: Node = self
         while node.parent is not None:
-            found.append(node)
+            nodes.append(node)
             node = node.parent
-        return found[::-1]
+        return nodes[::-1]
 
 
 @dataclass(slots=True, eq=False)
@@ -218,10 +218,10 @@ def decode(tokenizer: Any, ids: Sequence[tuple[int, ...]]) -> list[str]:
         return [decode_with_tags(tokenizer, row, tags) for row in ids]
     if not ids:  # the tokenizer would answer with one empty text
         return []
-    found: list[str] = tokenizer.batch_decode(
+    texts: list[str] = tokenizer.batch_decode(
         [list(row) for row in ids], skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
-    return found
+    return texts
 
 
 def roots(environment: Environment, tasks: Sequence[Task], samples: int) -> list[Node]:
@@ -256,12 +256,12 @@ def keys_of(tasks: Sequence[Task], samples: int, key: Key, attempt: int = 0) -> 
     """
     seen: dict[int, int] = {}
     tail = (attempt,) if attempt else ()
-    found = []
+    keys = []
     for task in tasks:
         first = seen.get(task.id, 0)
         seen[task.id] = first + samples
-        found.append(tuple((*key, task.id, i, *tail) for i in range(first, first + samples)))
-    return found
+        keys.append(tuple((*key, task.id, i, *tail) for i in range(first, first + samples)))
+    return keys
 
 
 class Errors:

@@ -53,8 +53,8 @@ def _attend(
     """Attend as the model's usual function does; what is not the plain case is left to it."""
     rows, heads, width, size = query.shape
     shared = key.shape[1]
-    asked = {name for name, value in extra.items() if value is not None}
-    plain = width == 1 and shared < heads and heads % shared == 0 and not dropout and asked <= _KNOWN
+    options = {name for name, value in extra.items() if value is not None}
+    plain = width == 1 and shared < heads and heads % shared == 0 and not dropout and options <= _KNOWN
     if not plain or (attention_mask is not None and attention_mask.shape[1] != 1):
         return usual(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **extra)
     together = torch.nn.functional.scaled_dot_product_attention(

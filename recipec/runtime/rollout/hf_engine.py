@@ -164,7 +164,7 @@ class _BatchDecoder:
             rows = self.runner.prefill(ids, max(limits), kvs)
             return [[completion] for completion in self._decode(rows, keys, limits, kept_prompts)]
         prompts = self.runner.prefill(ids, 0, kvs)
-        found: list[list[Completion]] = [[] for _ in requests]
+        completions: list[list[Completion]] = [[] for _ in requests]
         for first in range(0, len(keys), max_rows):
             part = slice(first, first + max_rows)
             index_R = torch.tensor(owner[part], device=self.runner.device)
@@ -173,30 +173,30 @@ class _BatchDecoder:
             for i, completion in zip(
                 owner[part], self._decode(rows, keys[part], limit_R, kept_prompts[part]), strict=True
             ):
-                found[i].append(completion)
-        return found
+                completions[i].append(completion)
+        return completions
 
     def _prefix_kvs(self, requests: list[Request]) -> list[KVEntry | None] | None:
         """Return the KV cache of each request, computing prompts with many new tokens first, to pad the others less."""
-        found: list[KVEntry | None] = [request.kv for request in requests]
+        entries: list[KVEntry | None] = [request.kv for request in requests]
         ids = [request.ids for request in requests]
-        if all(new == len(one) for new, one in zip(new_tokens(ids, found), ids, strict=True)):
+        if all(new == len(one) for new, one in zip(new_tokens(ids, entries), ids, strict=True)):
             return None
-        first = prefill_first(new_tokens(ids, found))
+        first = prefill_first(new_tokens(ids, entries))
         if first:
-            rows = self.runner.prefill([ids[i] for i in first], 0, [found[i] for i in first])
+            rows = self.runner.prefill([ids[i] for i in first], 0, [entries[i] for i in first])
             for row, i in enumerate(first):
-                found[i] = rows.keep_kv(row, ids[i], KVStore(math.inf))
-        return found
+                entries[i] = rows.keep_kv(row, ids[i], KVStore(math.inf))
+        return entries
 
     def _max_new_tokens(self, request: Request) -> int:
         """Return the longest completion in tokens: the requested length, bounded by the positions of the model."""
-        most, asked = self.runner.max_positions, self.sampling.max_length
+        most, wanted = self.runner.max_positions, self.sampling.max_length
         if not request.ids or (most is not None and len(request.ids) >= most):
             raise RecipeError(errors.prompt_does_not_fit(request.prompt_id, len(request.ids), most))
         if request.max_length is not None:
-            asked = min(asked, request.max_length)
-        return asked if most is None else min(asked, most - len(request.ids))
+            wanted = min(wanted, request.max_length)
+        return wanted if most is None else min(wanted, most - len(request.ids))
 
     def _decode(
         self,

@@ -25,12 +25,12 @@ def interrupted(
     What goes on after the limit is sampled in a second round; its prompts are all that there is so far.
     """
     limit = min(interrupt.after, sampling.max_length)
-    made = engine.generate(requests, replace(sampling, max_length=limit))
+    completions = engine.generate(requests, replace(sampling, max_length=limit))
     text = tuple(policy.tokenizer.encode(interrupt.text, add_special_tokens=False))
     marker = interrupt.marker or interrupt.text
     places: list[tuple[int, int, tuple[int, ...]]] = []
     later: list[Request] = []
-    for number, (request, group) in enumerate(zip(requests, made, strict=True)):
+    for number, (request, group) in enumerate(zip(requests, completions, strict=True)):
         for place, (key, begun) in enumerate(zip(request.keys, group, strict=True)):
             closed = marker in policy.tokenizer.decode(begun.ids)
             put = () if closed else text
@@ -44,8 +44,8 @@ def interrupted(
         least = max(0, sampling.min_length - limit)
         ended = engine.generate(later, replace(sampling, min_length=least))
         for (number, place, put), (rest,) in zip(places, ended, strict=True):
-            made[number][place] = _joined(made[number][place], put, rest)
-    return made
+            completions[number][place] = _joined(completions[number][place], put, rest)
+    return completions
 
 
 def _joined(begun: Completion, put: tuple[int, ...], rest: Completion) -> Completion:

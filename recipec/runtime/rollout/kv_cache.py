@@ -269,7 +269,7 @@ class ModelRunner:
             past = {"cache_params": cache, "attention_mask": new_RT}
         else:
             past = {"past_key_values": cache, "attention_mask": valid_RK}
-        with nullcontext(text) if self.image_encoder is None else self.image_encoder.reading(tokens_RT) as given:
-            logits = self.model(**given, **where, **past, use_cache=True, **self.extra).logits
+        with nullcontext(text) if self.image_encoder is None else self.image_encoder.reading(tokens_RT) as inputs:
+            logits = self.model(**inputs, **where, **past, use_cache=True, **self.extra).logits
         last: Tensor = logits[:, -1]
         return last

@@ -85,8 +85,8 @@ class Lookahead(Part):
             self.renew(step)
             for ahead in range(step + len(self._requested), min(step + self.staleness, self.total - 1) + 1):
                 self._request(ahead)
-        taken = self._requested.popleft()
-        return taken.drawn, self._ranks.on_leader(taken.rows.result)
+        request = self._requested.popleft()
+        return request.drawn, self._ranks.on_leader(request.rows.result)
 
     def settle(self) -> None:
         """Wait until nothing is being sampled; what failed is raised in its step."""
@@ -123,6 +123,6 @@ class Lookahead(Part):
 
 
 def _done(rows: Columns) -> Future[Columns]:
-    made: Future[Columns] = Future()
-    made.set_result(rows)
-    return made
+    future: Future[Columns] = Future()
+    future.set_result(rows)
+    return future

@@ -25,8 +25,8 @@ def episodes(
     generated = sum(len(turn.ids) for turn in turns)
     failures = sum(turn.position.failures for turn in turns)
     each = [leaf.path() for leaf in kept]
-    found = _lengths(kept)
-    found |= {
+    counts = _lengths(kept)
+    counts |= {
         "episodes/turns": _mean(len(path) for path in each),
         "episodes/turns_max": float(max((len(path) for path in each), default=0)),
         "episodes/errors": float(sum(leaf.position.error is not None for leaf in kept)),
@@ -42,7 +42,7 @@ def episodes(
         "tokens/prefix_sharing": row_tokens(kept, rows) / max(1, unique_tokens(kept, rows)),
         "tokens/rows_per_1000": 1000 * (len(kept) if rows == "trajectory" else sum(map(len, each))) / max(1, generated),
     }
-    return {f"metric/{name}": value for name, value in found.items()}
+    return {f"metric/{name}": value for name, value in counts.items()}
 
 
 def trees(roots: Sequence[Node]) -> dict[str, float]:
@@ -94,10 +94,10 @@ def _tokens(turn: Node) -> int:
 
 
 def _below(root: Node) -> list[Node]:
-    found = list(root.children)
-    for node in found:
-        found += node.children
-    return found
+    nodes = list(root.children)
+    for node in nodes:
+        nodes += node.children
+    return nodes
 
 
 def _lengths(kept: Sequence[Node]) -> dict[str, float]:
@@ -112,5 +112,5 @@ def _lengths(kept: Sequence[Node]) -> dict[str, float]:
 
 
 def _mean(values: Iterable[float]) -> float:
-    found = [float(value) for value in values]
-    return sum(found) / len(found) if found else 0.0
+    numbers = [float(value) for value in values]
+    return sum(numbers) / len(numbers) if numbers else 0.0

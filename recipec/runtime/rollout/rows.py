@@ -69,7 +69,7 @@ def rows_from(
     of_leaf = np.array([row.leaf for row in laid], dtype=np.int64)
     prompt = np.array([by_prompt[i] for i in of_leaf], dtype=np.int64)
     ids = np.array([task.id for task in prompt_P], dtype=np.int64)
-    made: dict[str, Any] = {
+    columns: dict[str, Any] = {
         **_tokens(laid),
         "text_R": [row.text for row in laid],
         "transcript_R": [row.transcript for row in laid],
@@ -88,8 +88,8 @@ def rows_from(
         "truncated_R": torch.tensor([leaves[i].position.truncated for i in of_leaf], dtype=torch.bool),
     }
     if rows == "step":
-        made |= {"state_R": [row.state for row in laid], "by_episode_R": made["episode_id_R"].clone()}
-    return made
+        columns |= {"state_R": [row.state for row in laid], "by_episode_R": columns["episode_id_R"].clone()}
+    return columns
 
 
 def _context(turn: Node, start: tuple[int, ...]) -> tuple[int, ...]:

@@ -38,9 +38,9 @@ class SharedRollouts(RolloutEngine):
             return encoded(own)
 
         shares = self.ranks.all_gather("sampling", sampled)
-        made = [decoded(share) for share in shares]
-        made[self.ranks.rank] = iter(own)  # with the caches that go on from them
-        return [next(made[self._owner[request.prompt_id]]) for request in requests]
+        completions = [decoded(share) for share in shares]
+        completions[self.ranks.rank] = iter(own)  # with the caches that go on from them
+        return [next(completions[self._owner[request.prompt_id]]) for request in requests]
 
     def update_weights(self, weights: Iterator[tuple[str, Tensor]]) -> None:
         """Take over the policy's weights."""
@@ -102,8 +102,8 @@ class LeaderRollouts(RolloutEngine):
 
     def generate(self, requests: Sequence[Request], sampling: SamplingParams) -> list[list[Completion]]:
         """Sample the completions of each request, in order."""
-        made = self.ranks.on_leader(lambda: encoded(self.inner.generate(requests, sampling)))
-        return list(decoded(made))
+        completions = self.ranks.on_leader(lambda: encoded(self.inner.generate(requests, sampling)))
+        return list(decoded(completions))
 
     def update_weights(self, weights: Iterator[tuple[str, Tensor]]) -> None:
         """Let the leader take over the policy's weights; where they are gathered, every rank takes part."""

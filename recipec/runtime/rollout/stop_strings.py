@@ -36,12 +36,12 @@ class StopStrings:
         for row, token in zip(row_R, tokens, strict=True):
             self.ids[row].append(token)
         able = [i for i, token in enumerate(tokens) if token < len(self.able_V) and self.able_V[token]]
-        found = [False] * len(tokens)
+        is_completed = [False] * len(tokens)
         texts = self._decode([self.ids[row_R[i]][self.start[row_R[i]] :] for i in able])
         for i, text in zip(able, texts, strict=True):
-            found[i] = any(stop in text for stop in self.texts)
+            is_completed[i] = any(stop in text for stop in self.texts)
             self._shorten(row_R[i], text)
-        return found
+        return is_completed
 
     def _shorten(self, row: int, text: str) -> None:
         """Move the window on when it holds much more than the longest text."""
@@ -55,10 +55,10 @@ class StopStrings:
     def _decode(self, ids: list[list[int]]) -> list[str]:
         if not ids:  # the tokenizer would answer with one empty text
             return []
-        found: list[str] = self.tokenizer.batch_decode(
+        texts: list[str] = self.tokenizer.batch_decode(
             ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
-        return found
+        return texts
 
     def _able(self) -> list[bool]:
         """Tokens that could complete a text: they hold the last character of one, or a piece of a character."""

@@ -104,11 +104,11 @@ class TreeSampler(Part):
 
     def _keep(self, root: Node, key: Key) -> list[Node]:
         """Choose the leaves that become rows."""
-        found = leaves(root)
-        if self.spec.keep is None or self.spec.keep >= len(found):
-            return found
-        chosen = rng_for(*key, "leaves").permutation(len(found))[: self.spec.keep]
-        return keep(root, [found[i] for i in chosen])
+        all_leaves = leaves(root)
+        if self.spec.keep is None or self.spec.keep >= len(all_leaves):
+            return all_leaves
+        chosen = rng_for(*key, "leaves").permutation(len(all_leaves))[: self.spec.keep]
+        return keep(root, [all_leaves[i] for i in chosen])
 
 
 def grow(growth: Growth, roots: Sequence[Node], keys: Sequence[Key], rounds: int, draw: Draw) -> None:
@@ -130,10 +130,10 @@ def grow(growth: Growth, roots: Sequence[Node], keys: Sequence[Key], rounds: int
 
 def breadth_first(root: Node) -> list[Node]:
     """Return every node of a tree, the root first, then level by level, children in order of their making."""
-    found = [root]
-    for node in found:
-        found += node.children
-    return found
+    nodes = [root]
+    for node in nodes:
+        nodes += node.children
+    return nodes
 
 
 def candidates(root: Node) -> list[Node]:

@@ -225,39 +225,39 @@ class VllmEngine(RolloutEngine):
         assert not any(one.images for one in requests), "an engine that reads no images is shown some"
         limits = [self._room(request, sampling) for request in requests]
         rows = [(i, key) for i, request in enumerate(requests) for key in request.keys]
-        asked = [VllmRequest(requests[i].ids, self._params(key, sampling, limits[i])) for i, key in rows]
-        found: list[list[Completion]] = [[] for _ in requests]
-        for (i, _), drawn in zip(rows, self._drawn(asked) if rows else (), strict=True):
-            found[i].append(self._completion(drawn, sampling))
-        return found
+        vllm_requests = [VllmRequest(requests[i].ids, self._params(key, sampling, limits[i])) for i, key in rows]
+        completions: list[list[Completion]] = [[] for _ in requests]
+        for (i, _), drawn in zip(rows, self._drawn(vllm_requests) if rows else (), strict=True):
+            completions[i].append(self._completion(drawn, sampling))
+        return completions
 
     def _positions(self) -> int:
         """Longest sequence of the engine."""
         return int(self.llm.llm_engine.model_config.max_model_len)
 
-    def _drawn(self, asked: Sequence[VllmRequest]) -> list[Completion]:
+    def _drawn(self, requests: Sequence[VllmRequest]) -> list[Completion]:
         """Let vLLM complete each prompt, as it sees fit to end it."""
         from vllm import SamplingParams as Parameters  # noqa: PLC0415 - as above
 
-        prompts = [{"prompt_token_ids": list(one.ids)} for one in asked]
-        params = [Parameters(**one.params, flat_logprobs=True) for one in asked]
+        prompts = [{"prompt_token_ids": list(one.ids)} for one in requests]
+        params = [Parameters(**one.params, flat_logprobs=True) for one in requests]
         try:
-            made = self.llm.generate(prompts, params, use_tqdm=False, lora_request=self.adapter)
+            outputs = self.llm.generate(prompts, params, use_tqdm=False, lora_request=self.adapter)
         except Exception as error:  # as above
             raise RecipeError(errors.engine_fails(self.spec.type, first_line(error))) from error
-        found = []
-        for one in (output.outputs[0] for output in made):
+        completions = []
+        for one in (output.outputs[0] for output in outputs):
             logprob = tuple(float(one.logprobs.logprobs[start]) for start in one.logprobs.start_indices)
-            found.append(Completion(tuple(int(i) for i in one.token_ids), logprob, one.finish_reason == "stop"))
-        return found
+            completions.append(Completion(tuple(int(i) for i in one.token_ids), logprob, one.finish_reason == "stop"))
+        return completions
 
     def _room(self, request: Request, sampling: SamplingParams) -> int:
         """Return the longest completion in tokens: the requested length, bounded by the positions of the engine."""
         most = self._positions()
         if not 0 < len(request.ids) < most:
             raise RecipeError(errors.prompt_does_not_fit(request.prompt_id, len(request.ids), most))
-        asked = sampling.max_length if request.max_length is None else min(sampling.max_length, request.max_length)
-        return min(asked, most - len(request.ids))
+        wanted = sampling.max_length if request.max_length is None else min(sampling.max_length, request.max_length)
+        return min(wanted, most - len(request.ids))
 
     def _params(self, key: Key, sampling: SamplingParams, limit: int) -> dict[str, Any]:
         return {

@@ -86,13 +86,13 @@ class Server:
         """Send one request and wait for the whole answer; (0, b"") if none came within ``seconds``."""
         sent = json.dumps(body).encode()
         try:
-            status, found = post(self.address._replace(path=path), sent, seconds, {"Content-Type": "application/json"})
+            status, answer = post(self.address._replace(path=path), sent, seconds, {"Content-Type": "application/json"})
         except (OSError, http.client.HTTPException) as error:  # a deadline that passed is an OSError
             self.problem = f"{self.address.netloc} does not answer {path}: {str(error) or type(error).__name__}"
             return 0, b""
         if status != _OK:
-            self.problem = f"{self.address.netloc} answers {path} with status {status}, {_text(found)}"
-        return status, found
+            self.problem = f"{self.address.netloc} answers {path} with status {status}, {_text(answer)}"
+        return status, answer
 
     def lost(self) -> None:
         """Send it nothing more, until it has taken over everything again."""
@@ -119,8 +119,8 @@ class VllmServers(VllmEngine):
         self.closed = False
         self._processes: list[subprocess.Popen[bytes]] = []
         self._end = weakref.finalize(self, _kill, self._processes)
-        given = () if isinstance(spec.servers, int) else spec.servers
-        self.servers = [Server(read_address("rollout server", url), alive=True) for url in given]
+        addresses = () if isinstance(spec.servers, int) else spec.servers
+        self.servers = [Server(read_address("rollout server", url), alive=True) for url in addresses]
         if isinstance(spec.servers, int):
             self.servers = [Server(_own_address()) for _ in range(spec.servers)]
 
@@ -191,17 +191,23 @@ class VllmServers(VllmEngine):
         """
         weights = {"method": "reload_weights", "kwargs": {"weights_path": str(self.weights)}}
         former, deadline = server.adapter, self.spec.deadline
-        taken = server.weights == self.weights or server.post("/collective_rpc", weights, deadline)[0] == _OK
-        taken = taken and server.post("/update_weight_version", {"new_version": self._version()}, deadline)[0] == _OK
-        if taken and self.adapter != former:
-            asked = {"lora_name": self.adapter, "lora_path": str(self.root / self.adapter), "load_inplace": True}
-            status, answer = server.post("/v1/load_lora_adapter", asked, deadline)
+        is_current = server.weights == self.weights or server.post("/collective_rpc", weights, deadline)[0] == _OK
+        is_current = (
+            is_current and server.post("/update_weight_version", {"new_version": self._version()}, deadline)[0] == _OK
+        )
+        if is_current and self.adapter != former:
+            adapter_request = {
+                "lora_name": self.adapter,
+                "lora_path": str(self.root / self.adapter),
+                "load_inplace": True,
+            }
+            status, answer = server.post("/v1/load_lora_adapter", adapter_request, deadline)
             if 400 <= status < 500:
                 raise RecipeError(errors.no_adapters(server.address.netloc, status, _text(answer)))
-            taken = status == _OK
+            is_current = status == _OK
             if former:
                 server.post("/v1/unload_lora_adapter", {"lora_name": former}, deadline)
-        if taken and server.post("/reset_prefix_cache", {}, deadline)[0] == _OK:
+        if is_current and server.post("/reset_prefix_cache", {}, deadline)[0] == _OK:
             server.weights, server.adapter = self.weights, self.adapter
             server.alive = True  # from now on other threads may ask it
         else:
@@ -281,10 +287,10 @@ class VllmServers(VllmEngine):
     def _positions(self) -> int:
         return min(self.spec.max_context_length or self.policy.max_positions, self.policy.max_positions)
 
-    def _drawn(self, asked: Sequence[VllmRequest]) -> list[Completion]:
+    def _drawn(self, requests: Sequence[VllmRequest]) -> list[Completion]:
         """Deal requests to the servers; those that came to nothing are dealt again."""
-        found: list[Completion | None] = [None] * len(asked)
-        while waiting := [i for i, one in enumerate(found) if one is None]:
+        completions: list[Completion | None] = [None] * len(requests)
+        while waiting := [i for i, one in enumerate(completions) if one is None]:
             live = [server for server in self.servers if server.alive]
             if self.closed:
                 raise self._lost()
@@ -293,11 +299,11 @@ class VllmServers(VllmEngine):
                     if not any(server.alive for server in self.servers):
                         self._start_all(self.servers)
                 continue
-            dealt = [(live[turn % len(live)], asked[i]) for turn, i in enumerate(waiting)]
+            dealt = [(live[turn % len(live)], requests[i]) for turn, i in enumerate(waiting)]
             with ThreadPoolExecutor(min(len(waiting), self.spec.max_rows * len(live))) as pool:
-                for i, made in zip(waiting, pool.map(lambda pair: self._ask(*pair), dealt), strict=True):
-                    found[i] = made
-        return [one for one in found if one is not None]
+                for i, completion in zip(waiting, pool.map(lambda pair: self._ask(*pair), dealt), strict=True):
+                    completions[i] = completion
+        return [one for one in completions if one is not None]
 
     def _ask(self, server: Server, one: VllmRequest) -> Completion | None:
         """Request one completion; None where the server is gone."""
@@ -313,12 +319,12 @@ class VllmServers(VllmEngine):
                 server.lost()
             return None
         try:
-            made = json.loads(answer)["choices"][0]
-            if {span["version"] for span in made["weight_versions"]} != {self._version()}:
+            choice = json.loads(answer)["choices"][0]
+            if {span["version"] for span in choice["weight_versions"]} != {self._version()}:
                 server.lost()  # it was started again since
                 return None
-            logprob = tuple(float(token["logprob"]) for token in made["logprobs"]["content"])
-            return Completion(tuple(made["token_ids"]), logprob, made["finish_reason"] == "stop")
+            logprob = tuple(float(token["logprob"]) for token in choice["logprobs"]["content"])
+            return Completion(tuple(choice["token_ids"]), logprob, choice["finish_reason"] == "stop")
         except (ValueError, LookupError, TypeError) as error:
             raise RecipeError(errors.engine_fails(self.spec.type, f"its answer is {_text(answer)!r}")) from error
 

@@ -51,8 +51,8 @@ class WeightTransfer:
     @property
     def metrics(self) -> dict[str, float]:
         """The last transfer as metrics of a step; empty where weights are shared."""
-        found = {"sampling/probe_logp_difference": self.gap, "seconds/weight_transfer": self.seconds}
-        return {} if self.rollout_engine.shares_weights else found
+        metrics = {"sampling/probe_logp_difference": self.gap, "seconds/weight_transfer": self.seconds}
+        return {} if self.rollout_engine.shares_weights else metrics
 
     def update(self, version: int = 0) -> None:
         """Hand over the weights after ``version`` steps, where they are not shared, and compare.
@@ -99,8 +99,8 @@ class WeightTransfer:
         policy.eval()
         attention, policy.attention = policy.attention, DenseAttention(Dense(), self.context)
         try:
-            found = policy.logprobs(columns["tokens_RT"], columns["attend_RT"], columns["trained_RT"], entropy=False)
+            outputs = policy.logprobs(columns["tokens_RT"], columns["attend_RT"], columns["trained_RT"], entropy=False)
         finally:
             policy.attention = attention
-        own_RT = found["logprob_RT"].cpu()
+        own_RT = outputs["logprob_RT"].cpu()
         return (own_RT - columns["sampler_logprob_RT"])[columns["trained_RT"]].abs().double()

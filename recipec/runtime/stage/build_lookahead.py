@@ -43,8 +43,8 @@ def sampled_ahead(
         replayed.begin(environment, rows)
         metrics = runner.call(sampler, values, step=step)
         replayed.note(environment, rows)
-        made = {signal: values[Value(signal, sampler.id)] for signal in sampler.outputs}
-        return made | {f"{METRIC}{name}": float(value) for name, value in metrics.items()}
+        outputs = {signal: values[Value(signal, sampler.id)] for signal in sampler.outputs}
+        return outputs | {f"{METRIC}{name}": float(value) for name, value in metrics.items()}
 
     def renew(step: int) -> None:
         if transfer.version != step:

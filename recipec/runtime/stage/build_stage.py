@@ -89,10 +89,10 @@ def make_context(graph: Graph, stage: StageGraph, folder: RunFolder, options: Op
     machine = graph.machine
     torch.set_num_threads(int(machine.get("threads") or 1))
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
-    asked = str(machine.get("device", "auto"))
-    if asked == "cuda" and not torch.cuda.is_available():
-        raise RecipeError(errors.no_device(asked))
-    on_gpu = asked != "cpu" and torch.cuda.is_available()
+    device_name = str(machine.get("device", "auto"))
+    if device_name == "cuda" and not torch.cuda.is_available():
+        raise RecipeError(errors.no_device(device_name))
+    on_gpu = device_name != "cpu" and torch.cuda.is_available()
     if on_gpu and run.ranks.local >= torch.cuda.device_count():
         raise RecipeError(rank_errors.too_few_devices(run.ranks.local + 1, torch.cuda.device_count()))
     device = torch.device("cuda", run.ranks.local) if on_gpu else torch.device("cpu")
@@ -213,9 +213,9 @@ def weight_transfer(stage: StageGraph, runner: GraphRunner, policy: Policy) -> W
 
 def required(stage: StageGraph, name: str) -> Node:
     """Return a node that every stage has."""
-    found = stage.node(name)
-    assert found is not None, f"{stage.name} has no {name}"
-    return found
+    node = stage.node(name)
+    assert node is not None, f"{stage.name} has no {name}"
+    return node
 
 
 def build_policy(stage: StageGraph, folder: RunFolder, context: StageContext) -> CausalLm:
@@ -249,7 +249,7 @@ def build_inputs(stage: StageGraph, runner: GraphRunner, digest: str) -> Values:
     Raises:
         StoppedBeforeFirstStep: the user stopped the run while pairs were made.
     """
-    context, made = runner.context, Values()
+    context, values = runner.context, Values()
     for node in stage.before:
         if node.slot == "environment":
             assert node.spec is not None, node.id
@@ -259,16 +259,16 @@ def build_inputs(stage: StageGraph, runner: GraphRunner, digest: str) -> Values:
             context.say(runner.instance(node).description)
         elif node.slot == "data":  # pairs are made of all of its tasks
             runner.instance(node).prepare("rl")
-            made[Value("prompt_P", node.id)] = runner.instance(node).tasks
+            values[Value("prompt_P", node.id)] = runner.instance(node).tasks
         elif node.slot == "preference":
             assert context.home is not None
             about = {"digest": digest, "stage": stage.name, "artifact": "pairs"}
-            columns = arguments(node, made)
+            columns = arguments(node, values)
             pairs = made_once(runner.instance(node), columns, context.home / "pairs", about, context.ranks)
-            made |= {Value(signal, node.id): pairs[signal] for signal in node.outputs}
+            values |= {Value(signal, node.id): pairs[signal] for signal in node.outputs}
         elif node.outputs and node.slot == "compiler":
-            runner.call(node, made)
-    return made
+            runner.call(node, values)
+    return values
 
 
 def policy_parts(stage: StageGraph, policy: Policy) -> dict[str, Any]:
@@ -281,22 +281,24 @@ def scoring_passes(stage: StageGraph, runner: GraphRunner, policy: Policy) -> di
     """Build the passes over whole batches: those of the old policy, of the reference and of the critic."""
     context = runner.context
     tokens = int(stage.settings["budget"]["microbatch_tokens"])
-    found: dict[str, Any] = {}
+    instances: dict[str, Any] = {}
     for node in stage.nodes():
         if node.slot == "policy" and _old(node):
             score = partial(policy.logprobs, entropy=False)
-            found[node.id] = ScoringPass(score, "old_logprob_RT", tokens=tokens, scorer=policy)
+            instances[node.id] = ScoringPass(score, "old_logprob_RT", tokens=tokens, scorer=policy)
         if "old_value_RT" in node.outputs:
             critic = runner.instance(required(stage, "critic"))
-            found[node.id] = ScoringPass(critic, "old_value_RT", tokens=tokens, scorer=critic.model, scores="value_RT")
+            instances[node.id] = ScoringPass(
+                critic, "old_value_RT", tokens=tokens, scorer=critic.model, scores="value_RT"
+            )
         if node.slot == "reference":
-            found[node.id] = reference(node, stage, context, policy, tokens=tokens)
+            instances[node.id] = reference(node, stage, context, policy, tokens=tokens)
     trained = required(stage, "policy")
     if "divergence_RT" in trained.outputs:
         assert isinstance(policy, CausalLm)
-        teacher = Teacher(found[required(stage, "reference").id].scorer, **trained.params["teacher"])
+        teacher = Teacher(instances[required(stage, "reference").id].scorer, **trained.params["teacher"])
         policy.compares = partial(teacher.compared, policy)
-    return found
+    return instances
 
 
 def _old(node: Node) -> bool:
@@ -310,8 +312,8 @@ def reference(node: Node, stage: StageGraph, context: StageContext, policy: Poli
         score = partial(policy.logprobs, entropy=False)
         return CachedReference(ScoringPass(score, "ref_logprob_RT", tokens=tokens, scorer=policy))
     assert node.spec is not None
-    made = ReferencePass(build_part(node.spec, context, {"policy": policy}), tokens=tokens)
-    return CachedReference(made) if settings["mode"] == "cached" else made
+    scoring_pass = ReferencePass(build_part(node.spec, context, {"policy": policy}), tokens=tokens)
+    return CachedReference(scoring_pass) if settings["mode"] == "cached" else scoring_pass
 
 
 def weights_origin(stage: StageGraph, folder: RunFolder, context: StageContext) -> Origin:
@@ -326,12 +328,12 @@ def weights_origin(stage: StageGraph, folder: RunFolder, context: StageContext) 
 
 def find_source(stage: StageGraph, runner: GraphRunner, before: Values) -> TaskSource:
     """Return what the loop draws from: pairs made before it, else the data."""
-    made: dict[str, Any] = {}
+    columns: dict[str, Any] = {}
     for node in stage.before:
         if node.slot == "preference":
-            made = {signal: before[Value(signal, node.id)] for signal in node.outputs}
-    if made:
-        return Table(made, runner.context)
+            columns = {signal: before[Value(signal, node.id)] for signal in node.outputs}
+    if columns:
+        return Table(columns, runner.context)
     instance = runner.instance(required(stage, "data"))
     instance.prepare(stage.kind)
     return instance  # type: ignore[no-any-return]

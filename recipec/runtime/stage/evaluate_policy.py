@@ -60,4 +60,4 @@ def evaluate(
         closing.callback(evaluator.close)
         transfer.update()
         scores = {name: evaluator.score(name, graph.evaluate[name], step) for name in names}
-    return {f"{name}/{metric}": value for name, found in scores.items() for metric, value in found.items()}
+    return {f"{name}/{metric}": value for name, metrics in scores.items() for metric, value in metrics.items()}

@@ -72,30 +72,32 @@ def _sample(stage: RunningStage, nodes: Sequence[Node], values: Values, rows: Pa
     most = int(keep["max_tries"])
     recorded = stage.context.ranks.on_leader(lambda: _read(rows))
     kept: list[Values] = []
-    found: list[dict[str, float]] = []
+    metrics: list[dict[str, float]] = []
     rewards: list[dict[str, list[float]]] = []
     have = filtered = 0
     while have < wanted:
-        number = len(found)
+        number = len(metrics)
         stage.runner.recorded = dict(recorded[number]) if number < len(recorded) else {}
-        made = {**stage.values, **drawn}
-        found.append(
+        try_values = {**stage.values, **drawn}
+        metrics.append(
             {
                 name: float(value)
-                for name, value in stage.runner.run(nodes, made, step=stage.step, attempt=number).items()
+                for name, value in stage.runner.run(nodes, try_values, step=stage.step, attempt=number).items()
             }
         )
-        found[-1] |= retire(stage, nodes, made)
-        rewards.append({n.id: made[Value("reward_R", n.id)].tolist() for n in nodes if n.slot == "reward"})
+        metrics[-1] |= retire(stage, nodes, try_values)
+        rewards.append({n.id: try_values[Value("reward_R", n.id)].tolist() for n in nodes if n.slot == "reward"})
         prompts = len(next(iter(drawn.values())))
         groups = list(range(prompts))
         if number + 1 < most:
-            reward_R = _reward(made, nodes, keep.get("level"))
+            reward_R = _reward(try_values, nodes, keep.get("level"))
             failed_R, by_prompt_R, episode_id_R = (
-                _last(made, nodes, signal) for signal in ("failed_R", "by_prompt_R", "episode_id_R")
+                _last(try_values, nodes, signal) for signal in ("failed_R", "by_prompt_R", "episode_id_R")
             )
             groups = with_signal(reward_R, failed_R, by_prompt_R, episode_id_R, keep.get("between"))
-        kept.append(_cut({value: column for value, column in made.items() if value not in stage.values}, nodes, groups))
+        kept.append(
+            _cut({value: column for value, column in try_values.items() if value not in stage.values}, nodes, groups)
+        )
         have += len(groups)
         filtered += prompts - len(groups)
         if number + 1 == most:
@@ -105,12 +107,12 @@ def _sample(stage: RunningStage, nodes: Sequence[Node], values: Values, rows: Pa
     stage.runner.recorded = {}
     values |= joined(kept)
     write_with_sum(_beside(rows), json.dumps(rewards) + "\n")
-    return _counted(found) | {"groups/filtered": float(filtered), "groups/tries": float(len(found))}
+    return _counted(metrics) | {"groups/filtered": float(filtered), "groups/tries": float(len(metrics))}
 
 
 def joined(tries: Sequence[Values]) -> Values:
     """Put the columns of several tries under each other: rows padded to the widest, prompts counted on."""
-    made: Values = {}
+    columns: Values = {}
     for value in tries[0]:
         axes = split_axes(value.signal)[1]
         parts = [one[value] for one in tries]
@@ -122,10 +124,10 @@ def joined(tries: Sequence[Values]) -> Values:
             parts = [part + sum(sizes[:i]) for i, part in enumerate(parts)]
         if isinstance(parts[0], Tensor):
             width = max(part.shape[1] for part in parts) if axes == "RT" else 0
-            made[value] = torch.cat([pad(p, (0, width - p.shape[1])) if axes == "RT" else p for p in parts])
+            columns[value] = torch.cat([pad(p, (0, width - p.shape[1])) if axes == "RT" else p for p in parts])
         else:
-            made[value] = [item for part in parts for item in part]
-    return made
+            columns[value] = [item for part in parts for item in part]
+    return columns
 
 
 def _filled(stage: RunningStage, drawn: Values, count: int) -> Values:
@@ -141,7 +143,7 @@ def _cut(values: Values, nodes: Sequence[Node], groups: Sequence[int]) -> Values
     by_prompt_R = _last(values, nodes, "by_prompt_R")
     place = {group: i for i, group in enumerate(groups)}
     index = [i for i, group in enumerate(by_prompt_R.tolist()) if group in place]
-    made: Values = {}
+    kept_values: Values = {}
     for value, column in values.items():
         axes = split_axes(value.signal)[1]
         chosen = list(groups) if axes == "P" else index
@@ -149,15 +151,15 @@ def _cut(values: Values, nodes: Sequence[Node], groups: Sequence[int]) -> Values
         if axes == "I":
             pixels_I, image_row_I = (values[Value(signal, value.node)] for signal in ("pixels_I", "image_row_I"))
             kept = images_of(pixels_I, image_row_I, torch.tensor(index, dtype=torch.int64))
-            made[value] = kept[value.signal == "image_row_I"]
+            kept_values[value] = kept[value.signal == "image_row_I"]
             continue
         if value.signal == "by_prompt_R":
-            made[value] = torch.tensor([place[int(column[i])] for i in index], dtype=torch.int64)
+            kept_values[value] = torch.tensor([place[int(column[i])] for i in index], dtype=torch.int64)
         elif isinstance(column, Tensor):
-            made[value] = column[torch.tensor(chosen, dtype=torch.int64, device=column.device)]
+            kept_values[value] = column[torch.tensor(chosen, dtype=torch.int64, device=column.device)]
         else:
-            made[value] = [column[i] for i in chosen]
-    return made
+            kept_values[value] = [column[i] for i in chosen]
+    return kept_values
 
 
 def _reward(values: Values, nodes: Sequence[Node], level: str | None) -> Tensor:
@@ -169,14 +171,14 @@ def _reward(values: Values, nodes: Sequence[Node], level: str | None) -> Tensor:
 def _last(values: Values, nodes: Sequence[Node], signal: str) -> Tensor:
     """What the last of the nodes made of a signal: the sum of the rewards is the loop's end."""
     node = next(node for node in reversed(nodes) if signal in node.outputs)
-    found: Tensor = values[Value(signal, node.id)]
-    return found
+    column: Tensor = values[Value(signal, node.id)]
+    return column
 
 
 def _counted(tries: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    made = statistics.mean(tries)
-    made |= {name: sum(one[name] for one in tries) for name in SUMMED if name in made}
-    return made | {name: tries[-1][name] for name in COUNTERS if name in made}
+    metrics = statistics.mean(tries)
+    metrics |= {name: sum(one[name] for one in tries) for name in SUMMED if name in metrics}
+    return metrics | {name: tries[-1][name] for name in COUNTERS if name in metrics}
 
 
 def _beside(rows: Path) -> Path:

@@ -237,9 +237,9 @@ def build_batch(values: Values, update_nodes: tuple[Node, ...]) -> Batch:
     inside = {node.id for node in update_nodes}
     batch = Batch()
     for node in update_nodes:
-        for given in node.inputs:
-            if given.value.node not in inside:
-                batch[given.value.signal] = values[given.value]
+        for column_input in node.inputs:
+            if column_input.value.node not in inside:
+                batch[column_input.value.signal] = values[column_input.value]
     for value, column in values.items():
         if value.signal in _COLUMNS_OF_EVERY_BATCH:
             batch.setdefault(value.signal, column)

@@ -36,7 +36,7 @@ def save(stage: RunningStage) -> None:
     final = stage.folder.stage(name) / "checkpoints" / f"step-{stage.step:06d}"
     if ranks.on_leader(lambda: final.exists() and verify_folder(final) is not None):
         return
-    state = {name: found for name, part in stage.parts() if (found := part.state())}
+    state = {name: part_state for name, part in stage.parts() if (part_state := part.state())}
     about = {"digest": stage.digest, "step": stage.step, "conditions": conditions_of(stage)}
     counters = {"step": stage.step, "tokens": stage.counters.tokens, "samples": stage.counters.samples}
     with ExitStack() as begun:  # the leader's folder, which becomes the checkpoint once all ranks have written theirs
@@ -155,12 +155,12 @@ def _latest(stage: RunningStage) -> str | None:
         with _fitting(folder):
             then = dict(manifest.get("conditions") or {})
         changed = {what: was for what, was in then.items() if now.get(what) != was}
-        refused = [what for what in changed if what not in _LAYOUT]
-        if refused and stage.replace:
+        unacceptable = [what for what in changed if what not in _LAYOUT]
+        if unacceptable and stage.replace:
             stage.folder.begin(name, stage.digest, again=True)
             return None
         home = str(stage.folder.stage(name))
-        for what in refused:
+        for what in unacceptable:
             raise RecipeError(errors.other_machine(home, what, changed[what], str(now.get(what))))
         for what, was in changed.items():
             stage.observers.warn(errors.other_layout(home, what, was, str(now.get(what))))

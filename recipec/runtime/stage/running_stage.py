@@ -75,8 +75,8 @@ class RunningStage:
     @property
     def critic(self) -> Critic | None:
         """The critic, where the stage has one."""
-        found: Critic | None = self.runner.instances.get(f"{self.graph.name}/critic")
-        return found
+        critic: Critic | None = self.runner.instances.get(f"{self.graph.name}/critic")
+        return critic
 
     def engines(self) -> Iterator[TrainEngine]:
         """What takes updates: the train engine, and that of the critic."""
@@ -87,8 +87,8 @@ class RunningStage:
     @property
     def budget(self) -> Mapping[str, Any]:
         """The stage's budget, as compiled."""
-        found: Mapping[str, Any] = self.graph.settings["budget"]
-        return found
+        budget: Mapping[str, Any] = self.graph.settings["budget"]
+        return budget
 
     @property
     def per_step(self) -> int:

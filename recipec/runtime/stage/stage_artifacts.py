@@ -40,8 +40,8 @@ def commit(stage: RunningStage) -> None:
             continue  # before the run was killed
 
         def write(artifact: str = artifact) -> None:
-            made = {**about, "artifact": artifact, **(metrics if artifact == "policy" else {})}
-            with committed(home / artifact, made) as folder:
+            metadata = {**about, "artifact": artifact, **(metrics if artifact == "policy" else {})}
+            with committed(home / artifact, metadata) as folder:
                 writers[artifact](folder)
 
         ranks.all_gather(f"saving {artifact}", write)  # the next stage begins with what the leader has written

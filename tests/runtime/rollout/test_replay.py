@@ -11,7 +11,7 @@ from recipec.runtime.context import StageContext
 from recipec.runtime.graph_runner import GraphRunner
 from recipec.runtime.logging.statistics import recorded
 
-NODE = Node("explore/reward.right", "reward", "math_verify", "", {}, (), ("reward_R",), "0")
+NODE = Node("explore/reward.right", "reward", "math_verify", "", {}, (), ("reward_R",), "0", level="right")
 
 
 def test_recorded_timeouts_are_replayed(tmp_path: Path) -> None:
@@ -19,7 +19,7 @@ def test_recorded_timeouts_are_replayed(tmp_path: Path) -> None:
     path = tmp_path / "step-000003.jsonl"
     path.write_text("".join(json.dumps({"rewards": {"right": value}}) + "\n" for value in (None, 1.0, 0.0)))
     runner = GraphRunner(StageContext(tmp_path, tmp_path, 0, "explore"))
-    runner._calls[NODE.id] = lambda _columns: {"reward_R": torch.tensor([1.0, math.nan, 0.0], dtype=torch.float64)}
+    runner._functions[NODE.id] = lambda: {"reward_R": torch.tensor([1.0, math.nan, 0.0], dtype=torch.float64)}
     runner.recorded = recorded(path, [NODE])
     values: dict[Value, torch.Tensor] = {}
     runner.call(NODE, values)
