@@ -148,7 +148,7 @@ def _compared_rewards(settings: dict[str, Setting], fates: list[Fate]) -> None:
 def _evaluation(settings: dict[str, Setting], fates: list[Fate]) -> None:
     """Leave an evaluation without data out; judge its answers by what judges answers in training."""
     places = {f"{HELD_OUT}data.path", f"{HELD_OUT}data.hub", f"{HELD_OUT}data.type"}
-    part = "data.val_share" in settings or f"{HELD_OUT}data.split" in settings
+    part = bool(_HELD & settings.keys()) or f"{HELD_OUT}data.split" in settings
     if part and not places & settings.keys():
         _copied(settings)
     if not places & settings.keys():
@@ -167,14 +167,17 @@ def _evaluation(settings: dict[str, Setting], fates: list[Fate]) -> None:
             settings.setdefault(f"{HELD_OUT}{path}", replace(setting, path=f"{HELD_OUT}{path}"))
 
 
+_HELD = {"data.val_share", "data.val_rows"}
+
+
 def _copied(settings: dict[str, Setting]) -> None:
     """Evaluate what is held out of the training data, or another split of it."""
     for path, setting in list(settings.items()):
         if path.startswith("data.") and path not in {"data.packing", "data.shuffle", "data.limit"}:
             settings.setdefault(f"{HELD_OUT}{path}", replace(setting, path=f"{HELD_OUT}{path}"))
-    if "data.val_share" in settings:
+    for held in _HELD & settings.keys():
         path = f"{HELD_OUT}data.part"
-        settings[path] = replace(settings["data.val_share"], path=path, value="val")
+        settings[path] = replace(settings[held], path=path, value="val")
 
 
 def _sources(settings: dict[str, Setting], head: str) -> None:

@@ -125,6 +125,7 @@ class File(_Prompts):
         None, "Fraction of the rows that is held out, drawn at random with `val_seed`; `part` says which are used.",
         unit="share", gt=0, lt=1,
     )  # fmt: skip
+    val_rows: int | None = param(None, "Number of rows that is held out, in place of `val_share`.", unit="rows", ge=1)
     val_seed: int = param(42, "Seed of the held-out rows, which depend on nothing else.", ge=0)
     part: Literal["train", "val"] = param("train", "Use the rows that are not held out, or those that are.")
     train_on: Literal["answers", "all"] = param(
@@ -141,8 +142,10 @@ class File(_Prompts):
             raise ValueError("give exactly one of `path` and `hub`")
         if self.config is not None and self.hub is None:
             raise ValueError("`config` is a part of a `hub` dataset: give the folder itself as `path`")
-        if self.part == "val" and self.val_share is None:
-            raise ValueError("`part: val` needs `val_share`, the fraction of the rows that is held out")
+        if self.val_share is not None and self.val_rows is not None:
+            raise ValueError("give one of `val_share` and `val_rows`")
+        if self.part == "val" and self.val_share is None and self.val_rows is None:
+            raise ValueError("`part: val` needs `val_share` or `val_rows`, the rows that are held out")
         return self
 
 

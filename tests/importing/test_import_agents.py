@@ -49,6 +49,7 @@ MEANINGS = {
     "no means": ("a.yaml", AREAL.replace("NORM", "null"), {"advantage.group.type": "reinforce"}, []),
     "levels that are not offered": ("a.yaml", AREAL.replace("NORM", "{mean_level: null, std_level: group}"), {"advantage.group.type": "reinforce"}, ["actor.reward_norm.mean_level"]),
     "rows that are held out by number": ("dpo.yaml", MIXTURE + "  test_split_size: 1000\n", {"evaluate.held_out.data.type": None, "evaluate.held_out.every": None}, ["eval_strategy", "dataset_mixture.test_split_size"]),
+    "rows of one source that are held out by number": ("dpo.yaml", MIXTURE.replace("    - {id: org/d, split: two}\n", "") + "  test_split_size: 1000\n", {"evaluate.held_out.every": 5, "evaluate.held_out.data.sources.one.val_rows": 1000}, []),
     "a share that is held out": ("dpo.yaml", MIXTURE + "  test_split_size: 0.1\n", {"evaluate.held_out.every": 5, "evaluate.held_out.data.sources.one.val_share": 0.1}, []),
     "a launcher on each of several nodes": ("a.sh", MASON, {"machine.devices": 8, "machine.nodes": 4, "budget.pairs_per_step": 64}, []),
     "processes of all nodes together": ("a.sh", SCRIPT, {"machine.devices": 8, "machine.nodes": 2, "budget.pairs_per_step": 16}, []),

@@ -19,6 +19,7 @@ from recipec.diagnostics.model import RecipeError
 from recipec.host.jsonl import lines_of, read_array, read_objects
 from recipec.runtime.images.embedded import named_images
 from recipec.runtime.rng import rng_for
+from recipec.spec.data import File
 
 Columns = Mapping[str, Any]
 LINES = (".jsonl", ".ndjson", ".json")
@@ -97,12 +98,13 @@ def _bound(bound: str) -> Callable[[int], int]:
     return (lambda rows: rows * int(share) // 100) if share != bound else (lambda _: int(bound))
 
 
-def part_of(rows: list[Row], part: str, share: float | None, seed: int) -> list[Row]:
-    """Return the rows that are held out at random, or the others, in their order; all without a ``share``."""
-    if share is None:
+def part_of(rows: list[Row], spec: File) -> list[Row]:
+    """Return the rows that are held out at random, or the others, in their order; all where none are held out."""
+    count = spec.val_rows or math.ceil(len(rows) * (spec.val_share or 0))
+    if not count:
         return rows
-    held = set(rng_for(seed, "held out").permutation(len(rows))[: math.ceil(len(rows) * share)].tolist())
-    return [row for i, row in enumerate(rows) if (i in held) == (part == "val")]
+    held = set(rng_for(spec.val_seed, "held out").permutation(len(rows))[:count].tolist())
+    return [row for i, row in enumerate(rows) if (i in held) == (spec.part == "val")]
 
 
 def _files(path: Path, split: str | None, shown: str) -> list[tuple[Path, str]]:

@@ -243,7 +243,7 @@ class File(Source):
         """Read the rows of the split and part."""
         spec = self.spec
         read = read_rows(self.path, spec.split, self.shown, spec.limit, self._kept_images)
-        return part_of(read, spec.part, spec.val_share, spec.val_seed)
+        return part_of(read, spec)
 
     def made(self, read: Sequence[Row]) -> list[Encoded]:
         """Encode what the stage's kind needs of rows."""

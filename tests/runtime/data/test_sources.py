@@ -228,6 +228,7 @@ def test_a_share_of_the_rows_is_held_out(text_context, prepared):
         for seed in (42, 7)
     }
     assert len(parts["val", 42]) == 5
+    assert {t.id for t in prepared("rl", val_rows=5, part="val").tasks} == parts["val", 42]
     assert parts["train", 42] | parts["val", 42] == set(range(20))
     assert not parts["train", 42] & parts["val", 42]
     assert parts["val", 42] != parts["val", 7]

@@ -303,6 +303,15 @@ def axolotl_type(value: Any, row: Row, given: Given) -> Values:
 
 
 @converter
+def spelling(value: Any, row: Row, given: Given, *known: str) -> Values:
+    """A key of a message, of which two spellings are read."""
+    del given
+    if str(value) in known:
+        raise Needless(f"messages are read with the key `{value}`")
+    raise Refused(row.note)
+
+
+@converter
 def above_one_env(value: Any, row: Row, given: Given, key: str = "", *known: str) -> Values:
     """Turns of an episode, where there are several and the environment is offered."""
     if number_or_zero(value) <= 1:
