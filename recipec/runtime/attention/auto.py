@@ -110,8 +110,8 @@ class AutoAttention(Attention):
     ) -> TargetHiddenStates:
         """Return what the chosen attention returns."""
         self.choose(tokens_RT, attend_RT, scored_RT)
-        found: TargetHiddenStates = self.chosen.target_hidden_states(policy, tokens_RT, attend_RT, scored_RT)
-        return found
+        states: TargetHiddenStates = self.chosen.target_hidden_states(policy, tokens_RT, attend_RT, scored_RT)
+        return states
 
     def state(self) -> dict[str, Any]:
         """The choice and its reason: rows of later steps must not change it."""

@@ -95,9 +95,9 @@ def required(
     again = 2.0 if of.trained or not of.frozen else 1.0
     share = of.frozen / max(1, of.frozen + of.trained)
     matrices = again * (1 - share) + share if backward else 0.0
-    found = 2.0 * (of.linear * tokens + of.recurrent * (tokens if dense is None else dense)) * (1 + matrices)
-    found += 4.0 * of.width * pairs * (3.5 if backward else 1.0)
-    return found + 2.0 * of.head * logits * ((3.0 if head else 2.0) if backward else 1.0)
+    operations = 2.0 * (of.linear * tokens + of.recurrent * (tokens if dense is None else dense)) * (1 + matrices)
+    operations += 4.0 * of.width * pairs * (3.5 if backward else 1.0)
+    return operations + 2.0 * of.head * logits * ((3.0 if head else 2.0) if backward else 1.0)
 
 
 @contextmanager
@@ -112,17 +112,17 @@ def counting() -> Iterator[FlopCounterMode]:
 
 
 def _formulas() -> dict[Any, Any]:
-    found: dict[Any, Any] = {}
+    formulas: dict[Any, Any] = {}
     aten = torch.ops.aten
     for name, formula in (
         ("_scaled_dot_product_flash_attention_for_cpu", _attended),
         ("_scaled_dot_product_flash_attention_for_cpu_backward", _attended_backward),
     ):
         if hasattr(aten, name):
-            found[getattr(aten, name)] = formula
+            formulas[getattr(aten, name)] = formula
     with suppress(AttributeError):
-        found[torch.ops.mkldnn._linear_pointwise] = _multiplied  # noqa: SLF001 - the only way to it
-    return found
+        formulas[torch.ops.mkldnn._linear_pointwise] = _multiplied  # noqa: SLF001 - the only way to it
+    return formulas
 
 
 def _pairs(query: Any, key: Any, *, causal: bool) -> int:
@@ -135,9 +135,9 @@ def _attended(query: Any, key: Any, value: Any, *more: Any, **named: Any) -> int
     return 2 * int(query[-1] + value[-1]) * _pairs(query, key, causal=causal)
 
 
-def _attended_backward(*given: Any, **__: Any) -> int:
+def _attended_backward(*arguments: Any, **__: Any) -> int:
     """Count five products: scores, their gradient, and the gradients of queries, keys and values."""
-    query, key, value, causal = *given[1:4], given[7]
+    query, key, value, causal = *arguments[1:4], arguments[7]
     return 2 * int(3 * query[-1] + 2 * value[-1]) * _pairs(query, key, causal=causal)
 
 

@@ -114,8 +114,8 @@ def _padded(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, laye
 
 
 def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
-    found: Tensor | None = None if _unmasked.get() else sdpa_mask(*args, **kwargs)
-    return found
+    mask: Tensor | None = None if _unmasked.get() else sdpa_mask(*args, **kwargs)
+    return mask
 
 
 AttentionInterface.register(NAME, _attend)
@@ -216,7 +216,7 @@ def _objection(packed: PackedAttention, policy: Policy) -> str:
             DenseAttention(packed.spec, packed.context).target_hidden_states(policy, tokens, attend, scored).hidden_UH
         )
         model.set_attn_implementation(NAME)
-        found = packed.target_hidden_states(policy, tokens, attend, scored).hidden_UH
+        hidden_packed = packed.target_hidden_states(policy, tokens, attend, scored).hidden_UH
     except (Unsupported, ValueError, TypeError, RuntimeError, AttributeError, IndexError) as error:
         return str(error).partition("\n")[0] or type(error).__name__
     finally:
@@ -225,5 +225,5 @@ def _objection(packed: PackedAttention, policy: Policy) -> str:
     layers = int(model.config.get_text_config().num_hidden_layers)
     if count[0] != layers:
         return f"{count[0]} of its {layers} layers use packed attention"
-    off = float((found - expected).float().norm() / expected.float().norm())
+    off = float((hidden_packed - expected).float().norm() / expected.float().norm())
     return "" if off < _TOLERANCE[expected.dtype] else f"its hidden states differ from those of `dense` by {off:.1e}"

@@ -69,7 +69,7 @@ class PrefixSharing(Attention):
         pairs, gather = np.unique(pair_M, return_inverse=True)
         nodes, predictor = np.unique(pairs // policy.vocabulary, return_inverse=True)
         at, which, target, back = (
-            torch.from_numpy(found).to(device) for found in (nodes, predictor, pairs % policy.vocabulary, gather)
+            torch.from_numpy(array).to(device) for array in (nodes, predictor, pairs % policy.vocabulary, gather)
         )
         return TargetHiddenStates(hidden_NH[at], which, target, back)
 

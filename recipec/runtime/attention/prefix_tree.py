@@ -76,23 +76,23 @@ class PrefixTree:
         begins, ends = self.bounds[:-1], self.exit_N[self.bounds[1:] - 1]
         change = np.bincount(begins, minlength=self.size + 1) - np.bincount(ends, minlength=self.size + 1)
         depth = np.cumsum(change)[begins] - 1
-        found: dict[int, list[Piece]] = {}
+        by_level: dict[int, list[Piece]] = {}
         for piece, level in zip(self.pieces, depth.tolist(), strict=True):
             if piece[2] > piece[1]:
-                found.setdefault(level, []).append(piece)
-        return tuple(tuple(found[level]) for level in sorted(found))
+                by_level.setdefault(level, []).append(piece)
+        return tuple(tuple(by_level[level]) for level in sorted(by_level))
 
     @cached_property
     def ancestors(self) -> tuple[tuple[tuple[int, int], ...], ...]:
         """Ranges of tokens above each node, from the root; together with its own they are its path."""
         stack: list[Piece] = []
-        found = []
+        nodes = []
         for piece in self.pieces:
             while stack and stack[-1][2] <= piece[0]:
                 stack.pop()
-            found.append(tuple((a, b) for a, b, _ in stack))
+            nodes.append(tuple((a, b) for a, b, _ in stack))
             stack.append(piece)
-        return tuple(found)
+        return tuple(nodes)
 
     @property
     def pairs(self) -> int:

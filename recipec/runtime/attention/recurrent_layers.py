@@ -64,7 +64,7 @@ def rows_of(tree: PrefixTree, device: torch.device) -> Rows:
     row, column = np.zeros(tree.size, dtype=np.int64), np.zeros(tree.size, dtype=np.int64)
     places = inside.nonzero()
     row[node[places]], column[node[places]] = places
-    return Rows(*(torch.from_numpy(found).to(device) for found in (node, row, column)))
+    return Rows(*(torch.from_numpy(array).to(device) for array in (node, row, column)))
 
 
 def mixers(model: nn.Module) -> list[Any]:
@@ -93,8 +93,8 @@ def _over_rows(kind: Any, rows: Callable[[torch.device], Rows | None]) -> type[n
         laid = rows(hidden.device)
         if laid is None:
             return kind.forward(self, *args, **kwargs)
-        given = {name: None if name in _OF_ROWS else laid.expand(value) for name, value in kwargs.items()}
-        return laid.contract(kind.forward(self, *(laid.expand(value) for value in args), **given))
+        arguments = {name: None if name in _OF_ROWS else laid.expand(value) for name, value in kwargs.items()}
+        return laid.contract(kind.forward(self, *(laid.expand(value) for value in args), **arguments))
 
     inside = {"forward": forward, _MARK: True, "__module__": kind.__module__, "__doc__": kind.__doc__}
     return type(kind.__name__, (kind,), inside)

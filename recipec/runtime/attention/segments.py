@@ -48,15 +48,15 @@ def segments(packing: Packing, lengths_R: Tensor, passes: Sequence[int]) -> list
         ends.append(min(common(packing, before, after), *(int(lengths_R[row]) - 1 for row in rows)))
     # of that path, what the next pass has in common too
     going_on = [min(a, b, packing.within[one]) for (a, b), one in zip(pairwise(ends), passes, strict=False)] + [0]
-    found = []
+    shared_segments = []
     for place in range(1, len(passes)):
         row, begin, end, last = int(packing.parts[passes[place]][0]), going_on[place - 1], ends[place], place
         while end > begin:
             left = min(end, max(begin, going_on[last]))
             if left < end:
-                found.append(Segment(row, left, end, place - 1, last))
+                shared_segments.append(Segment(row, left, end, place - 1, last))
             end, last = left, last + 1
-    return sorted(found, key=lambda one: (one.first, one.begin))
+    return sorted(shared_segments, key=lambda one: (one.first, one.begin))
 
 
 def common(packing: Packing, before: int, after: int) -> int:

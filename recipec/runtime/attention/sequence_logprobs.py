@@ -67,10 +67,10 @@ def _ids(place: int, row: Sequence[int] | Tensor, policy: CausalLm) -> list[int]
     ids = row.tolist() if isinstance(row, Tensor) else list(row)
     if not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
         raise RecipeError(errors.bad_sequence(place, "is not a list of integers"))
-    wrong = next((i for i in ids if not 0 <= i < policy.vocabulary), None)
-    if wrong is not None:
+    invalid = next((i for i in ids if not 0 <= i < policy.vocabulary), None)
+    if invalid is not None:
         raise RecipeError(
-            errors.bad_sequence(place, f"has the id {wrong}, but the vocabulary has {policy.vocabulary} entries")
+            errors.bad_sequence(place, f"has the id {invalid}, but the vocabulary has {policy.vocabulary} entries")
         )
     if len(ids) > policy.max_positions:
         raise RecipeError(

@@ -28,11 +28,13 @@ class TrieAttention(PrefixSharing):
         capped = getattr(config.get_text_config(), "attn_logit_softcapping", None)
         if self.spec.kernel == "flash" and capped and not flash.caps(policy.device):
             raise RecipeError(errors.kernel_not_here("flash", "the layers cap their scores"))
-        found = certificate(config, self.context.cache)
-        if not found.equal:
-            raise RecipeError(errors.not_certified(self.spec.type_name, str(config.model_type), found.why, shares=True))
+        certified = certificate(config, self.context.cache)
+        if not certified.equal:
+            raise RecipeError(
+                errors.not_certified(self.spec.type_name, str(config.model_type), certified.why, shares=True)
+            )
         self.layers, _ = interface.install(policy.model)
-        self.hands_over = found.hands_over
+        self.hands_over = certified.hands_over
 
 
 class SharedPrefix(TrieAttention):

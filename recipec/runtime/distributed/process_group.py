@@ -53,23 +53,23 @@ class ProcessGroup(Ranks):
 
     def on_leader(self, make: Callable[[], T]) -> T:
         """Let the leader compute a value; all have it, or all raise what it raised."""
-        made: Any = None
+        value: Any = None
         failure: Exception | None = None
         payload = b""
         if self.leads:
             try:
-                made = make()
-                payload = pack({"value": made})
+                value = make()
+                payload = pack({"value": value})
             except Exception as error:  # noqa: BLE001 - sent to the others, then raised again
                 failure, payload = error, pack(_failure(self.rank, error))
         data = self._sent(payload)
         if failure is not None:
             raise failure
         if self.leads:
-            return made  # type: ignore[no-any-return]
-        found = unpack(data)
-        self._raised([found])
-        return found["value"]  # type: ignore[no-any-return]
+            return value  # type: ignore[no-any-return]
+        message = unpack(data)
+        self._raised([message])
+        return message["value"]  # type: ignore[no-any-return]
 
     def all_gather(self, act: str, make: Callable[[], T]) -> list[T]:
         """Let every rank compute a value; return those of all ranks, or raise on all what one raised."""
@@ -82,11 +82,11 @@ class ProcessGroup(Ranks):
         except Exception as error:  # noqa: BLE001 - sent to the others, then raised again
             failure, payload = error, pack(_failure(self.rank, error))
             self.store.set(f"failed/{self.rank}", act)  # whoever waits in a collective never comes here
-        found = [unpack(data) for data in self._gathered(payload)]
+        messages = [unpack(data) for data in self._gathered(payload)]
         if failure is not None and not isinstance(failure, RecipeError):
             raise failure
-        self._raised(found)
-        return [one["value"] for one in found]
+        self._raised(messages)
+        return [one["value"] for one in messages]
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on some rank."""
@@ -127,9 +127,9 @@ class ProcessGroup(Ranks):
             dist.all_gather(lengths, torch.tensor([len(data)]))
             width = max(int(length) for length in lengths)
             padded = torch.frombuffer(bytearray(data.ljust(width, b"\0")), dtype=torch.uint8)
-            found = [torch.empty(width, dtype=torch.uint8) for _ in lengths]
-            dist.all_gather(found, padded)
-        return [one[: int(length)].numpy().tobytes() for one, length in zip(found, lengths, strict=True)]
+            buffers = [torch.empty(width, dtype=torch.uint8) for _ in lengths]
+            dist.all_gather(buffers, padded)
+        return [one[: int(length)].numpy().tobytes() for one, length in zip(buffers, lengths, strict=True)]
 
     def _sent(self, data: bytes) -> bytes:
         """Send the leader's bytes to all."""
@@ -145,9 +145,9 @@ class ProcessGroup(Ranks):
     @staticmethod
     def _raised(failures: list[dict[str, Any]]) -> None:
         """Raise what some rank was refused, or that it crashed."""
-        refused = [value for one in failures for value in one.get("diagnostics", ())]
-        if refused:
-            raise RecipeError(*dict.fromkeys(from_values(refused)))
+        diagnostics = [value for one in failures for value in one.get("diagnostics", ())]
+        if diagnostics:
+            raise RecipeError(*dict.fromkeys(from_values(diagnostics)))
         for one in failures:
             if "crash" in one:
                 raise RankLostError(errors.rank_lost(one["rank"], one["crash"], 0, "its standard error"))

@@ -120,12 +120,12 @@ class RayGang(Gang):
 
     def _run_once(self, entry: Callable[[T], Ended], argument: T, places: list[Where]) -> Attempt:
         """Give each actor its rank, and wait for the end of all."""
-        store, given = self.rendezvous(get_node_ip_address())
+        store, address = self.rendezvous(get_node_ip_address())
         logs, folder = self.logs.absolute(), str(Path.cwd())
         leader = Following(log_of(logs, 0))
         runs = {}
         for rank, actor in enumerate(self.actors):
-            variables = given | variables_of(rank, places)
+            variables = address | variables_of(rank, places)
             runs[actor.run.remote(entry, argument, folder, str(log_of(logs, rank)), variables)] = rank
         try:
             return self._watched(runs, store, places, leader)
@@ -279,6 +279,8 @@ def stop_on_signal(store: PrefixStore) -> None:
 
 
 def _has() -> str:
-    found: Mapping[str, float] = ray.cluster_resources()
+    resources: Mapping[str, float] = ray.cluster_resources()
     nodes = sum(bool(node["Alive"]) for node in ray.nodes())
-    return f"{nodes} node{'s' if nodes != 1 else ''}, {found.get('CPU', 0):g} CPU and {found.get('GPU', 0):g} GPU"
+    return (
+        f"{nodes} node{'s' if nodes != 1 else ''}, {resources.get('CPU', 0):g} CPU and {resources.get('GPU', 0):g} GPU"
+    )

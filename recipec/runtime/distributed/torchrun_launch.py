@@ -45,12 +45,12 @@ class ProcessGang(Gang):
         """Run the ranks once; return how they ended, and which died, how."""
         for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # they log what we report
-        store, given = self.rendezvous("127.0.0.1")
+        store, address = self.rendezvous("127.0.0.1")
         context = start_processes(
             "recipec",
             _rank,
             {rank: (entry, argument, str(self.logs)) for rank in range(self.size)},
-            {rank: {**given, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(self.size)},
+            {rank: {**address, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(self.size)},
             DefaultLogsSpecs(),
         )
 

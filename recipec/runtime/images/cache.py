@@ -31,12 +31,12 @@ class Cache:
 
     def take(self, key: str, again: Callable[[], Inputs]) -> Inputs:
         """Return what is kept under a key, or make it again."""
-        found = self._kept.get(key)
-        if found is None:
-            found = again()
-            self._keep(key, found)
+        entry = self._kept.get(key)
+        if entry is None:
+            entry = again()
+            self._keep(key, entry)
         self._kept.move_to_end(key)
-        return found
+        return entry
 
     def _keep(self, key: str, inputs: Inputs) -> None:
         if key in self._kept:

@@ -30,9 +30,9 @@ def framed(image: Image.Image, spec: Images) -> Image.Image:
     small = image.resize((width, height), how)
     if spec.fit == "none":
         return small
-    made = Image.new("RGB", side)
-    made.paste(small, ((spec.size - width) // 2, (spec.size - height) // 2))
-    return made
+    framed_image = Image.new("RGB", side)
+    framed_image.paste(small, ((spec.size - width) // 2, (spec.size - height) // 2))
+    return framed_image
 
 
 def opaque(image: Image.Image) -> Image.Image:

@@ -77,10 +77,10 @@ class ImageStore:
         """
         if self._embedded is not None and name.startswith(EMBEDDED):
             folder, name, shown = self._embedded, name.removeprefix(EMBEDDED), name
-        found = self._by_path.get((folder, name))
-        if found is None:
-            found = self._by_path[folder, name] = self._processed(folder, name, shown, file, row)
-        return found
+        picture = self._by_path.get((folder, name))
+        if picture is None:
+            picture = self._by_path[folder, name] = self._processed(folder, name, shown, file, row)
+        return picture
 
     def recorded_picture(self, root: Path, path: str, digest: str, file: str, row: int) -> Picture:
         """Return the image of a recorded row, which must be what was seen then.
@@ -89,10 +89,10 @@ class ImageStore:
             RecipeError: RC862, RC869.
         """
         whole = root / path
-        found = self.picture(whole.parent, whole.name, path, file, row)
-        if found.digest != digest:
+        picture = self.picture(whole.parent, whole.name, path, file, row)
+        if picture.digest != digest:
             raise RecipeError(errors.image_changed(file, row, path))
-        return found
+        return picture
 
     def _processed(self, folder: Path, name: str, shown: str, file: str, row: int) -> Picture:
         try:
@@ -100,36 +100,38 @@ class ImageStore:
             content = hashlib.sha256(data).hexdigest()
             if folder == self._embedded:
                 _unchanged(folder / name, content)
-            found = self._by_content.get(content)
-            if found is None:
+            known = self._by_content.get(content)
+            if known is None:
                 image = decode(data)
-                made = self._made(image, shown, file, row)
-                self._small.setdefault(made.digest, _small(image))
-                again = partial(self._inputs, folder, name, made, file, row)
-                found = replace(made, inputs=self._cache.put(made.digest, made.inputs, again))
-                self._by_content[content] = found
+                picture = self._made(image, shown, file, row)
+                self._small.setdefault(picture.digest, _small(image))
+                again = partial(self._inputs, folder, name, picture, file, row)
+                known = replace(picture, inputs=self._cache.put(picture.digest, picture.inputs, again))
+                self._by_content[content] = known
         except ImageError as error:
             raise error.refused(file, row, name) from None
-        return found if found.path == shown else replace(found, path=shown)
+        return known if known.path == shown else replace(known, path=shown)
 
     def _made(self, image: Decoded, shown: str, file: str, row: int) -> Picture:
         """Process an image for the policy; what it refuses has a file and a row."""
         try:
-            found: Picture = self.policy.picture(image, shown)
+            picture: Picture = self.policy.picture(image, shown)
         except RecipeError as error:
             here = file_span(file, row)
-            raise RecipeError(*(replace(found, spans=(*found.spans, *here)) for found in error.diagnostics)) from None
-        return found
+            raise RecipeError(
+                *(replace(picture, spans=(*picture.spans, *here)) for picture in error.diagnostics)
+            ) from None
+        return picture
 
     def _inputs(self, folder: Path, name: str, before: Picture, file: str, row: int) -> Mapping[str, Tensor]:
         """Process an image once more, which must be what it was."""
         try:
-            made = self._made(decode(read_within(folder, name)), before.path, file, row)
+            picture = self._made(decode(read_within(folder, name)), before.path, file, row)
         except ImageError as error:
             raise error.refused(file, row, name) from None
-        if made.digest != before.digest:
+        if picture.digest != before.digest:
             raise RecipeError(errors.image_changed(file, row, name))
-        return made.inputs
+        return picture.inputs
 
     def keep_small(self, folder: Path, pictures: Iterable[Picture]) -> None:
         """Write a thumbnail of each image, once, as ``DIGEST.jpg``, for the report."""
@@ -209,8 +211,8 @@ def _rgb(image: Decoded) -> Decoded:
 
 
 def _small(image: Decoded) -> bytes:
-    made = image.copy()
-    made.thumbnail((SMALL, SMALL))
+    small = image.copy()
+    small.thumbnail((SMALL, SMALL))
     stream = io.BytesIO()
-    made.save(stream, "JPEG", quality=80)
+    small.save(stream, "JPEG", quality=80)
     return stream.getvalue()

@@ -38,7 +38,7 @@ def places(ids: Sequence[int], images: Sequence[Picture]) -> list[tuple[int, int
     Raises:
         ValueError: an image is not there.
     """
-    found = []
+    starts = []
     row = list(ids)
     at = 0
     for image in images:
@@ -46,6 +46,6 @@ def places(ids: Sequence[int], images: Sequence[Picture]) -> list[tuple[int, int
         at = row.index(wanted[0], at)
         while row[at : at + len(wanted)] != wanted:
             at = row.index(wanted[0], at + 1)
-        found.append((at, at + len(wanted)))
+        starts.append((at, at + len(wanted)))
         at += len(wanted)
-    return found
+    return starts

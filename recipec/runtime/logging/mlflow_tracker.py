@@ -43,13 +43,13 @@ class MlflowTracker(Tracker):
         name = self.spec.experiment or self.stage.recipe
         experiment = client.get_experiment_by_name(name)
         number = client.create_experiment(name) if experiment is None else experiment.experiment_id
-        found = client.search_runs([number], filter_string=f"tags.`{_KEY}` = '{self.stage.key}'")
-        if not found:
+        runs = client.search_runs([number], filter_string=f"tags.`{_KEY}` = '{self.stage.key}'")
+        if not runs:
             tags = {_KEY: self.stage.key, "recipec.run": self.stage.folder.name, "recipec.stage": self.stage.stage}
             self._run = client.create_run(number, run_name=self.stage.name, tags=tags).info.run_id
             self._write_settings()
             return -1
-        self._run = found[0].info.run_id
+        self._run = runs[0].info.run_id
         client.update_run(self._run, status="RUNNING")
         return max((one.step for one in client.get_metric_history(self._run, _STEP)), default=-1)
 

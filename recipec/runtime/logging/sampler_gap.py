@@ -23,9 +23,9 @@ class Gap:
     largest: float
 
 
-def gap_of(part: Batch, made: Values) -> Gap | None:
+def gap_of(part: Batch, outputs: Values) -> Gap | None:
     """Compare a micro-batch; None where nothing was sampled, or the engine has no log-probability of what it drew."""
-    own_RT = next((value for key, value in made.items() if key.signal == "logprob_RT"), None)
+    own_RT = next((value for key, value in outputs.items() if key.signal == "logprob_RT"), None)
     drawn_RT, trained_RT = part.get("sampler_logprob_RT"), part.get("trained_RT")
     if own_RT is None or drawn_RT is None or trained_RT is None:
         return None

@@ -31,14 +31,14 @@ def mean(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def of_rewards(values: Values, nodes: Iterable[Node]) -> dict[str, float]:
     """Mean and deviation of the reward and of each of its levels, under TRL's names."""
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for node in nodes:
         if node.slot == "reward":
             level_R = values[Value("reward_R", node.id)]
             level_R = level_R[~torch.isnan(level_R)]
-            found[f"rewards/{node.level}/mean"] = float(level_R.mean()) if len(level_R) else float("nan")
-            found[f"rewards/{node.level}/std"] = float(level_R.std()) if len(level_R) > 1 else 0.0
-    return found
+            metrics[f"rewards/{node.level}/mean"] = float(level_R.mean()) if len(level_R) else float("nan")
+            metrics[f"rewards/{node.level}/std"] = float(level_R.std()) if len(level_R) > 1 else 0.0
+    return metrics
 
 
 def of_groups(values: Values, nodes: Iterable[Node]) -> dict[str, float]:
@@ -75,8 +75,8 @@ def of_staleness(values: Values, step: int) -> dict[str, float]:
 
 def last(values: Values, signal: str) -> Tensor | None:
     """Return what the last node made of a signal, such as the sum of its levels."""
-    found: Tensor | None = next((values[value] for value in reversed(values) if value.signal == signal), None)
-    return found
+    column: Tensor | None = next((values[value] for value in reversed(values) if value.signal == signal), None)
+    return column
 
 
 def write_rollouts(values: Values, nodes: Iterable[Node], path: Path, step: int, read: Read) -> None:
@@ -105,9 +105,9 @@ def recorded(path: Path, nodes: Iterable[Node]) -> dict[str, Tensor]:
         rows = [json.loads(line)["rewards"] for line in path.read_bytes().splitlines()]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecipeError(unreadable_run(str(path), error)) from error
-    found = {}
+    rewards = {}
     for node in nodes:
         if node.slot == "reward" and all(node.level in row for row in rows):
             values = [math.nan if row[node.level] is None else row[node.level] for row in rows]
-            found[node.id] = torch.tensor(values, dtype=torch.float64)
-    return found
+            rewards[node.id] = torch.tensor(values, dtype=torch.float64)
+    return rewards

@@ -74,8 +74,8 @@ class LenientTracker(Tracker):
 
     def begin(self) -> int:
         """Open the tracker."""
-        found = self._attempt(self._tracker.begin)
-        return -1 if found is None else found
+        step = self._attempt(self._tracker.begin)
+        return -1 if step is None else step
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Pass the metrics on, unless the tracker has failed."""

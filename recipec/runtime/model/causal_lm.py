@@ -185,8 +185,8 @@ class CausalLm(Policy):
     @property
     def max_positions(self) -> int:
         """Longest sequence that the model takes, and computes as any shorter one."""
-        found = longest_row(self.model.config)
-        return 1 << 31 if found is None else found
+        longest = longest_row(self.model.config)
+        return 1 << 31 if longest is None else longest
 
     @property
     def vocabulary(self) -> int:
@@ -226,8 +226,8 @@ class CausalLm(Policy):
             logits: Tensor = self.model(**inputs, use_cache=False).logits
             return logits
         decoder = getattr(self.model, self.model.base_model_prefix)
-        found: Tensor = decoder(**inputs, use_cache=False).last_hidden_state
-        return found
+        hidden: Tensor = decoder(**inputs, use_cache=False).last_hidden_state
+        return hidden
 
     def position_ids(self, tokens_RT: Tensor) -> Tensor | None:  # noqa: ARG002 - for vision-language models
         """Return positions [3, R, T] where tokens have other ones than their number in the row."""
@@ -259,10 +259,10 @@ class CausalLm(Policy):
         logprob_M, entropy_M = self.layout.inside(
             lambda: self._scored(tokens_RT, attend_RT, scored_RT, entropy=entropy)
         )
-        made = {"logprob_RT": logprob_head.placed(logprob_M, scored_RT)}
+        columns = {"logprob_RT": logprob_head.placed(logprob_M, scored_RT)}
         if entropy:
-            made["entropy_RT"] = logprob_head.placed(entropy_M, scored_RT)
-        return made
+            columns["entropy_RT"] = logprob_head.placed(entropy_M, scored_RT)
+        return columns
 
     def sequence_scores(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, **images: Any) -> Tensor:
         """Return each row's log-probability of its trained tokens, or its score, in float64."""
@@ -272,8 +272,8 @@ class CausalLm(Policy):
         self, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor, *, entropy: bool
     ) -> tuple[Tensor, Tensor]:
         with self._drawn():
-            found = self.attention.target_hidden_states(self, tokens_RT, attend_RT, scored_RT)
-        return logprob_head.score(self.head, found, self.vocabulary, self.temperature, entropy=entropy)
+            states = self.attention.target_hidden_states(self, tokens_RT, attend_RT, scored_RT)
+        return logprob_head.score(self.head, states, self.vocabulary, self.temperature, entropy=entropy)
 
     def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor) -> dict[str, Tensor]:
         """Score tokens, or compare their distributions: the policy's node in the graph."""
@@ -364,8 +364,8 @@ class CausalLm(Policy):
 
     def _under_adapter(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights under the adapter, by the names they have without it."""
-        found = lora.base_state(state)
-        return found if self.spec.quantization is None else quantization.restored(self.model, found)
+        base = lora.base_state(state)
+        return base if self.spec.quantization is None else quantization.restored(self.model, base)
 
     @contextmanager
     def disable_adapter(self) -> Iterator[None]:

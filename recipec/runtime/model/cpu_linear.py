@@ -29,8 +29,8 @@ class Linear(nn.Linear):
         if torch.is_autocast_enabled("cpu"):
             return super().forward(input)
         if torch.is_grad_enabled():
-            found: Tensor = _Product.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
-            return found
+            product: Tensor = _Product.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
+            return product
         return _multiply(input, self.weight, self.bias)
 
 
@@ -104,8 +104,8 @@ class _Product(torch.autograd.Function):
 
 
 def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    found: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, "none", [], "")  # noqa: SLF001
-    return found
+    product: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, "none", [], "")  # noqa: SLF001
+    return product
 
 
 def _laid_out(module: Any, rows: int) -> Callable[[Tensor], Tensor]:

@@ -70,7 +70,7 @@ class _Score(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, None, None, None, None]:
         """For scaled logits z, p = softmax z: d logp(t) = 1[t] - p, d H = -p (log p + H)."""
         by_logprob, by_entropy = grads
-        logits, predictor, target, total, spread = ctx.saved_tensors
+        logits, predictor, target, total, entropy = ctx.saved_tensors
         if by_logprob is None and by_entropy is None:
             return None, None, None, None, None
         log_p = _wide(logits) / ctx.temperature - total[:, None]
@@ -79,7 +79,7 @@ class _Score(torch.autograd.Function):
         if by_logprob is not None:
             share.index_add_(0, predictor, by_logprob)
         if by_entropy is not None:
-            grad = log_p.add_(spread[:, None]).mul_(-by_entropy[:, None]).sub_(share[:, None]).mul_(p)
+            grad = log_p.add_(entropy[:, None]).mul_(-by_entropy[:, None]).sub_(share[:, None]).mul_(p)
         else:
             grad = p.mul_(-share[:, None])
         if by_logprob is not None:
@@ -88,7 +88,7 @@ class _Score(torch.autograd.Function):
 
 
 def score(
-    head: Callable[[Tensor], Tensor], found: TargetHiddenStates, vocabulary: int, temperature: float, *, entropy: bool
+    head: Callable[[Tensor], Tensor], states: TargetHiddenStates, vocabulary: int, temperature: float, *, entropy: bool
 ) -> tuple[Tensor, Tensor]:
     """Return log-probability and entropy of each scored position, in row-major order: float32, or as wide as the model.
 
@@ -99,30 +99,30 @@ def score(
     logprobs, entropies = [], []
 
     def chunk(hidden: Tensor, predictor: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        logprob, spread = _Score.apply(head(hidden), predictor, target, temperature, entropy)  # type: ignore[no-untyped-call]
-        return logprob, spread[predictor]
+        logprob, entropy_U = _Score.apply(head(hidden), predictor, target, temperature, entropy)  # type: ignore[no-untyped-call]
+        return logprob, entropy_U[predictor]
 
-    for start in range(0, len(found.hidden_UH), rows):
-        hidden = found.hidden_UH[start : start + rows]
+    for start in range(0, len(states.hidden_UH), rows):
+        hidden = states.hidden_UH[start : start + rows]
         ends = torch.searchsorted(
-            found.predictor_K, torch.tensor([start, start + len(hidden)], device=found.predictor_K.device)
+            states.predictor_K, torch.tensor([start, start + len(hidden)], device=states.predictor_K.device)
         )
         first, last = ends.tolist()
-        given = (hidden, found.predictor_K[first:last] - start, found.target_K[first:last])
-        if torch.is_grad_enabled() and len(found.hidden_UH) > rows:  # computing a sole chunk again saves no memory
-            logprob, spread = checkpoint(chunk, *given, use_reentrant=False, preserve_rng_state=False)
+        columns = (hidden, states.predictor_K[first:last] - start, states.target_K[first:last])
+        if torch.is_grad_enabled() and len(states.hidden_UH) > rows:  # computing a sole chunk again saves no memory
+            logprob, entropy_U = checkpoint(chunk, *columns, use_reentrant=False, preserve_rng_state=False)
         else:
-            logprob, spread = chunk(*given)
+            logprob, entropy_U = chunk(*columns)
         logprobs.append(logprob)
-        entropies.append(spread)
+        entropies.append(entropy_U)
     # a slice and not a new tensor: ranks that gather weights in each backward pass need one where nothing is scored too
-    empty = _wide(found.hidden_UH.reshape(-1)[:0])
-    logprob, spread = torch.cat(logprobs or [empty]), torch.cat(entropies or [empty])
-    if found.gather_M is not None:
-        logprob, spread = logprob[found.gather_M], spread[found.gather_M]
-    if found.whole is not None:
-        logprob, spread = found.whole(logprob), found.whole(spread)
-    return logprob, spread
+    empty = _wide(states.hidden_UH.reshape(-1)[:0])
+    logprob, entropy_U = torch.cat(logprobs or [empty]), torch.cat(entropies or [empty])
+    if states.gather_M is not None:
+        logprob, entropy_U = logprob[states.gather_M], entropy_U[states.gather_M]
+    if states.whole is not None:
+        logprob, entropy_U = states.whole(logprob), states.whole(entropy_U)
+    return logprob, entropy_U
 
 
 def scored(policy: Any, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -66,22 +66,22 @@ def quantize(model: Any, decoder: str, device: torch.device, kind: str) -> Any:
         raise RecipeError(errors.no_four_bits(why))
     library: Any = importlib.import_module("bitsandbytes")
     layers: nn.Module = model.get_submodule(decoder)
-    found = [(name, module) for name, module in layers.named_modules() if isinstance(module, nn.Linear)]
-    if not found:
+    linear_layers = [(name, module) for name, module in layers.named_modules() if isinstance(module, nn.Linear)]
+    if not linear_layers:
         raise RecipeError(errors.no_four_bits("the layers of the model are not linear ones of torch"))
-    for name, module in found:
+    for name, module in linear_layers:
         parent, _, last = name.rpartition(".")
-        made = _four_bits(library, module) if kind == "nf4" else _eight_bits(library, module)
+        quantized = _four_bits(library, module) if kind == "nf4" else _eight_bits(library, module)
         if module.bias is not None:
-            made.bias = module.bias
-        setattr(layers.get_submodule(parent), last, made)
+            quantized.bias = module.bias
+        setattr(layers.get_submodule(parent), last, quantized)
     # by this peft knows which layers its own have to wrap
     setattr(model, "is_loaded_in_4bit" if kind == "nf4" else "is_loaded_in_8bit", True)
     return model.to(device)
 
 
 def _four_bits(library: Any, module: nn.Linear) -> Any:
-    made = library.nn.Linear4bit(
+    layer = library.nn.Linear4bit(
         module.in_features,
         module.out_features,
         bias=module.bias is not None,
@@ -89,18 +89,18 @@ def _four_bits(library: Any, module: nn.Linear) -> Any:
         compress_statistics=True,
         quant_type="nf4",
     )
-    made.weight = library.nn.Params4bit(
+    layer.weight = library.nn.Params4bit(
         module.weight.data, requires_grad=False, compress_statistics=True, quant_type="nf4"
     )
-    return made
+    return layer
 
 
 def _eight_bits(library: Any, module: nn.Linear) -> Any:
-    made = library.nn.Linear8bitLt(
+    layer = library.nn.Linear8bitLt(
         module.in_features, module.out_features, bias=module.bias is not None, has_fp16_weights=False, threshold=6.0
     )
-    made.weight = library.nn.Int8Params(module.weight.data, requires_grad=False, has_fp16_weights=False)
-    return made
+    layer.weight = library.nn.Int8Params(module.weight.data, requires_grad=False, has_fp16_weights=False)
+    return layer
 
 
 def restored(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -40,9 +40,9 @@ class RewardModel(CausalLm):
 
     def _with_head(self, causal: nn.Module) -> Any:
         seed = int(rng_for(self.context.seed, self.context.stage, HEAD).integers(1 << 63))
-        made = with_scalar_head(causal, self._named(), seed)
-        made.config.pad_token_id = self.pad_id
-        return made
+        classifier = with_scalar_head(causal, self._named(), seed)
+        classifier.config.pad_token_id = self.pad_id
+        return classifier
 
     @torch.no_grad()
     def _head_separable(self) -> bool:
@@ -89,11 +89,11 @@ class RewardModel(CausalLm):
     def _values(self, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor) -> Tensor:
         """Return the head's values before the scored positions, in row-major order."""
         with self._drawn():
-            found = self.attention.target_hidden_states(self, tokens_RT, attend_RT, scored_RT)
+            states = self.attention.target_hidden_states(self, tokens_RT, attend_RT, scored_RT)
         head = getattr(self.model, HEAD)
         bias = None if head.bias is None else head.bias.float()
-        value_K = functional.linear(found.hidden_UH.float(), head.weight.float(), bias)[found.predictor_K, 0]
-        return value_K if found.gather_M is None else value_K[found.gather_M]
+        value_K = functional.linear(states.hidden_UH.float(), head.weight.float(), bias)[states.predictor_K, 0]
+        return value_K if states.gather_M is None else value_K[states.gather_M]
 
 
 def is_reward_model(folder: Path) -> bool:
@@ -133,11 +133,11 @@ def with_scalar_head(causal: Any, name: str, seed: int) -> Any:
         raise RecipeError(errors.no_scalar_head(name, str(config.model_type)))
     config.num_labels = 1
     with torch.device("meta"):
-        made = family(config)
-    head = getattr(made, HEAD, None)
-    if not isinstance(head, nn.Linear) or made.base_model_prefix != causal.base_model_prefix:
+        classifier = family(config)
+    head = getattr(classifier, HEAD, None)
+    if not isinstance(head, nn.Linear) or classifier.base_model_prefix != causal.base_model_prefix:
         raise RecipeError(errors.no_scalar_head(name, str(config.model_type)))
-    setattr(made, made.base_model_prefix, getattr(causal, causal.base_model_prefix))
+    setattr(classifier, classifier.base_model_prefix, getattr(causal, causal.base_model_prefix))
     weight = torch.empty(head.weight.shape)
     weight.normal_(
         0.0, float(getattr(config, "initializer_range", 0.02)), generator=torch.Generator().manual_seed(seed)
@@ -147,6 +147,6 @@ def with_scalar_head(causal: Any, name: str, seed: int) -> Any:
         new.weight.copy_(weight)
         if new.bias is not None:
             new.bias.zero_()
-    setattr(made, HEAD, new)
-    made.generation_config = causal.generation_config
-    return made
+    setattr(classifier, HEAD, new)
+    classifier.generation_config = causal.generation_config
+    return classifier

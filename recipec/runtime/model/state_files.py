@@ -35,7 +35,7 @@ def described(state: Mapping[str, Any], ranks: Ranks) -> tuple[Any, dict[str, Te
     leaves: dict[str, Gathering] = {}
     plain = _without_tensors(state, "", leaves)
     held = [0] * ranks.size
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     kept: set[int] = set()
     for name, leaf in leaves.items():
         owner = 0
@@ -44,9 +44,9 @@ def described(state: Mapping[str, Any], ranks: Ranks) -> tuple[Any, dict[str, Te
             owner = min(range(ranks.size), key=held.__getitem__)
             held[owner] += tensor.nbytes
         if owner == ranks.rank:
-            found[name] = _on_cpu(tensor, kept)
+            tensors[name] = _on_cpu(tensor, kept)
         del tensor  # before the next one is gathered
-    return plain, found
+    return plain, tensors
 
 
 def save_tensors(folder: Path, tensors: Mapping[str, Tensor], ranks: Ranks) -> None:
@@ -85,9 +85,9 @@ def load_state(folder: Path) -> dict[str, Any]:
     tensors: dict[str, Tensor] = {}
     for path in sorted(folder.glob("state*.safetensors")):
         tensors |= load_file(path)
-    found = join_tensors(json.loads((folder / "state.json").read_text()), tensors)
-    assert isinstance(found, dict)
-    return found
+    state = join_tensors(json.loads((folder / "state.json").read_text()), tensors)
+    assert isinstance(state, dict)
+    return state
 
 
 def split_tensors(value: Any) -> tuple[Any, dict[str, Tensor]]:
@@ -126,11 +126,11 @@ def _without_tensors(value: Any, path: str, leaves: dict[str, Gathering]) -> Any
 
 def _on_cpu(tensor: Tensor, kept: set[int]) -> Tensor:
     """Return a tensor in the host's memory, where no other tensor of ``kept`` is."""
-    found = tensor.detach().cpu().contiguous()
-    if found.data_ptr() in kept:
-        found = found.clone()
-    kept.add(found.data_ptr())
-    return found
+    copy = tensor.detach().cpu().contiguous()
+    if copy.data_ptr() in kept:
+        copy = copy.clone()
+    kept.add(copy.data_ptr())
+    return copy
 
 
 def conditions() -> dict[str, str]:

@@ -66,21 +66,21 @@ class WeightLayout:
         names = Counter(id(tensor) for tensor in state.values())
         shared: dict[int, Tensor] = {}
         for name, tensor in state.items():
-            found = shared[id(tensor)] if id(tensor) in shared else self.joined(tensor, self.part(tensor))
+            whole = shared[id(tensor)] if id(tensor) in shared else self.joined(tensor, self.part(tensor))
             if names[id(tensor)] > 1:
-                shared[id(tensor)] = found
-            yield name, found
+                shared[id(tensor)] = whole
+            yield name, whole
 
     def gathered(self, *, keep: bool) -> dict[str, Tensor]:
         """Return every weight whole in the host's memory, tied ones as one tensor; empty without ``keep``."""
-        found: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         first: dict[int, str] = {}
         own = self.model.state_dict(keep_vars=True)
         for name, tensor in self.weights():
             other = first.setdefault(id(own[name]), name)
             if keep:
-                found[name] = found[other] if other in found else tensor.cpu()
-        return found
+                tensors[name] = tensors[other] if other in tensors else tensor.cpu()
+        return tensors
 
     @contextmanager
     def with_parameters(self, copies: Mapping[str, Tensor]) -> Iterator[None]:
@@ -128,12 +128,12 @@ def largest(tensors: Iterable[Tensor]) -> float:
     shards = [tensor for tensor in tensors if isinstance(tensor, DTensor)]
     own = [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
     own = [tensor for tensor in own if tensor.numel()]  # a rank may have nothing of a tensor with fewer rows than ranks
-    found = torch.nn.utils.get_total_norm(own, math.inf) if own else torch.zeros(())
-    found = found.float().nan_to_num(nan=math.inf, posinf=math.inf)  # maxima over ranks do not keep NaN
+    norm = torch.nn.utils.get_total_norm(own, math.inf) if own else torch.zeros(())
+    norm = norm.float().nan_to_num(nan=math.inf, posinf=math.inf)  # maxima over ranks do not keep NaN
     if not shards:
-        return float(found)
+        return float(norm)
     mesh = shards[0].device_mesh
-    return float(DTensor.from_local(found.to(shards[0].device), mesh, [Partial("max")] * mesh.ndim).full_tensor())
+    return float(DTensor.from_local(norm.to(shards[0].device), mesh, [Partial("max")] * mesh.ndim).full_tensor())
 
 
 def in_parts(tensor: Gathering) -> bool:

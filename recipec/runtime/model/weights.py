@@ -121,8 +121,8 @@ def scan(folder: Path) -> None:
 
 def _kind(file: Path, known: Any, sees: bool | None) -> None:
     """Refuse a model that is not of the kind that is wanted."""
-    found = CONFIG_MAPPING[known] if isinstance(known, str) and known in CONFIG_MAPPING else None
-    text, image = found in MODEL_FOR_CAUSAL_LM_MAPPING, found in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    config_class = CONFIG_MAPPING[known] if isinstance(known, str) and known in CONFIG_MAPPING else None
+    text, image = config_class in MODEL_FOR_CAUSAL_LM_MAPPING, config_class in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
     if sees is False and not text and known in KNOWN:
         raise RecipeError(vision_errors.other_kind(str(file.parent), str(known), VisionLm.type_name))
     if sees and text and not image:
@@ -179,15 +179,15 @@ def _not_whole(file: Path, error: Exception) -> str:
 
 def _outlines(folder: Path) -> dict[str, torch.Tensor]:
     """Return tensors without data, of the names and sizes in the heads of a model's files, which must be whole."""
-    found: dict[str, torch.Tensor] = {}
+    outlines: dict[str, torch.Tensor] = {}
     for file in weight_files(folder):
         try:
             with safe_open(file, "pt") as opened:
                 sizes = {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118 - no mapping
         except (SafetensorError, OSError) as error:
             raise RecipeError(errors.damaged_weights(str(folder), _not_whole(file, error))) from error
-        found |= {name: torch.empty(size, device="meta") for name, size in sizes.items()}
-    return found
+        outlines |= {name: torch.empty(size, device="meta") for name, size in sizes.items()}
+    return outlines
 
 
 def read_json(file: Path, most: int = MOST) -> dict[str, Any]:
@@ -197,13 +197,13 @@ def read_json(file: Path, most: int = MOST) -> dict[str, Any]:
         RecipeError: RC735, it is not a JSON object.
     """
     try:
-        found = json.loads(read_small(file, most))
+        data = json.loads(read_small(file, most))
     except (OSError, ValueError, RecursionError) as error:
         problem = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise RecipeError(errors.unreadable(str(file), problem)) from error
-    if not isinstance(found, dict):
+    if not isinstance(data, dict):
         raise RecipeError(errors.unreadable(str(file), "it is not a JSON object"))
-    return found
+    return data
 
 
 def _scan(file: Path, value: Any) -> None:
@@ -302,8 +302,8 @@ def load_model(
         say(f"rows have at most {switch} tokens: {config.model_type} rotates all tokens of longer ones otherwise")
     with quiet():
         generation_config.settle(model, folder / generation_config.NAME, sampling, say)
-    found: nn.Module = model
-    return found
+    loaded: nn.Module = model
+    return loaded
 
 
 def _config(folder: Path) -> Any:
@@ -334,9 +334,9 @@ def _sampling(folder: Path, config: Any) -> dict[str, Any] | None:
     """Read a folder's generation config, None where it has none; the stop ids, there or in config.json, are checked."""
     file, vocabulary = folder / generation_config.NAME, int(config.get_text_config().vocab_size)
     if file.is_file():
-        found = read_json(file)
-        generation_config.check_stop_ids(file, found, vocabulary)
-        return found
+        settings = read_json(file)
+        generation_config.check_stop_ids(file, settings, vocabulary)
+        return settings
     described = read_json(folder / "config.json")
     for part in (described, described.get("text_config")):
         if isinstance(part, dict):

@@ -133,11 +133,11 @@ class FactPromptBuilder:
 
 def _asking(messages: Sequence[Message], text: str) -> list[Message]:
     """Replace the text of the last user message by ``text``; its images stay."""
-    asked = [i for i, message in enumerate(messages) if message["role"] == "user"]
-    place = asked[-1] if asked else len(messages) - 1
-    found = [dict(message) for message in messages]
-    found[place]["content"] = _said(found[place]["content"], text)
-    return list(found)
+    questions = [i for i, message in enumerate(messages) if message["role"] == "user"]
+    place = questions[-1] if questions else len(messages) - 1
+    copies = [dict(message) for message in messages]
+    copies[place]["content"] = _said(copies[place]["content"], text)
+    return list(copies)
 
 
 def _said(content: Any, text: str) -> Any:
@@ -146,5 +146,5 @@ def _said(content: Any, text: str) -> Any:
         return text
     texts = [i for i, part in enumerate(content) if part.get("type") == "text"]
     parts: list[Mapping[str, Any]] = [part for i, part in enumerate(content) if i not in texts[1:]]
-    asked = {"type": "text", "text": text}
-    return [asked if i == texts[0] else part for i, part in enumerate(parts)] if texts else [*parts, asked]
+    question = {"type": "text", "text": text}
+    return [question if i == texts[0] else part for i, part in enumerate(parts)] if texts else [*parts, question]

@@ -52,9 +52,9 @@ class KnowledgePairs(Preference, ABC):
             RecipeError: RC885 no pair is left, RC741 a row has no topic; and what sampling raises.
         """
         self._counts: Counter[str] = Counter()
-        found = list(self._made(prompt_P))
-        self.pairs = pair_files.widest(found, self._common.max_pairs)
-        self._counts["over_max_pairs"] += len(found) - len(self.pairs)
+        pairs = list(self._made(prompt_P))
+        self.pairs = pair_files.widest(pairs, self._common.max_pairs)
+        self._counts["over_max_pairs"] += len(pairs) - len(self.pairs)
         self.left_out = dict(self._counts)
         if not self.pairs:
             raise RecipeError(

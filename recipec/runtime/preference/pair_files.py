@@ -67,8 +67,8 @@ def names(text: str, label: str, tag: str | None) -> bool:
     >>> names("melanoma <answer>rosacea</answer>", "melanoma", "answer")
     False
     """
-    found = tagged(text, tag)
-    return found is not None and bool(re.search(rf"(?<!\w){re.escape(folded(label))}(?!\w)", folded(found)))
+    part = tagged(text, tag)
+    return part is not None and bool(re.search(rf"(?<!\w){re.escape(folded(label))}(?!\w)", folded(part)))
 
 
 def widest(pairs: Sequence[Pair], most: int | None) -> list[Pair]:
@@ -155,12 +155,12 @@ def made_once(
     """
 
     def there() -> bool:
-        found = verify_folder(final)
-        return found is not None and found.get("digest") == about["digest"]
+        metadata = verify_folder(final)
+        return metadata is not None and metadata.get("digest") == about["digest"]
 
     if ranks.on_leader(there):
         return preference.read(final, **columns)
-    made = preference(**columns)
+    pairs = preference(**columns)
 
     def write() -> None:
         with committed(final, about) as folder:
@@ -168,4 +168,4 @@ def made_once(
         preference.discard_partial()
 
     ranks.on_leader(write)
-    return made
+    return pairs

@@ -73,11 +73,11 @@ class AnswerSampler:
         """
         self.policy.eval()
         size = max(1, ROWS // self.samples)
-        found: list[list[Answer]] = []
+        answers: list[list[Answer]] = []
         for number, start in enumerate(range(0, len(asks), size)):
-            found += self._chunk(number, asks[start : start + size])
-            self.context.say(f"answered {len(found)} of {len(asks)} prompts for pairs")
-        return found
+            answers += self._chunk(number, asks[start : start + size])
+            self.context.say(f"answered {len(answers)} of {len(asks)} prompts for pairs")
+        return answers
 
     def discard_partial(self) -> None:
         """Remove the saved answers, after the pairs are committed."""
@@ -92,14 +92,14 @@ class AnswerSampler:
             return [list(_read(group)) for group in kept]
         if self.context.stopped():
             raise StoppedBeforeFirstStep
-        made = self._sampled(asks)
+        answers = self._sampled(asks)
         if path is not None:
-            rows = [[[list(a.ids), a.text, a.ended, list(a.seed)] for a in group] for group in made]
+            rows = [[[list(a.ids), a.text, a.ended, list(a.seed)] for a in group] for group in answers]
             write_atomic(path, json.dumps({"mark": mark, "answers": rows}))
-        return made
+        return answers
 
     def _sampled(self, asks: Sequence[AnswerRequest]) -> list[list[Answer]]:
-        found: dict[int, list[Answer]] = {}
+        answers: dict[int, list[Answer]] = {}
         for way in dict.fromkeys(ask.way for ask in asks):
             places = [i for i, ask in enumerate(asks) if ask.way == way]
             tasks = [asks[i].task for i in places]
@@ -108,17 +108,17 @@ class AnswerSampler:
             keys = keys_of(tasks, self.samples, key)
             for place, group, own in zip(places, groups, keys, strict=True):
                 decoded = texts(self.policy, group)
-                found[place] = [
+                answers[place] = [
                     Answer(c.ids, text, c.ended, seed) for c, text, seed in zip(group, decoded, own, strict=True)
                 ]
-        return [found[i] for i in range(len(asks))]
+        return [answers[i] for i in range(len(asks))]
 
     def _mark(self, asks: Sequence[AnswerRequest]) -> str:
         """Hash everything that the answers depend on; the filters can change without new answers."""
-        asked = [[ask.way, ask.task.id, list(ask.task.prompt_ids)] for ask in asks]
+        requests = [[ask.way, ask.task.id, list(ask.task.prompt_ids)] for ask in asks]
         pictures = [[picture.digest for picture in ask.task.images] for ask in asks]
         keys = [self.samples, self.context.seed, self.context.stage, self._weights]
-        return hashlib.sha256(json.dumps([asked, pictures, repr(self.sampling), keys]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([requests, pictures, repr(self.sampling), keys]).encode()).hexdigest()
 
     @cached_property
     def _weights(self) -> str:
@@ -128,10 +128,10 @@ class AnswerSampler:
 def _kept(path: Path, mark: str) -> list[list[Any]] | None:
     """Read saved answers; None where they have another mark or cannot be read."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        for group in found["answers"]:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        for group in kept["answers"]:
             list(_read(group))
-        return list(found["answers"]) if found["mark"] == mark else None
+        return list(kept["answers"]) if kept["mark"] == mark else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

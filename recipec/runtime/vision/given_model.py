@@ -25,11 +25,11 @@ class GivenVisionLm(VisionLm, GivenModel):
     def sample_pictures(self) -> list[Picture]:
         """Draw two images, of different sizes if the encoder takes several."""
         separators = [token for token in range(self.vocabulary) if token != self.shown][-2:]
-        made = []
+        pictures = []
         for name, rows in (("one", 4), ("other", 2)):
             inputs = self.family.random_inputs(self.model.config.vision_config, rows)
             with torch.no_grad():
                 (features_FH,) = self.family.features(self.model, [inputs])
             tokens = (separators[0], *[self.shown] * len(features_FH), separators[1])
-            made.append(Picture(name, name, inputs, tokens))
-        return made
+            pictures.append(Picture(name, name, inputs, tokens))
+        return pictures

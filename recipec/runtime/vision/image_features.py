@@ -52,12 +52,12 @@ class ImageEncoder:
         kept = {p.digest: self._kept.get((p.digest, dtype)) if fixed else None for p in pictures}
         missing = [p for p in pictures if kept[p.digest] is None]
         if missing:
-            given = [
+            new_pictures = [
                 {n: v.to(device, dtype if v.is_floating_point() else None) for n, v in p.inputs.items()}
                 for p in missing
             ]
             # what is kept must serve a pass with gradients, too, and be the same whatever was encoded before
-            parts = [[one] for one in given] if fixed else [given]
+            parts = [[one] for one in new_pictures] if fixed else [new_pictures]
             with torch.inference_mode(mode=False), torch.set_grad_enabled(torch.is_grad_enabled() and not fixed):
                 made = [one for part in parts for one in self.family.features(model, part)]
             self.encoded += len(missing)
@@ -66,8 +66,8 @@ class ImageEncoder:
                 self._keep({(p.digest, dtype): one.to(dtype) for p, one in zip(missing, made, strict=True)})
         return [one for p in pictures if (one := kept[p.digest]) is not None]
 
-    def _keep(self, made: dict[tuple[str, torch.dtype], Tensor]) -> None:
-        self._kept |= made
+    def _keep(self, features: dict[tuple[str, torch.dtype], Tensor]) -> None:
+        self._kept |= features
         held = sum(one.nbytes for one in self._kept.values())
         while held > _REMEMBERED:
             held -= self._kept.popitem(last=False)[1].nbytes

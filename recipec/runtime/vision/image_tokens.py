@@ -70,13 +70,13 @@ class Registry:
         at = 0
         for picture in pictures:
             own = np.array(picture.tokens, dtype=np.int64)
-            found = next((i for i in _starts(tokens_T, own, at)), None)
-            if found is None:
+            start = next((i for i in _starts(tokens_T, own, at)), None)
+            if start is None:
                 raise RecipeError(errors.miscounted(len(pictures), _places(tokens_T == self.shown), what))
-            at = found + len(own)
+            at = start + len(own)
             begin = self.first[picture.digest]
             shown = np.flatnonzero(own == self.shown)
-            made_T[found + shown] = np.arange(begin, begin + len(shown))
+            made_T[start + shown] = np.arange(begin, begin + len(shown))
         left_T = (made_T == self.shown) & ~sampled_T
         if (left_T[1:] & left_T[:-1]).any():
             raise RecipeError(errors.miscounted(len(pictures), _places(tokens_T == self.shown), what))

@@ -40,12 +40,12 @@ def build(config: Mapping[str, Any], family: Family, kind: str, images: Images, 
     Raises:
         RecipeError: RC854, it cannot be built from its description; RC856, it does not take a parameter.
     """
-    asked = {name: getattr(images, name) for name in ("min_pixels", "max_pixels", "split")}
-    asked = {name: value for name, value in asked.items() if value is not None}
-    for name in asked:
+    options = {name: getattr(images, name) for name in ("min_pixels", "max_pixels", "split")}
+    options = {name: value for name, value in options.items() if value is not None}
+    for name in options:
         if name not in family.params:
             raise RecipeError(errors.foreign_param(name, kind))
-    config = {name: value for name, value in config.items() if name not in _ABOUT_FILE} | family.configure(asked)
+    config = {name: value for name, value in config.items() if name not in _ABOUT_FILE} | family.configure(options)
     try:
         return getattr(transformers, family.processors[kind])(**config)
     except (TypeError, ValueError, KeyError, AttributeError, ImportError) as error:

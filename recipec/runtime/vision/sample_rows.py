@@ -23,8 +23,8 @@ def columns(part: Batch, width: int) -> list[Any]:
 
 def keyed(policy: Any, batch: Batch) -> Batch:
     """Return a batch in which different images have different ids, if the policy reads images."""
-    found: Batch = batch if policy.image_encoder is None else policy.tag_batch(batch)
-    return found
+    tagged: Batch = batch if policy.image_encoder is None else policy.tag_batch(batch)
+    return tagged
 
 
 def with_images(policy: Any, batch: Batch, *, recorded: bool) -> Batch:
@@ -49,9 +49,9 @@ def with_images(policy: Any, batch: Batch, *, recorded: bool) -> Batch:
         ids = [token if token != policy.shown else 0 for token in tokens_T[attend_T].tolist()]
         picture = chosen.setdefault(tuple(ids[:4]), shown[len(chosen) % len(shown)])
         trained = trained_T[attend_T].tolist()
-        made = [*ids[:1], *picture.tokens, *ids[1:]][: policy.max_positions]
+        tokens = [*ids[:1], *picture.tokens, *ids[1:]][: policy.max_positions]
         on = [*trained[:1], *[False] * len(picture.tokens), *trained[1:]][: policy.max_positions]
-        rows.append((made, on))
+        rows.append((tokens, on))
         seen.append(picture)
     lengths_R = torch.tensor([len(ids) for ids, _ in rows])
     tokens_RT = pad_rows([ids for ids, _ in rows], torch.int64)

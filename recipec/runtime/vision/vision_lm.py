@@ -65,9 +65,9 @@ class VisionLm(CausalLm):
     @staticmethod
     def family_of(model: Any) -> Family:
         """Return the family of a model, which was looked at when it was loaded."""
-        found = family_of(model.config)
-        assert found is not None, model.config.model_type
-        return found
+        family = family_of(model.config)
+        assert family is not None, model.config.model_type
+        return family
 
     def _new(self) -> nn.Module:
         spec = self.spec.scratch
@@ -169,15 +169,15 @@ class VisionLm(CausalLm):
         ids = self.text.render(shown, generation=generation, variables=variables)
         if ids.count(self.shown) != len(images):
             raise RecipeError(errors.miscounted(len(images), ids.count(self.shown), "what the chat template writes"))
-        made: list[int] = []
+        with_images: list[int] = []
         at = 0
         for place, picture in zip([i for i, token in enumerate(ids) if token == self.shown], images, strict=True):
             first, last = picture.tokens[0], picture.tokens[-1]
             # separators that the template writes itself are not doubled
-            made += ids[at : place - (first != self.shown and at < place and ids[place - 1] == first)]
-            made += picture.tokens
+            with_images += ids[at : place - (first != self.shown and at < place and ids[place - 1] == first)]
+            with_images += picture.tokens
             at = place + 1 + (last != self.shown and ids[place + 1 : place + 2] == [last])
-        return made + ids[at:]
+        return with_images + ids[at:]
 
     def _content(self, content: Any) -> Any:
         """Return a message's content in the form that the template takes."""
@@ -200,10 +200,10 @@ class VisionLm(CausalLm):
 
     def _show(self, pictures: Iterable[Picture]) -> dict[str, Picture]:
         """Give images their ids; return them by digest."""
-        found = {picture.digest: picture for picture in pictures}
-        for picture in found.values():
+        by_digest = {picture.digest: picture for picture in pictures}
+        for picture in by_digest.values():
             self.registry.add(picture, self.family.shape(self.model, picture.inputs))
-        return found
+        return by_digest
 
     def tag_image_tokens(self, ids: Sequence[int], images: Sequence[Picture]) -> tuple[int, ...]:
         """Return a prompt's ids with those of its images.
@@ -303,11 +303,11 @@ class VisionLm(CausalLm):
         if shown:
             parts = self.module_groups()
             trained = any(p.requires_grad for name in ("vision", "projector") for p in parts[name])
-            found = self.encoder(self.model, [one for one, _ in shown], fixed=not trained and not together)
-            counts = torch.tensor([len(one) for one in found])
+            features = self.encoder(self.model, [one for one, _ in shown], fixed=not trained and not together)
+            counts = torch.tensor([len(one) for one in features])
             begins = torch.tensor([begin for _, begin in shown])
             self._shown = EncodedImage(
-                torch.cat(found), begins.to(self.device), (counts.cumsum(0) - counts).to(self.device)
+                torch.cat(features), begins.to(self.device), (counts.cumsum(0) - counts).to(self.device)
             )
         try:
             yield
@@ -323,11 +323,11 @@ class VisionLm(CausalLm):
         embedded, deeper = self.embed(ids_RT)
         # the whole model, which has the head, does not pass these arguments on to its decoder
         decoder = self.model.get_submodule(self.family.decoder)
-        given = decoder.register_forward_pre_hook(lambda _, args, kwargs: (args, kwargs | deeper), with_kwargs=True)
+        hook = decoder.register_forward_pre_hook(lambda _, args, kwargs: (args, kwargs | deeper), with_kwargs=True)
         try:
             yield {"inputs_embeds": embedded}
         finally:
-            given.remove()
+            hook.remove()
 
     def embed(self, ids_RT: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """Return embeddings of text and features of images, and the decoder's other arguments for images."""
@@ -343,8 +343,8 @@ class VisionLm(CausalLm):
         """Run the decoder without its head over text and images."""
         embedded, deeper = self.embed(inputs.pop("input_ids"))
         decoder = self.model.get_submodule(self.family.decoder)
-        found: Tensor = decoder(inputs_embeds=embedded, **inputs, **deeper, use_cache=False).last_hidden_state
-        return found
+        hidden: Tensor = decoder(inputs_embeds=embedded, **inputs, **deeper, use_cache=False).last_hidden_state
+        return hidden
 
     def position_ids(self, tokens_RT: Tensor) -> Tensor | None:
         """Return positions [3, R, T] of families with M-RoPE: image rows and columns have axes of their own."""

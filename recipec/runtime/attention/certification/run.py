@@ -82,15 +82,15 @@ def _compare(model: Any) -> Certificate:
     policy.attention = attention
     logprob_RT = policy.logprobs(*batch.values(), entropy=False)["logprob_RT"]
     found, found_grad = _gradient(model, weight_M, logprob_RT[scored_RT])
-    made = _compared(found, found_grad, expected, expected_grad)
+    certificate = _compared(found, found_grad, expected, expected_grad)
     layers = model.config.get_text_config().num_hidden_layers
-    if not made.equal and attention.layers + recurrent < layers:
+    if not certificate.equal and attention.layers + recurrent < layers:
         bound = attention.layers + recurrent
-        return replace(made, why=f"{bound} of its {layers} layers go through the attention interface")
-    if made.equal and not recurrent and policy.image_encoder is None:
+        return replace(certificate, why=f"{bound} of its {layers} layers go through the attention interface")
+    if certificate.equal and not recurrent and policy.image_encoder is None:
         handed = _compared(*_in_passes(policy, batch, scored_RT, weight_M), expected, expected_grad)
-        made = replace(made, hands_over=handed.equal)
-    return made
+        certificate = replace(certificate, hands_over=handed.equal)
+    return certificate
 
 
 def _in_passes(policy: GivenModel, batch: Batch, scored_RT: Tensor, weight_M: Tensor) -> tuple[Tensor, Tensor]:
@@ -198,22 +198,22 @@ def _batch(sequences: Sequences) -> Batch:
 
 def model_logprobs(model: Any, sequences: Sequences) -> Tensor:
     """Return log-probabilities of all tokens of text but the first, by the forward pass of the library alone."""
-    found = []
+    logprobs = []
     for row, pictures in sequences:
         ids_T = torch.tensor(row)
         images = _image_arguments(model, ids_T, pictures)
         logits_TV = model(input_ids=ids_T[None], use_cache=False, **images).logits[0, :-1].float()
         logprob_T = torch.log_softmax(logits_TV, -1).gather(-1, ids_T[1:, None])[:, 0]
-        found.append(logprob_T[ids_T[1:] != IMAGE_TOKEN])
-    return torch.cat(found)
+        logprobs.append(logprob_T[ids_T[1:] != IMAGE_TOKEN])
+    return torch.cat(logprobs)
 
 
 def _image_arguments(model: Any, ids_T: Tensor, pictures: Sequence[Picture]) -> dict[str, Tensor]:
     family = family_of(model.config)
     if family is None or not pictures:
         return {}
-    found = family.joined([picture.inputs for picture in pictures])
-    return {**found, "mm_token_type_ids": (ids_T == IMAGE_TOKEN).int()[None]} if family.turns else found
+    arguments = family.joined([picture.inputs for picture in pictures])
+    return {**arguments, "mm_token_type_ids": (ids_T == IMAGE_TOKEN).int()[None]} if family.turns else arguments
 
 
 def _gradient(model: nn.Module, weight_M: Tensor, logprob_M: Tensor) -> tuple[Tensor, Tensor]:

@@ -110,10 +110,10 @@ class _RandomRows:
 
     def chain(self, begin: Sequence[Span], more: int) -> list[Span]:
         """Continue an episode by ``more`` turns with an observation each, and a last turn."""
-        found = list(begin)
+        tokens = list(begin)
         for _ in range(more):
-            found += [self.turn(), (self.some(self.answer // 2), False)]
-        return [*found, self.turn()]
+            tokens += [self.turn(), (self.some(self.answer // 2), False)]
+        return [*tokens, self.turn()]
 
     def rows(self, kind: str, sampler: Mapping[str, Any], turns: int, *, windowed: bool = False) -> list[list[Span]]:
         """Draw the rows of a few prompts; with ``windowed``, each turn has a prompt of its own."""

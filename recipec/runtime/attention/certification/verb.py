@@ -67,16 +67,16 @@ def certify(graph: Graph, root: Path, stage: str | None = None, rows: Path | Non
         RecipeError: RC798, the stage does not exist; RC836, neither do model or rows; RC830 and other codes if the
             attention does not support the model.
     """
-    found = _stage(graph, stage)
-    context = StageContext(root, cache_folder(), graph.seed, found.name)
-    policy, named = _policy(graph, found, context)
-    asked = found.node("attention")
-    assert asked is not None
-    spec = asked.spec if asked.spec is not None and _shares(asked.spec) else Trie()
+    stage_graph = _stage(graph, stage)
+    context = StageContext(root, cache_folder(), graph.seed, stage_graph.name)
+    policy, named = _policy(graph, stage_graph, context)
+    attention_node = stage_graph.node("attention")
+    assert attention_node is not None
+    spec = attention_node.spec if attention_node.spec is not None and _shares(attention_node.spec) else Trie()
     parameters = sum(p.numel() for p in policy.model.parameters())
     limit = max(256, int(_TOKENS * min(1.0, 5e6 / parameters)))
     batch = (
-        random_rows(found, limit, policy.vocabulary, policy.max_positions)
+        random_rows(stage_graph, limit, policy.vocabulary, policy.max_positions)
         if rows is None
         else read_rows(rows, limit, policy.vocabulary)
     )
@@ -90,7 +90,7 @@ def certify(graph: Graph, root: Path, stage: str | None = None, rows: Path | Non
     equal = max(errors["max_logprob_error"], errors["max_gradient_error"]) <= TOLERANCE
     equal = equal and errors.get("low_precision_error_ratio", 0.0) <= _WORSE
     return {
-        "stage": found.name,
+        "stage": stage_graph.name,
         "model": named,
         "attention": spec.type_name,
         "rows": batch.num_rows,
@@ -126,9 +126,9 @@ def _policy(graph: Graph, stage: StageGraph, context: StageContext) -> tuple[Cau
     kind = weights_kind(stage.origin)
     if kind == "scratch":
         plain = spec.model_copy(update={"lora": None})
-        made = plain.load()(plain, context, Origin("scratch"))
-        perturb(made.model, context.seed)
-        return made, "the recipe's own, with random weights"
+        policy = plain.load()(plain, context, Origin("scratch"))
+        perturb(policy.model, context.seed)
+        return policy, "the recipe's own, with random weights"
     folder = context.root / stage.origin
     if kind == "hub":
         name, _, revision = stage.origin.partition("@")
@@ -185,14 +185,14 @@ def _errors(policy: CausalLm, kinds: dict[str, Any], batch: Batch, low: torch.dt
         policy.model.to(exact)
         scores = {name: _score(policy, kind, batch) for name, kind in kinds.items()}
     logprob, grad = scores["shared"].off(scores["dense"])
-    found: dict[str, Any] = {
+    errors_by_name: dict[str, Any] = {
         "max_logprob_error": logprob,
         "max_gradient_error": grad,
         "precision": str(exact).removeprefix("torch."),
     }
     if low not in {torch.float32, torch.float64}:
-        found["low_precision_error_ratio"] = _rounded(policy, kinds, batch, exact, low)
-    return found
+        errors_by_name["low_precision_error_ratio"] = _rounded(policy, kinds, batch, exact, low)
+    return errors_by_name
 
 
 def _rounded(policy: CausalLm, kinds: dict[str, Any], batch: Batch, exact: torch.dtype, low: torch.dtype) -> float:
@@ -216,15 +216,15 @@ def _score(policy: CausalLm, kind: Any, batch: Batch, parts: tuple[Tensor, ...] 
     policy.set_attention(kind)
     policy.model.zero_grad()
     weight = torch.randn(batch["tokens_RT"].shape, generator=torch.Generator().manual_seed(0))
-    found = torch.zeros(batch["tokens_RT"].shape, dtype=torch.float64)
+    logprob_RT = torch.zeros(batch["tokens_RT"].shape, dtype=torch.float64)
     for index in parts or (torch.arange(batch.num_rows),):
         part = batch.rows(index)
         width = int(part["attend_RT"].sum(-1).max())
         logprob = policy.logprobs(*columns(part, width), entropy=False)["logprob_RT"]
         torch.autograd.backward((logprob.cpu() * weight[index, :width]).sum())
-        found[index, :width] = logprob.detach().cpu().double()
+        logprob_RT[index, :width] = logprob.detach().cpu().double()
     grads = [p.grad.flatten().cpu().double() for p in policy.model.parameters() if p.grad is not None]
-    return Scores(found[batch["trained_RT"]], torch.cat(grads))
+    return Scores(logprob_RT[batch["trained_RT"]], torch.cat(grads))
 
 
 def _counted(policy: CausalLm, batch: Batch, sharing: Sharing) -> dict[str, Any]:

@@ -191,11 +191,11 @@ def agree(one: Kernel, other: Kernel, device: torch.device, dtype: torch.dtype) 
     call = Call(None, None, ends, ends, 7, 7, causal=True)
     generator = torch.Generator().manual_seed(0)
     q, k, v, grad = (torch.randn(12, heads, 32, generator=generator).to(device, dtype) for heads in (4, 2, 2, 4))
-    found = []
+    results = []
     for kernels in (one, other):
         out, lse, kept = kernels.forward(q, k, v, call, 0.2, 0.0)
-        found.append((out, lse, *kernels.backward(grad, q, k, v, out, lse, call, 0.2, 0.0, kept)))
-    return all(bool((a - b).abs().max() <= _AGREE * b.abs().max()) for a, b in zip(*found, strict=True))
+        results.append((out, lse, *kernels.backward(grad, q, k, v, out, lse, call, 0.2, 0.0, kept)))
+    return all(bool((a - b).abs().max() <= _AGREE * b.abs().max()) for a, b in zip(*results, strict=True))
 
 
 def _sequences(call: Call) -> list[tuple[slice, slice]]:

@@ -38,8 +38,8 @@ def attend(query_HND: Tensor, key_GND: Tensor, value_GND: Tensor, tiling: Tiling
     """Return the attention output, shaped as the queries; H is a multiple of G, and consecutive heads share a key."""
     groups = key_GND.shape[0]
     query = _dense(query_HND.view(groups, -1, *query_HND.shape[1:]))
-    found: Tensor = _Rectangles.apply(query, _dense(key_GND), _dense(value_GND), sink_H, tiling, scale)  # type: ignore[no-untyped-call]
-    return found.flatten(0, 1)
+    out: Tensor = _Rectangles.apply(query, _dense(key_GND), _dense(value_GND), sink_H, tiling, scale)  # type: ignore[no-untyped-call]
+    return out.flatten(0, 1)
 
 
 def _dense(tensor: Tensor) -> Tensor:
@@ -57,17 +57,17 @@ class _Rectangles(torch.autograd.Function):
         expanded = _expanded(k, q), _expanded(v, q)
         for a, b, leaves in tiling.squares:
             own = (tensor.narrow(2, a, b - a) for tensor in (q, *expanded))
-            found = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # noqa: SLF001
+            partial = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # noqa: SLF001
                 *own, 0.0, not leaves, attn_mask=_mask(leaves, exact), scale=scale
             )
-            for whole, part in zip((out, lse), found, strict=True):
+            for whole, part in zip((out, lse), partial, strict=True):
                 whole.narrow(2, a, b - a).copy_(part)
         for a, b, x, y in tiling.rectangles:
             keys = (tensor.narrow(2, a, b - a) for tensor in expanded)
-            found = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # noqa: SLF001
+            partial = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # noqa: SLF001
                 q.narrow(2, x, y - x), *keys, 0.0, False, scale=scale
             )
-            merge(out.narrow(2, x, y - x), lse.narrow(2, x, y - x), *found)
+            merge(out.narrow(2, x, y - x), lse.narrow(2, x, y - x), *partial)
         if sink is not None:
             add_sink(out, lse, sink.view(q.shape[0], -1, 1))
         out = out.to(q.dtype)
@@ -89,11 +89,11 @@ class _Rectangles(torch.autograd.Function):
         for x, y, a, b, leaves in calls:
             d, at, o, log = (tensor.narrow(2, x, y - x) for tensor in by_rows)
             keys, values = (tensor.narrow(2, a, b - a) for tensor in by_keys)
-            made = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(  # noqa: SLF001
+            partial_grads = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(  # noqa: SLF001
                 d, at, keys, values, o, log, 0.0, leaves == b"", attn_mask=_mask(leaves, exact), scale=ctx.scale
             )
             places = (dq.narrow(2, x, y - x), dk.narrow(2, a, b - a), dv.narrow(2, a, b - a))
-            for whole, part in zip(places, made, strict=True):
+            for whole, part in zip(places, partial_grads, strict=True):
                 if leaves is None:
                     whole.add_(part)
                 else:  # squares are first and cover a token once

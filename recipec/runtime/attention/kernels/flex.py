@@ -37,7 +37,7 @@ def attend(query_HND: Tensor, key_GND: Tensor, value_GND: Tensor, trie: PrefixTr
     q, k, v = (pad(t, (0, wide - width, 0, more))[None] for t in (query_HND, key_GND, value_GND))
     exits = np.concatenate([trie.exit_N, np.arange(trie.size, trie.size + more) + 1])
     position = np.concatenate([trie.position_N, np.zeros(more, dtype=np.int64)])
-    exit_N, position_N = (torch.from_numpy(found).to(device) for found in (exits, position))
+    exit_N, position_N = (torch.from_numpy(out_HND).to(device) for out_HND in (exits, position))
     out, extra = _run(device.type)(
         q, k, v, _capped(layer.softcap), blocks(exits, exit_N, position_N, layer, int(position.max()) + 1), layer.scale,
         enable_gqa=q.shape[1] != k.shape[1], return_aux=flex.AuxRequest(lse=True),
@@ -46,8 +46,8 @@ def attend(query_HND: Tensor, key_GND: Tensor, value_GND: Tensor, trie: PrefixTr
     if layer.sink_H is not None:
         sink = layer.sink_H.to(extra.lse.dtype)[None, :, None]
         out = out * (extra.lse - torch.logaddexp(extra.lse, sink)).exp()[..., None].to(out.dtype)
-    found: Tensor = out[0, :, : trie.size, :width]
-    return found
+    out_HND: Tensor = out[0, :, : trie.size, :width]
+    return out_HND
 
 
 def blocks(exits: Any, exit_N: Tensor, position_N: Tensor, layer: Layer, depth: int) -> flex.BlockMask:
@@ -72,7 +72,7 @@ def blocks(exits: Any, exit_N: Tensor, position_N: Tensor, layer: Layer, depth: 
 def _listed(seen: Any, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the number of key blocks of each query block, and their indices, used ones first."""
     order = np.argsort(~seen, axis=-1, kind="stable")
-    return tuple(torch.from_numpy(found[None, None].astype(np.int32)).to(device) for found in (seen.sum(-1), order))  # type: ignore[return-value]
+    return tuple(torch.from_numpy(table[None, None].astype(np.int32)).to(device) for table in (seen.sum(-1), order))  # type: ignore[return-value]
 
 
 def _visible(exit_N: Tensor, position_N: Tensor, layer: Layer) -> Callable[..., Tensor]:
@@ -100,8 +100,8 @@ def _capped(softcap: float | None) -> Callable[..., Tensor] | None:
 @functools.cache
 def _run(device: str) -> Callable[..., Any]:
     """Return the kernel, compiled for any number of tokens on a GPU."""
-    found: Callable[..., Any] = flex.flex_attention
-    return torch.compile(found, dynamic=True) if device == "cuda" else found
+    attention: Callable[..., Any] = flex.flex_attention
+    return torch.compile(attention, dynamic=True) if device == "cuda" else attention
 
 
 def _options(query: Tensor) -> dict[str, Any] | None:

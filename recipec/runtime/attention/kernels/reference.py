@@ -51,12 +51,12 @@ def by_mask(
 
 def by_path(query_HND: Tensor, key_GND: Tensor, value_GND: Tensor, trie: PrefixTree, layer: Layer) -> Tensor:
     """Attend node by node to the keys of its path; under a window, to those within reach."""
-    made = []
+    outputs = []
     reach = trie.size if layer.window is None else layer.window
     restricted = layer.restricts(int(trie.position_N.max()) + 1)
     for (a, b, _), above in zip(trie.pieces, trie.ancestors, strict=True):
         if trie.given_N is not None and trie.given_N[a]:
-            made.append(value_GND.new_zeros((len(query_HND), b - a, value_GND.shape[-1])))
+            outputs.append(value_GND.new_zeros((len(query_HND), b - a, value_GND.shape[-1])))
             continue
         start = int(trie.position_N[a])
         step = _BLOCK if restricted else b - a
@@ -69,8 +69,8 @@ def by_path(query_HND: Tensor, key_GND: Tensor, value_GND: Tensor, trie: PrefixT
             at_query = torch.arange(start + x - a, start + y - a, device=query_HND.device)
             at_key = torch.arange(low, start + y - a, device=query_HND.device)
             seen = (at_key <= at_query[:, None]) & visible(at_query, at_key, layer)
-            made.append(masked_attention(query_HND[:, x:y], keys, values, seen, layer, stock=True))
-    return torch.cat(made, 1)
+            outputs.append(masked_attention(query_HND[:, x:y], keys, values, seen, layer, stock=True))
+    return torch.cat(outputs, 1)
 
 
 def _path(tensor: Tensor, ranges: tuple[tuple[int, int], ...], low: int) -> Tensor:

@@ -85,8 +85,10 @@ def tile(
     if given_N is not None:
         squares = [square for square in squares if not given_N[square[0] : square[1]].all()]
         rectangles = [part for rectangle in rectangles for part in _asked(rectangle, given_N, call)]
-    made = ((a, b, (exit_N[a:b] - a).astype(np.int32).tobytes() if masked else b"") for a, b, masked in squares)
-    return Tiling(tuple(made), tuple(rectangles), partial)
+    masked_squares = (
+        (a, b, (exit_N[a:b] - a).astype(np.int32).tobytes() if masked else b"") for a, b, masked in squares
+    )
+    return Tiling(tuple(masked_squares), tuple(rectangles), partial)
 
 
 def _asked(rectangle: Rectangle, given_N: NDArray[np.bool_], call: int) -> Iterator[Rectangle]:
@@ -101,13 +103,13 @@ def _asked(rectangle: Rectangle, given_N: NDArray[np.bool_], call: int) -> Itera
 
 def _whole(pieces: Sequence[Piece], limit: int, call: int) -> list[bool]:
     """Return which subtrees are cheapest as one square."""
-    found = [False] * len(pieces)
+    is_whole = [False] * len(pieces)
     rest = {pieces[-1][2]: 0} if pieces else {}  # least cost of the subtree that begins there and of all later ones
     for place in range(len(pieces) - 1, -1, -1):
         a, b, e = pieces[place]
         parts = call + (b - a) ** 2
         if e > b:
             parts += call + (b - a) * (e - b) + rest[b] - rest[e]
-        found[place] = e == b or (e - a <= limit and call + (e - a) ** 2 <= parts)
-        rest[a] = rest[e] + (call + (e - a) ** 2 if found[place] else parts)
-    return found
+        is_whole[place] = e == b or (e - a <= limit and call + (e - a) ** 2 <= parts)
+        rest[a] = rest[e] + (call + (e - a) ** 2 if is_whole[place] else parts)
+    return is_whole

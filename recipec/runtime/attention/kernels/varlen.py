@@ -40,11 +40,11 @@ def calls(trie: PrefixTree, device: torch.device) -> tuple[Call, ...]:
 
     triangles = [(queries, queries) for a, b, _ in trie.pieces if len(queries := own(a, b))]
     first = _call(triangles, device, causal=True)
-    found = [first if trie.given_N is not None else replace(first, queries=None, keys=None)]
+    planned = [first if trie.given_N is not None else replace(first, queries=None, keys=None)]
     for level in trie.levels:
         rectangles = [(queries, np.arange(a, b)) for a, b, e in level if len(queries := own(b, e))]
-        found += [_call(rectangles, device, causal=False)] if rectangles else []
-    return tuple(found)
+        planned += [_call(rectangles, device, causal=False)] if rectangles else []
+    return tuple(planned)
 
 
 def _call(pairs: Sequence[tuple[NDArray[Any], NDArray[Any]]], device: torch.device, *, causal: bool) -> Call:
@@ -79,8 +79,8 @@ def attend(query_NHD: Tensor, key_NGD: Tensor, value_NGD: Tensor, plan: tuple[Ca
            sink_H: Tensor | None = None, cap: float = 0.0) -> Tensor:  # fmt: skip
     """Return the attention output, shaped as the queries; ``cap`` is the soft-cap of the scores, 0 for none."""
     kernel = flash.kernel(query_NHD.device)
-    found: Tensor = _Varlen.apply(query_NHD, key_NGD, value_NGD, sink_H, plan, scale, cap, kernel)  # type: ignore[no-untyped-call]
-    return found
+    out_NHD: Tensor = _Varlen.apply(query_NHD, key_NGD, value_NGD, sink_H, plan, scale, cap, kernel)  # type: ignore[no-untyped-call]
+    return out_NHD
 
 
 class _Varlen(torch.autograd.Function):
