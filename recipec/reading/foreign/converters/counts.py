@@ -44,7 +44,7 @@ def length_after(value: Any, row: Row, given: Given, prompt: str, data: str) -> 
 @converter
 def length_cut(value: Any, row: Row, given: Given, overlong: str = "truncate") -> Values:
     """A bound of examples, beyond which they are cut."""
-    return {**positive(value, row, given), "data.overlong": overlong}
+    return {**positive(value, row, given), f"{row.to.rpartition('.')[0]}.overlong": overlong}
 
 
 @converter
