@@ -116,14 +116,9 @@ def no_adapter(reading: Reading) -> Iterator[Finding]:
     How to fix: drop `adapter`, or give the parent's `policy` a `lora`.
     """
     for stage in reading.stages.values():
-        if not stage.adapter or stage.origin is None or reading.fragment:
-            continue
-        kind = weights_kind(stage.origin)
         origin = parent(reading, stage)
-        unread = origin is not None and any(part.spec is None for part in origin.of("policy"))
-        if kind in {"directory", "hub"} or unread or (origin is None and kind == "stage"):
-            continue
-        if origin is None or adapter_of(origin) is None:
+        followed = origin is not None and _lacks_adapter(reading, origin)  # and said there
+        if not reading.fragment and _lacks_adapter(reading, stage) and not followed:
             whose = f"stage `{origin.name}`" if origin else f"`{stage.origin}`"
             yield Finding(
                 f"`adapter: {stage.adapter}` has nothing to {stage.adapter}: {whose} has no adapter",
@@ -131,6 +126,18 @@ def no_adapter(reading: Reading) -> Iterator[Finding]:
                 help="drop `adapter`" + (f", or give the policy of `{origin.name}` a `lora`" if origin else ""),
                 path=dotted((*stage.path, "adapter")),
             )
+
+
+def _lacks_adapter(reading: Reading, stage: StageReading) -> bool:
+    """Whether `adapter` is given where it is known that the parent has none."""
+    if not stage.adapter or stage.origin is None:
+        return False
+    kind = weights_kind(stage.origin)
+    origin = parent(reading, stage)
+    if origin is None:
+        return kind not in {"directory", "hub", "stage"}
+    unread = any(part.spec is None for part in origin.of("policy"))
+    return origin.name in _earlier(reading, stage) and not unread and adapter_of(origin) is None
 
 
 @check("RC305", "policy-twice")

@@ -59,10 +59,10 @@ def for_data(key: str, value: Sequence[Any] | float, slot: str, known: Collectio
     return "" if isinstance(value, bool) else for_number(key, value, kind)
 
 
-def for_several(key: str, value: Sequence[Any]) -> str:
-    """Advise on a list where a parameter has one value.
+def for_several(key: str, value: Sequence[Any], path: str) -> str:
+    """Advise on a list where the parameter at ``path`` has one value.
 
-    >>> for_several("seed", [0, 1])
+    >>> for_several("seed", [0, 1], "seed")
     'there is one value in a run: `recipec run RECIPE --each seed=0,1` runs each'
     """
     if key == "path":
@@ -72,7 +72,9 @@ def for_several(key: str, value: Sequence[Any]) -> str:
         return f"write it without brackets: `{key}: {_flow(value[0])}`"
     if not value or any(isinstance(item, list | Mapping) for item in value):
         return ""
-    path = key if key == "seed" else f"stages.STAGE.….{key}"
+    if path == "machine.devices":
+        numbers = ",".join(map(_flow, value))
+        return f"write how many: `devices: {len(value)}`; which ones is `CUDA_VISIBLE_DEVICES={numbers}`"
     return f"there is one value in a run: `recipec run RECIPE --each {path}={','.join(map(_flow, value))}` runs each"
 
 
@@ -112,7 +114,7 @@ def _name(item: Any) -> str:
     if isinstance(item, Mapping):
         only = next(iter(item)) if len(item) == 1 and isinstance(next(iter(item.values())), Mapping) else ""
         item = item.get("name") or only or _alone(item) or item.get("type")
-    name = folded(PurePath(item).stem) if isinstance(item, str) else ""
+    name = folded(PurePath(item.split()[0]).stem) if isinstance(item, str) and item.strip() else ""
     return name if STAGE_NAME.fullmatch(name) else ""
 
 
@@ -132,9 +134,9 @@ def _content(item: Any, slot: str, *, keep: bool) -> Any:
     if isinstance(item, str) and slot:
         of_user = slot == "reward" and item not in component_names(slot) and item.isidentifier()
         return {"type": "function", "name": item} if of_user else {"type": item}
-    if isinstance(item, str):
+    if isinstance(item, str) and PurePath(item).suffix:
         return {"data": {"path": item}}
-    return {"type": "…"} if slot else {"…": "…"}
+    return {"type": "…"} if slot else "{…}"
 
 
 def _flow(value: Any) -> str:

@@ -181,7 +181,8 @@ def _say_value(findings: Findings, cls: type[Section], data: Mapping[str, Any], 
     at, value = (*path, *place), _get(data, place)
     takes = field_descriptions.field_type(cls, place)
     expected = takes.describe() if takes else "something else"
-    advice, text = for_value(str(place[-1]), value, takes.annotation if takes else Any, takes.metadata if takes else ())
+    annotation, metadata = (takes.annotation, takes.metadata) if takes else (Any, ())
+    advice, text = for_value(str(place[-1]), value, annotation, metadata, path=dotted(at))
     fix = findings.fix(at, f"write {text}", value, text) if text else None
     param = next((part for part in reversed(place) if isinstance(part, str)), "")
     doc = f"`{param}`: {takes.doc}" if takes and takes.doc else ""

@@ -112,7 +112,7 @@ def for_key(
         advice.append(f"`{key}` belongs to {' or '.join(places[:3])}")
         other = None if exact or at_home or other is None or not other.meant else other
     if other is not None:
-        advice.append(other.text)
+        advice += [*_within(path, key, known, other), other.text]
     meant = list(other.meant) if other else []
     home = _home(key, value) if section and places else homes[0][0] if homes and at_stage and other is None else ""
     if home in COMPONENT_SLOTS or home == "budget":
@@ -140,13 +140,26 @@ def for_key(
     )
 
 
-def _around(key: str, known: Iterable[str]) -> list[str]:
-    """Return the keys that are words of a key, or that begin with it.
+def _within(path: Path, key: str, known: Collection[str], other: Advice) -> list[str]:
+    """Where another tool's name has several meanings, say which key of this section one of them would be.
 
-    >>> _around("prompt_template", ["template", "path"]), _around("max", ["max_length", "soft"])
-    (['template'], ['max_length'])
+    >>> _within(("stages", "a", "loss"), "kl_coef", ["beta"], Advice("", ("reward.NAME.beta", "advantage.NAME.beta")))
+    ['in `loss` it is `beta`']
     """
-    return [name for name in known if f"_{name}_" in f"_{key}_" or name.startswith(f"{key}_")][:3]
+    names = dict.fromkeys(meant.split(".")[-1] for meant in other.meant)
+    mine = [name for name in names if name in known and name != key]
+    return [f"in `{path[2]}` it is `{mine[0]}`"] if len(other.meant) > 1 and mine and len(path) > 2 else []
+
+
+def _around(key: str, known: Iterable[str]) -> list[str]:
+    """Return the keys that are words of a key, or of which one begins with the other.
+
+    >>> _around("prompt_template", ["template", "path"]), _around("max", ["max_length"]), _around("lambda", ["lam"])
+    (['template'], ['max_length'], ['lam'])
+    """
+    short = len(key) < 3
+    begins = [name for name in known if not short and len(name) >= 3 and (name.startswith(key) or key.startswith(name))]
+    return [*dict.fromkeys([*(name for name in known if f"_{name}_" in f"_{key}_"), *begins])][:3]
 
 
 def _foreign(head: tuple[str, ...], key: str, value: Any, kind: str) -> Advice | None:

@@ -26,8 +26,8 @@ _AT = re.compile(r"(pass|avg|mean|average)_?(?:at|@)_?(\d+)")
 _YES_NO = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
 
 
-def for_value(key: str, value: Any, annotation: Any, metadata: Iterable[Any] = ()) -> tuple[str, str]:
-    """Advise on a bad value; returns the advice, and the text to replace it with or an empty text.
+def for_value(key: str, value: Any, annotation: Any, metadata: Iterable[Any] = (), path: str = "") -> tuple[str, str]:
+    """Advise on a bad value at ``path``; returns the advice, and the text to replace it with or an empty text.
 
     >>> for_value("learning_rate", "1e-5", float)
     ('without quotes it is a number: `learning_rate: 1e-5`', '1e-5')
@@ -42,7 +42,7 @@ def for_value(key: str, value: Any, annotation: Any, metadata: Iterable[Any] = (
         keys = field_descriptions.keys_of(section) if section is not None else ()
         if isinstance(value, str) and not_offered(value, key):
             return not_offered(value, key), ""
-        return for_bare_section(key, value, keys) if keys else for_several(key, value), ""
+        return for_bare_section(key, value, keys) if keys else for_several(key, value, path or key), ""
     if isinstance(value, str) and (reference := _REFERENCE.fullmatch(value.strip())):
         name = reference[1] or f"vars.{reference[2]}"
         return f"a reference is written `{key}: ${{{name}}}`", f'"${{{name}}}"' if reference[1] else ""
