@@ -216,6 +216,7 @@ TRUST: tuple[Check, ...] = (
     places.unknown_template,
     user_code.own_function,
     user_code.own_environment,
+    user_code.environment_without_reward,
 )
 
 

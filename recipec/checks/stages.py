@@ -117,7 +117,7 @@ def no_adapter(reading: Reading) -> Iterator[Finding]:
     """
     for stage in reading.stages.values():
         origin = parent(reading, stage)
-        followed = origin is not None and _lacks_adapter(reading, origin)  # and said there
+        followed = origin is not None and _lacks_adapter(reading, origin)  # which is reported there
         if not reading.fragment and _lacks_adapter(reading, stage) and not followed:
             whose = f"stage `{origin.name}`" if origin else f"`{stage.origin}`"
             yield Finding(

@@ -1,4 +1,4 @@
-"""The user's own functions and environments, checked without running them: RC622 and RC814."""
+"""The user's own functions and environments, checked without running them: RC622, RC756 and RC814."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from recipec.diagnostics.model import Finding, RecipeError, Span, check, dotted
 from recipec.diagnostics.phrases import did_you_mean, listed
 from recipec.reading.partial import Reading
 from recipec.reading.paths import rebased
-from recipec.reading.user_code import WORLD, Class, Signature, classes_in, functions_in, other_names
+from recipec.reading.user_code import WORLD, Class, Signature, classes_in, functions_in, may_mention, other_names
+from recipec.spec.reward import Environment
 
 # No file of reward functions is a megabyte, and checking stays quick whoever wrote the recipe.
 _LARGEST = 1 << 20
@@ -133,6 +134,37 @@ def own_environment(reading: Reading) -> Iterator[Finding]:
             yield from _class_problem(reading, (*part.path, "name"), name, found, whole=whole)
 
 
+@check("RC756", "environment-without-reward", "warning")
+def environment_without_reward(reading: Reading) -> Iterator[Finding]:
+    """The only reward is that of the user's environment, and its file never names a reward.
+
+    What it checks: where all levels of `reward` are `environment`, the word `reward` in the files with the class, read
+    as text and never run; a file that imports other packages may have it there.
+    Why it matters: `step` gives a reward only as `reward` of the mapping that it returns; without it every episode has
+    the reward 0, and all advantages are 0 (RC930).
+    Example: `step` returns the text of the next observation, and nothing else.
+    How to fix: return a mapping, such as `{"observation": text, "reward": 1.0, "terminated": True}`, or add a level of
+    `reward` that scores the answers.
+    """
+    files = [(path, shown) for _, path, shown in _files(reading) or () if path is not None]
+    for stage in reading.stages.values():
+        levels, played = [*stage.of("reward")], [*stage.of("environment")]
+        spec = played[0].spec if played else None
+        alone = bool(levels) and all(isinstance(part.spec, Environment) for part in levels)
+        if spec is None or spec.user_code != "class" or not alone:
+            continue
+        for path, shown in files:
+            try:
+                kind = classes_in(path, shown, WORLD).get(spec.user_names()[0])
+                silent = kind is not None and kind.whole and not may_mention(path, shown, "reward")
+            except RecipeError:  # RC622 tells of it
+                continue
+            if kind is not None and silent:
+                at = (*levels[0].path, "type")
+                message = f"`{kind.name}` gives no reward: {shown} never names one"
+                yield Finding(message, (*span_of(reading, at), *kind.spans("step")), path=dotted(levels[0].path))
+
+
 def _absent(what: str, name: str, have: list[str], spans: Spans, path: tuple[str | int, ...]) -> Finding:
     """Build the finding of a name that no file under `use` defines."""
     remedy = f"{did_you_mean(name, have)} the files under `use` have {listed(have)} at their top level".strip()
@@ -151,12 +183,12 @@ def _class_problem(
     missing = [method for method in WORLD if method not in kind.methods and kind.whole]
     wrong = [method for method, fits in kind.methods.items() if not fits]
     if missing or wrong:
-        verb = f"has no `{missing[0]}`" if missing else f"has a `{wrong[0]}` that does not have the required signature"
-        yield Finding(
-            f"the class `{name}` {verb}",
-            (*spans, *kind.spans),
-            path=dotted(path),
-        )
+        method = missing[0] if missing else wrong[0]
+        static = "@staticmethod\ndef tasks(split, size, seed)"
+        needed = {"reset": "def reset(self, task, seed)", "step": "def step(self, action)", "tasks": static}[method]
+        verb = f"has no `{method}`" if missing else f"has a `{method}` that cannot be called as it will be"
+        remedy = f"write `{' '.join(needed.split())}:`"
+        yield Finding(f"the class `{name}` {verb}", (*spans, *kind.spans(method)), help=remedy, path=dotted(path))
 
 
 def _problem(

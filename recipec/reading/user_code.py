@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ class Signature:
 class Class:
     """A class of a file: where it stands, and which of its methods can be called as ours are.
 
-    Example: ``Class("Maze", "maze.py", 7, {"reset": True, "step": False}, whole=True)``: its ``step`` takes others.
+    Example: ``Class("Maze", "maze.py", 7, {"step": False}, {"step": 9}, whole=True)``: its ``step`` takes others.
     """
 
     name: str
@@ -71,13 +72,15 @@ class Class:
     line: int
     methods: dict[str, bool]
     """Of the required methods, those that exist, and whether they take the required number of arguments."""
+    lines: dict[str, int]
+    """Where these methods are, of those that the class itself defines."""
     whole: bool
     """Every method it has is known: it inherits from nothing but classes of the same file."""
 
-    @property
-    def spans(self) -> tuple[Span, ...]:
-        """Where it is defined."""
-        return (Span(self.file, self.line, 1, self.line, 2),)
+    def spans(self, method: str = "") -> tuple[Span, ...]:
+        """Where it, or a method of it, is defined."""
+        line = self.lines.get(method, self.line)
+        return (Span(self.file, line, 1, line, 2),)
 
 
 def classes_in(path: Path, shown: str, methods: Mapping[str, int]) -> dict[str, Class]:
@@ -94,12 +97,27 @@ def classes_in(path: Path, shown: str, methods: Mapping[str, int]) -> dict[str, 
         bases = [base.id if isinstance(base, ast.Name) else "" for base in node.bases]
         parents = [found[base] for base in bases if base in found]
         have = {method: fits for parent in reversed(parents) for method, fits in parent.methods.items()}
+        lines: dict[str, int] = {}
         for item in node.body:
             if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef) and item.name in methods:
+                lines[item.name] = item.lineno
                 have[item.name] = isinstance(item, ast.FunctionDef) and _takes(item, methods[item.name])
         known = all(base in found and found[base].whole for base in bases if base != "object")
-        found[name] = Class(name, shown, node.lineno, have, whole=known and not node.keywords)
+        found[name] = Class(name, shown, node.lineno, have, lines, whole=known and not node.keywords)
     return found
+
+
+def may_mention(path: Path, shown: str, word: str) -> bool:
+    """Whether a file has a word, or imports code from outside of the standard library, which may have it.
+
+    Raises:
+        RecipeError: RC750, the file is missing or is not valid Python.
+    """
+    tree = parse_file(path, shown)
+    names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    elsewhere = any(name.partition(".")[0] not in sys.stdlib_module_names for name in names)
+    return elsewhere or word in path.read_text(encoding="utf-8", errors="replace")
 
 
 def words_of(paths: Sequence[Path], name: str) -> list[str]:

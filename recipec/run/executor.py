@@ -149,9 +149,9 @@ def stages(
             warn=partial(note, outcome, stage.name, options),
             ranks=ranks,
         )
-        display.say(
-            f"{stage.name}: loading {stage.origin}" if stage.origin != "scratch" else f"{stage.name}: new model"
-        )
+        begins = "new model" if stage.origin == "scratch" else f"loading {stage.origin}"
+        kept = folder.checkpoints(stage.name)
+        display.say(f"{stage.name}: {f'continuing from {kept[0].name}' if kept else begins}")
         try:
             with runtime_packages():
                 from recipec.runtime.stage.build_stage import run_stage  # noqa: PLC0415 - torch comes in here

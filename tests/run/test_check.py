@@ -197,6 +197,7 @@ def score(completions, answer, **columns):
         (RL, "", "def score(completions, **columns): return [float('<answer>' in c) for c in completions]\n"),
         (RL, "RC928", "def score(completions, **columns): return [0.5] * len(completions)\n"),
         (RL, "", "def score(completions, **columns): return [c and 1.0 or None for c in completions]\n"),
+        (RL, "", "def score(completions, gold): return [float(g == c) for g, c in zip(gold, completions)]\n"),
         (RL, "RC929", "def score(completions, **columns): return [None for _ in completions]\n"),
         (RL, "RC929", "def score(data_source, solution_str, ground_truth): solution_str == ground_truth\n"),
         (RL.replace("prompts_per_step: 2", "prompts_per_step: 4000"), "RC940",
@@ -207,7 +208,7 @@ def test_scores_that_teach_nothing_warn(folder, recipe, code, body):
     """A reward that is the same or None for all answers, and one that is slow, warn at its code."""
     template = '      chat_template: "{{ messages[0].content }}{{ eos_token }}"\n    data:'
     folder.write(r__yaml=recipe.replace("    data:", template) if "chat" in recipe else recipe, rewards__py=body)
-    folder.write(a__jsonl=rows(*({"prompt": f"p{i}", "answer": f"right {i}"} for i in range(4))))
+    folder.write(a__jsonl=rows(*({"prompt": f"p{i}", "answer": f"right {i}", "gold": f"sure {i}"} for i in range(4))))
     found = folder.call("check", "r.yaml", "--use", "rewards.py")
     assert found.code == 0, found.err
     assert [one for one in ("RC928", "RC929", "RC940") if one in found.err] == ([code] if code else [])
@@ -261,6 +262,8 @@ def test_targets_of_an_adapter_are_compared_with_the_model(folder):
             rows({"prompt": {"role": "user", "content": "a"}, "completion": "b"}).encode(),
             "write a list of it",
         ),
+        ("a.jsonl", rows({"input": {"text": "a"}, "completion": "b"}).encode(), "as in `{{ input.text }}`"),
+        ("a.parquet", b"PAR1 cut", "fetch or write the file again"),
     ],
 )
 def test_data_of_another_form_says_how_to_convert_it(folder, name, data, remedy):
@@ -317,6 +320,11 @@ def test_a_file_of_code_that_is_not_python(folder):
         ("return [float(c == a) for c, a in zip(completions, answer)]", "1 ", "remove them by `.strip()`"),
         ("return [float(c == a) for c, a in zip(completions, answer)]", ["1"], "compare with `in`"),
         ("return [math.fmod(id(object()), 7) + next(CALLS) for _ in completions]", "1", "warning[RC753]"),
+        (
+            "return [float(c[0]['content'] == a) for c, a in zip(completions, answer)]",
+            "1",
+            "a completion is a text, not",
+        ),
         ("return [columns['answr'] for _ in completions]", "1", "did you mean `answer`?"),
     ],
 )

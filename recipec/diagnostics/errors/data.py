@@ -105,7 +105,8 @@ def unreadable_data(path: str, problem: str) -> Finding:
     Example: a .csv file; a parquet file that was cut short.
     How to fix: use JSONL (.jsonl, .ndjson or .json with one object per line) or parquet (.parquet).
     """
-    return Finding(f"{path}: {problem}", help=conversion(path))
+    again = "fetch or write the file again: parquet has its index at the end" if path.endswith(".parquet") else ""
+    return Finding(f"{path}: {problem}", help=again or conversion(path))
 
 
 _NAMES = {
@@ -128,6 +129,7 @@ def missing_column(path: str, row: int, column: str, have: Iterable[str], key: s
     How to fix: name the column of the file, as in `data.columns: {prompt: question}`.
     """
     names = list(have)
+    nested = [name for name in names if isinstance(have, Mapping) and isinstance(have[name], Mapping)]
     problem = f"has no text in column `{column}`" if column in names else f"has no column `{column}`"
     remedy = f"{did_you_mean(column, names)} the row has {listed(names)}; `{key}` names another column".strip()
     if {"instruction", "output"} <= set(names) and key in {"data.columns.prompt", "data.columns.completion"}:
@@ -135,6 +137,12 @@ def missing_column(path: str, row: int, column: str, have: Iterable[str], key: s
             '; rows of Alpaca: `columns: {completion: output}` and `template: "{{ instruction }}\\n{{ input }}"`, with '
             "`chat: true` for a chat model"
         )
+    elif nested:
+        inner = f"{nested[0]}.{next(iter(have[nested[0]]), 'FIELD')}"  # type: ignore[index]
+        remedy += (
+            f"; `{nested[0]}` is an object: a `template` reads its fields, as in `{{{{ {inner} }}}}`, but answers "
+        )
+        remedy += "must be columns of their own"
     elif ours := {name: other for name, several in _NAMES.items() for other in several if other in names}:
         remedy += f"; here: `columns: {{{', '.join(f'{name}: {other}' for name, other in ours.items())}}}`"
     if len(names) == 1 and isinstance(have, Mapping) and isinstance(have[names[0]], list):
@@ -142,7 +150,7 @@ def missing_column(path: str, row: int, column: str, have: Iterable[str], key: s
     if "conversations" in names and key in {"data.columns.prompt", "data.columns.completion"}:
         remedy += "; conversations of an `sft` stage: `columns: {messages: conversations}`"
     if key in {"data.columns.chosen", "data.columns.rejected"}:
-        remedy += "; or a `preference` makes the pairs"
+        remedy += "; pairs are needed by `dpo` and `rm`, where a `preference` may make them, and by the metric `margin`"
         if {"completion", "label"} <= set(names):
             remedy = "answers with a `label` each are for KTO: `kind: sft` and `extends: [recipec:algorithms/kto]`"
     if key == "data.columns.prompt" and {"chosen", "rejected"} <= set(names):
@@ -186,7 +194,11 @@ def overlong_row(path: str, row: int, length: int, limit: int, *, model: bool = 
     `data.max_length`, or use a model with more positions.
     """
     bound = f"the model has {limit} positions" if model else f"`max_length` is {limit}"
-    larger = "use a model with more positions" if model else "raise data.max_length"
+    larger = (
+        "use a model with more positions (of a new one: `policy.scratch.max_positions`)"
+        if model
+        else "raise data.max_length"
+    )
     message = f"{path}, row {row} has {length} tokens, but {bound}"
     return Finding(message, file_span(path, row), help=f"set data.overlong to `drop` or `truncate`, or {larger}")
 

@@ -115,7 +115,7 @@ def no_chat_template() -> Finding:
     How to fix: set `policy.chat_template` to one of the package, such as `recipec:chat/chatml`, or to a Jinja file; or
     write prompts as text.
     """
-    return Finding("the data has messages, but the tokenizer has no chat template")
+    return Finding("prompts are chat messages, by the data or by `chat: true`, but the tokenizer has no chat template")
 
 
 @diagnostic("RC730", "chat-template-refuses")
@@ -170,7 +170,7 @@ def quantized(file: str, method: str) -> Finding:
 
 
 @diagnostic("RC735", "unreadable-model-file")
-def unreadable(file: str, problem: str) -> Finding:
+def unreadable(file: str, problem: str, remedy: str = "") -> Finding:
     """A file that describes a model, an adapter or a tokenizer is not valid JSON, or transformers rejects it.
 
     The same holds for the GGUF file of an installed package.
@@ -179,7 +179,7 @@ def unreadable(file: str, problem: str) -> Finding:
     Example: a `tokenizer.json` that was cut short.
     How to fix: fetch or save the model again, or install the package again.
     """
-    return Finding(f"{file} cannot be read: {problem}")
+    return Finding(f"{file} cannot be read: {problem}", help=remedy)
 
 
 @diagnostic("RC736", "beyond-positions")

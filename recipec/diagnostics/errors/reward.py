@@ -18,6 +18,8 @@ _NETWORK = {
     "gaierror",
 }
 """Exceptions of a service that does not answer."""
+_OF_TEXT = ("string ind", "'str' object has no attribute 'get'", "'str' object has no attribute 'content'")
+"""What Python says where a text is taken for a message."""
 _BY_FILE = "name it from the folder of your file: `Path(__file__).parent / NAME`"
 
 
@@ -112,6 +114,11 @@ def function_raised(
     remedy = (
         'with chat prompts a completion is a list of messages: its text is `completion[0]["content"]`' if chat else ""
     )
+    if not chat and error in {"TypeError", "AttributeError"} and any(word in message for word in _OF_TEXT):
+        remedy = (
+            "here a completion is a text, not a list of messages: `completion` is what `completion[0]['content']` is "
+            "with chat prompts (`chat: true`)"
+        )
     if error == "FileNotFoundError":
         remedy = _BY_FILE
     elif error in _NETWORK:

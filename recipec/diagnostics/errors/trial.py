@@ -162,7 +162,11 @@ def held_out_in_training(
     (other,) = file_span(*there)
     names = f"stage{'s' if stages[1:] else ''} {listed(stages)}"
     message = f"{same} of {prompts} prompts of evaluation `{evaluation}` are also prompts of {names}"
-    return Finding(message, (here, other.labelled("the same prompt in training")), path=f"stages.{stages[0]}.data")
+    label, remedy = "the same prompt in training", ""
+    if place[0] == there[0]:
+        label = "the same prompt in another row, which is trained"
+        remedy = f"rows of {place[0]} that have the same prompt fall into both parts: keep one of them"
+    return Finding(message, (here, other.labelled(label)), help=remedy, path=f"stages.{stages[0]}.data")
 
 
 @diagnostic("RC943", "uneven-column", "warning")

@@ -29,7 +29,11 @@ def check_stop_ids(file: Path, described: Mapping[str, Any], vocabulary: int) ->
     for token in found if isinstance(found, list) else [] if found is None else [found]:
         if type(token) is not int or not 0 <= token < vocabulary:
             problem = f"`eos_token_id` has {token!r}, and its ids must be integers from 0 to {vocabulary - 1}"
-            raise RecipeError(errors.unreadable(str(file), problem))
+            other = type(token) is int and token >= vocabulary
+            remedy = (
+                "it is of a model with more tokens: take the file, and the tokenizer, of this model" if other else ""
+            )
+            raise RecipeError(errors.unreadable(str(file), problem, remedy))
 
 
 def prepare(config: Any, file: Path, described: Mapping[str, Any], say: Say) -> None:

@@ -34,7 +34,7 @@ from recipec.runtime.trial.engine import FixedAnswers
 from recipec.runtime.trial.policy import without_weights
 from recipec.runtime.trial.right_answers import long_actions, same_ids
 from recipec.runtime.trial.scores import ANSWERS, NOTICED, doubts, drift, right_answer, slowness, written
-from recipec.runtime.trial.whole_files import Scanned, overlaps, scan
+from recipec.runtime.trial.whole_files import Scanned, columns_asked, overlaps, scan
 from recipec.runtime.user_code import place_in
 from recipec.spec import environment as environments
 from recipec.spec.data import Data
@@ -286,7 +286,8 @@ class _Trial:
         """Answer the tasks; each answer is a row, or an episode."""
         # an empty action reaches no environment
         fixed = ANSWERS if environment is None else (*filter(None, ANSWERS), *self._words())
-        answers = {task.id: [*(self.answers or (*filter(None, [right_answer(task)]), *fixed))] for task in tasks}
+        asked = columns_asked(self.unit.rewards, self.context)
+        answers = {one.id: [*(self.answers or (*filter(None, [right_answer(one, asked)]), *fixed))] for one in tasks}
         if environment is None:
             return self._answered(tasks, answers)
         self._note(*long_actions(self.policy, self._words(), self.unit.limit, self.unit.key))
@@ -382,7 +383,7 @@ class _Trial:
             found = [*drift(function, made, lambda: scored(rows), rows["text_R"])] if took <= NOTICED else []
             found += [*slowness(function, lambda: scored(rows), took, len(made), per_step)]
             if not self.plays:
-                more = {task.id: written(task) for task in tasks}
+                more = {task.id: written(task, function.signature.columns()) for task in tasks}
                 found += doubts(function, made, lambda: scored(self._answered(tasks, more)), tasks)
             for one in found:
                 self._note(replace(one, path=f"{self.unit.key}.{name}"))

@@ -35,25 +35,27 @@ NOTICED = 0.5
 """Seconds of a first call, which may import or load something, after which another one is timed."""
 
 
-def right_answer(task: Task) -> str | None:
-    """Return the right answer of a task as text, where a column of a known name has it.
+def right_answer(task: Task, required: Sequence[str] = ()) -> str | None:
+    """Return the right answer of a task as text, from a column of a known name or one that a function requires.
 
-    >>> right_answer(Task(0, "2+2=", (1,), {"answer": 4})), right_answer(Task(0, "2+2=", (1,), {}))
-    ('4', None)
+    >>> right_answer(Task(0, "2+2=", (1,), {"answer": 4})), right_answer(Task(0, "2+2=", (1,), {"gold": "4"}), ["gold"])
+    ('4', '4')
     """
     columns = dict(task.columns)
     model = columns.get("reward_model")
     if isinstance(model, Mapping):
         columns.setdefault("ground_truth", model.get("ground_truth"))
-    value = next((columns[name] for name in RIGHT if columns.get(name) not in (None, "")), None)
+    of_function = [name for name in required if name in RIGHT or isinstance(columns.get(name), str)]
+    names = (*sorted(of_function, key=lambda name: name not in RIGHT), *RIGHT)
+    value = next((columns[name] for name in names if columns.get(name) not in (None, "")), None)
     if value is None or isinstance(value, str):
         return value and value.strip()
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def written(task: Task) -> list[str]:
+def written(task: Task, required: Sequence[str]) -> list[str]:
     """Return the right answer of a task, or some text, in all ``FORMS``."""
-    right = right_answer(task)
+    right = right_answer(task, required)
     return [form.format("1" if right is None else right) for form in FORMS]
 
 
@@ -77,7 +79,7 @@ def doubts(
 
     ``scores`` are those of the last call; ``more`` scores further answers, which is called only where these are equal.
     """
-    right = all(right_answer(task) is not None for task in tasks)
+    right = all(right_answer(task, function.signature.columns()) is not None for task in tasks)
     without = function.unscored
     if len(set(scores)) > 1:
         return

@@ -13,6 +13,7 @@ from recipec.diagnostics.errors import trial as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError, file_span
 from recipec.host.jsonl import kind_of
 from recipec.runtime.batch import Message, Task, question
+from recipec.runtime.context import StageContext
 from recipec.runtime.data.encode import Variables
 from recipec.runtime.data.files import ENDINGS, Row
 from recipec.runtime.data.messages import SAID
@@ -106,7 +107,7 @@ def scan(
     for key, file in files.items():
         if not is_small(file.path):
             continue
-        asked = () if len(files) > 1 else _asked(rewards, file)
+        asked = () if len(files) > 1 else columns_asked(rewards, file.context)
         one = _scan(file, policy, kind, rewards, asked, limit)
         found.rows += one.rows
         found.questions = {**one.questions, **found.questions}
@@ -120,10 +121,10 @@ def is_small(path: Path) -> bool:
     return path.exists() and sum(one.stat().st_size for one in files) <= LARGEST
 
 
-def _asked(rewards: Mapping[str, Component], file: File) -> Sequence[str]:
+def columns_asked(rewards: Mapping[str, Component], context: StageContext) -> list[str]:
     """Name the columns that the user's functions require."""
     functions = [spec for spec in rewards.values() if isinstance(spec, specs.Function)]
-    known = [Function(spec, file.context) for spec in functions if spec.name in file.context.functions]
+    known = [Function(spec, context) for spec in functions if spec.name in context.functions]
     return list(dict.fromkeys(name for function in known for name in function.signature.columns()))
 
 
