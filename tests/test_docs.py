@@ -110,7 +110,8 @@ def test_commands_exist(page: Path) -> None:
     text = page.read_text("utf-8")
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     command = typer.main.get_command(app)
-    options = {flag for verb in command.commands.values() for part in verb.params for flag in part.opts}  # type: ignore[attr-defined]
+    verbs = (command, *command.commands.values())  # type: ignore[attr-defined]
+    options = {flag for verb in verbs for part in verb.params for flag in part.opts}
 
     named = {word for line in re.findall(r"(?:^|`)make ([a-z -]+)", text, re.MULTILINE) for word in line.split()}
     assert named <= targets

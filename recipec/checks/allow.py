@@ -8,7 +8,7 @@ from recipec.checks.queries import span_of
 from recipec.diagnostics import errors
 from recipec.diagnostics.codes import RETIRED
 from recipec.diagnostics.model import COMMAND_LINE, Finding, check, codes, dotted
-from recipec.diagnostics.phrases import did_you_mean
+from recipec.diagnostics.phrases import did_you_mean, distance
 from recipec.reading.partial import Reading
 
 
@@ -43,8 +43,10 @@ def _problem(code: str) -> tuple[str, str]:
     if code in RETIRED:
         return f"it is retired and now part of {RETIRED[code]}", f"see `recipec explain {RETIRED[code]}`"
     if code not in known:
-        warnings = [other for other, entry in known.items() if entry.severity == "warning"]
-        return "there is no such code", did_you_mean(code, warnings)
+        warnings = [
+            other for other, entry in known.items() if entry.severity == "warning" and distance(code, other) <= 1
+        ]
+        return "there is no such code", did_you_mean(code, warnings) or "`recipec ls codes` lists them"
     if known[code].severity == "error":
         return "it is an error", "drop the entry, and fix the error where it is reported"
     return "", ""

@@ -21,6 +21,10 @@ _TEMPLATE = re.compile(r"\{\{|\{%|\n")
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 _ELSEWHERE = (
     (re.compile(r"^\w[\w+.-]*://"), "a URL is not read: download it, or name it as `org/name` of the hub"),
+    (
+        re.compile(r"\w \w.* \w.*[.?!:]$"),
+        "a sentence is not read here: write it into a file, such as `./text.j2`, and name that",
+    ),
     (re.compile(r"^~"), "`~` is not the home directory here: write the path from `/`, or relative to the recipe"),
     (re.compile(r"\$"), "variables of a shell are not read: write the path itself, or `${vars.NAME}`"),
     (re.compile(r"^\s|\s$"), "remove the spaces around it: they would be a part of the name"),

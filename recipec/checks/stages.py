@@ -137,6 +137,7 @@ def _lacks_adapter(reading: Reading, stage: StageReading) -> bool:
     if origin is None:
         return kind not in {"directory", "hub", "stage"}
     unread = any(part.spec is None for part in origin.of("policy"))
+    unread = unread or origin.kind is None  # what such a stage has is not known
     return origin.name in _earlier(reading, stage) and not unread and adapter_of(origin) is None
 
 

@@ -76,9 +76,12 @@ def secret_in_recipe(reading: Reading) -> Iterator[Finding]:
         if not isinstance(value, str) or not value:
             continue
         if SECRET.search(value) or _under_secret_name(str(path[-1]), value):
+            of_service = path[:2] == ("machine", "services")
+            variable = "drop it, and write `key_variable: RECIPEC_NAME`, the environment variable that has the key. "
             yield Finding(
                 f"`{path[-1]}` looks like a secret",
                 span_of(reading, path, key=isinstance(path[-1], str)),
+                help=f"{variable}Revoke a token that was shared" if of_service else "",
                 path=dotted(path),
             )
 

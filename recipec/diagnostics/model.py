@@ -134,7 +134,7 @@ class RecipeError(Exception):
     """The recipe, its data or its run cannot go on; carries the diagnostics that say why."""
 
     def __init__(self, *diagnostics: Diagnostic) -> None:
-        """Keep the diagnostics; the exception's text is the first one with its code and place."""
+        """Keep the diagnostics; the exception's text is the first one with its code, place and remedy."""
         super().__init__(_summary(diagnostics) if diagnostics else "refused")
         self.diagnostics = diagnostics
 
@@ -142,7 +142,8 @@ class RecipeError(Exception):
 def _summary(diagnostics: tuple[Diagnostic, ...]) -> str:
     first, others = diagnostics[0], len(diagnostics) - 1
     place = f" ({first.spans[0].file}:{first.spans[0].line})" if first.spans else ""
-    return f"{first.code} {first.message}{place}" + (f", and {others} more" if others else "")
+    more = f", and {others} more" if others else ""
+    return f"{first.code} {first.message}{place}{more}" + (f"; {first.help}" if first.help else "")
 
 
 @dataclass(frozen=True, slots=True)

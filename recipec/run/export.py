@@ -136,8 +136,9 @@ def card(run: Path, about: Mapping[str, Any], names: list[str], stage: str, base
         for moment in found.points:
             cells = (f"{value} ({change})" if change else value for value, change in found.cells(moment))
             lines.append(f"| {moment.when} | " + " | ".join(cells) + " |")
-    lines += ["", "## Licence", "", "Not stated. It depends on those of the initial weights and of the data:", ""]
-    lines += [f"- `{what}`: {licence}" for what, licence in licences(graph["stages"][: names.index(stage) + 1])]
+    sources = [f"- `{what}`: {licence}" for what, licence in licences(graph["stages"][: names.index(stage) + 1])]
+    first = "Not stated. It depends on those of the initial weights and of the data"
+    lines += ["", "## Licence", "", *([f"{first}:", "", *sources] if sources else [f"{first}, which are local files."])]
     if about["recipe"]:
         lines += [
             "",

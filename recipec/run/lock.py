@@ -58,7 +58,9 @@ class Lock:
                 if old.get(name) != new.get(name):
                     values = [side.get(name, "not there") for side in (new, old)]
                     short = [value if kind == "packages" else value[:12] for value in values]
-                    found.append(f"{name} is {short[0]}, was {short[1]}")
+                    both = name in old and name in new
+                    other = f"settings of {name} are others"  # hashes of them say nothing to a reader
+                    found.append(other if kind == "settings" and both else f"{name} is {short[0]}, was {short[1]}")
         return found
 
 

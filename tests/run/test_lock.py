@@ -40,8 +40,8 @@ def test_what_is_locked(locked):
         ({"a__jsonl": ROWS + ROWS}, "a.jsonl is"),
         ({"b__jsonl": ROWS + ROWS}, "b.jsonl is"),
         ({"rewards__py": REWARDS.replace("0.0", "1.0")}, "score is"),
-        ({"r__yaml": RL.replace("1.0e-3", "2.0e-3") + HELD_OUT}, "explore is"),
-        ({"r__yaml": RL + HELD_OUT.replace("[loss]", "[margin]")}, "evaluate.held_out is"),
+        ({"r__yaml": RL.replace("1.0e-3", "2.0e-3") + HELD_OUT}, "settings of explore are others"),
+        ({"r__yaml": RL + HELD_OUT.replace("[loss]", "[margin]")}, "settings of evaluate.held_out are others"),
     ],
 )
 def test_a_locked_run_refuses_what_differs(locked, files, words):

@@ -252,6 +252,7 @@ def test_an_evaluation_is_compared_with_all_stages_at_once(folder):
     folder.write(r__yaml=recipe, a__jsonl=sums())
     found = folder.call("check", "r.yaml")
     assert found.err.count("warning[RC942]") == 1
+    assert "`val_share` and the same `val_seed`" in found.err
     assert "40 of 40 prompts of evaluation `held_out` are also prompts of stages `learn`, `again`" in found.err
     folder.write(r__yaml=recipe.replace("    kind: sft\n", '    kind: sft\n    allow: {RC942: "on purpose"}\n', 1))
     assert "are also prompts of stage `again`" in folder.call("check", "r.yaml").err

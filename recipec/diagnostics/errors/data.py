@@ -106,6 +106,8 @@ def unreadable_data(path: str, problem: str) -> Finding:
     How to fix: use JSONL (.jsonl, .ndjson or .json with one object per line) or parquet (.parquet).
     """
     again = "fetch or write the file again: parquet has its index at the end" if path.endswith(".parquet") else ""
+    arrow = '`datasets.load_from_disk(FOLDER).to_parquet("rows.parquet")` writes a file that is read'
+    again = arrow if ".arrow" in problem else again
     return Finding(f"{path}: {problem}", help=again or conversion(path))
 
 

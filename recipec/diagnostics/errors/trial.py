@@ -163,7 +163,10 @@ def held_out_in_training(
     names = f"stage{'s' if stages[1:] else ''} {listed(stages)}"
     message = f"{same} of {prompts} prompts of evaluation `{evaluation}` are also prompts of {names}"
     label, remedy = "the same prompt in training", ""
-    if place[0] == there[0]:
+    if place == there:
+        label = "the same row in training"
+        remedy = f"divide {place[0]}: `val_share` and the same `val_seed` in the stage and here, and `part: val` here"
+    elif place[0] == there[0]:
         label = "the same prompt in another row, which is trained"
         remedy = f"rows of {place[0]} that have the same prompt fall into both parts: keep one of them"
     return Finding(message, (here, other.labelled(label)), help=remedy, path=f"stages.{stages[0]}.data")

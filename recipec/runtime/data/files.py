@@ -107,19 +107,26 @@ def part_of(rows: list[Row], spec: File) -> list[Row]:
     return [row for i, row in enumerate(rows) if (i in held) == (spec.part == "val")]
 
 
+def _of_folder(path: Path, split: str | None, shown: str) -> list[tuple[Path, str]]:
+    found = sorted(p for p in path.iterdir() if p.suffix in ENDINGS and not p.name.startswith(".") and p.is_file())
+    if any(path.glob("*.arrow")) and not any(p.suffix == ".parquet" for p in found):
+        problem = "its rows are in .arrow files, as `save_to_disk` of the library datasets writes them"
+        raise RecipeError(errors.unreadable_data(shown, problem))
+    if not found:
+        raise RecipeError(errors.no_rows(shown, f"the folder has no file that ends in {', '.join(ENDINGS)}"))
+    names = {p.stem for p in found}
+    if split is not None:
+        found = [p for p in found if p.stem == split or p.stem.startswith(f"{split}-")]
+    if not found or (split is None and len(names) > 1 and {n.partition("-")[0] for n in names} & _SPLITS):
+        raise RecipeError(errors.which_split(shown, split, names))
+    if problem := _incomplete(p.name for p in found):
+        raise RecipeError(errors.unreadable_data(shown, problem))
+    return [(p, f"{shown.rstrip('/')}/{p.name}") for p in found]
+
+
 def _files(path: Path, split: str | None, shown: str) -> list[tuple[Path, str]]:
     if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix in ENDINGS and not p.name.startswith(".") and p.is_file())
-        if not found:
-            raise RecipeError(errors.no_rows(shown, f"the folder has no file that ends in {', '.join(ENDINGS)}"))
-        names = {p.stem for p in found}
-        if split is not None:
-            found = [p for p in found if p.stem == split or p.stem.startswith(f"{split}-")]
-        if not found or (split is None and len(names) > 1 and {n.partition("-")[0] for n in names} & _SPLITS):
-            raise RecipeError(errors.which_split(shown, split, names))
-        if problem := _incomplete(p.name for p in found):
-            raise RecipeError(errors.unreadable_data(shown, problem))
-        return [(p, f"{shown.rstrip('/')}/{p.name}") for p in found]
+        return _of_folder(path, split, shown)
     if not path.exists():
         siblings = (p.name for p in path.parent.iterdir()) if path.parent.is_dir() else ()
         raise RecipeError(errors.data_missing(shown, "there is no such file or folder", siblings))

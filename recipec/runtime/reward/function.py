@@ -138,7 +138,8 @@ class Function(Part):
             raise
         except TooLongError:
             problem = f"took longer than `timeout`, {self.spec.timeout:g} s"
-            raise RecipeError(self._refused(problem)) from None
+            remedy = "let it end sooner, or raise the `timeout` of this level"
+            raise RecipeError(self._refused(problem, remedy)) from None
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises is reported
             line = blamed(error, self.file)
             name, text = type(error).__name__, text_of(error)

@@ -128,6 +128,11 @@ def test_shards_of_a_folder_are_read_in_order(tmp_path):
         (0, "d/part-1.jsonl", 1),
         (1, "d/part-2.jsonl", 2),
     ]
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "data-00000-of-00001.arrow").touch()
+    (tmp_path / "saved" / "state.json").touch()
+    found = refused(tmp_path / "saved")
+    assert (found.code, "datasets.load_from_disk" in found.help) == ("RC704", True)
     (tmp_path / "empty").mkdir()
     assert refused(tmp_path / "empty").code == "RC702"
 

@@ -219,3 +219,4 @@ def f(completions):
         function(tasks, torch.arange(3), TEXTS, ids, ids.bool())
     assert caught.value.diagnostics[0].code == code
     assert word in caught.value.diagnostics[0].message
+    assert "raise the `timeout`" in caught.value.diagnostics[0].help or "longer" not in word
