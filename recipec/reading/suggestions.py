@@ -100,12 +100,16 @@ def for_key(
     if section and other is not None and (not other.meant or below.meant):
         other = None  # its names are reported one by one
     foreign = other is not None and not path  # another tool's name at the top means no component
-    here = other is not None and bool(head) and any(meant.startswith(f"{head[-1]}.") for meant in other.meant)
+    same = len(path) > 2 and other is not None and {meant.split(".")[-1] for meant in other.meant} == {key}
+    here = (
+        other is not None and not same and bool(head) and any(meant.startswith(f"{head[-1]}.") for meant in other.meant)
+    )
     homes = (
         [] if key in known or here else [home for home in _homes(key, path, kind) if not foreign or home[0] in _WHOLE]
     )
     places = [text for _, text in homes]
     at_stage = path[:1] == ("stages",) and len(path) == 2
+    other = None if same and places else other
     at_home = other is not None and any(meant.split(".")[-1] == key for meant in other.meant)
     advice = [question(similar)] if exact else []
     if places:
@@ -184,7 +188,7 @@ def _certain(key: str, value: Any, path: Path, known: Collection[str], given: Ma
     if isinstance(value, str) and value.endswith(".py"):
         file = f"./{value.removeprefix('./')}"
         return KeyAdvice(f"your code is named once, at the top of the recipe: `use: [{file}]`", meant=(("use",),))
-    if (elsewhere := _elsewhere(key, value, path)) is not None:
+    if (elsewhere := _elsewhere(key, value, path, given)) is not None:
         return elsewhere
     synonym = _SYNONYMS.get(key, "")
     if synonym in known and synonym not in given:
@@ -228,10 +232,13 @@ def _tracker(key: str, value: Any) -> KeyAdvice | None:
     return KeyAdvice(f"write `trackers: {{NAME: {{type: {key}{written}}}}}`", meant=(("trackers",),))
 
 
-def _elsewhere(key: str, value: Any, path: Path) -> KeyAdvice | None:
-    """Advise on a slot that is indented too far, or on a key of an engine in `machine` itself."""
+def _elsewhere(key: str, value: Any, path: Path, given: Mapping[str, Any]) -> KeyAdvice | None:
+    """Advise on a slot that is indented too far, a level that is not indented, or a key of an engine in `machine`."""
     if path[:1] == ("stages",) and len(path) > 2 and key in SLOT and isinstance(value, Mapping):
         return KeyAdvice(f"`{key}` belongs to the stage: write it in line with `{path[2]}`", meant=((key,),))
+    empty = next((name for name in given if name in SLOT and SLOT[name].levels and given[name] is None), "")
+    if empty and isinstance(value, Mapping) and value.get("type") in component_names(empty):
+        return KeyAdvice(f"it is a level of `{empty}`: indent it below that key", meant=((empty,),))
     slots = {slot for slot, _ in _homes(key, path, "")} if path == ("machine",) else set()
     engine = next((name for name, slot in ENGINE_SLOTS.items() if slots == {slot}), "")
     text = f"write `machine: {{{engine}: {{{key}: {json.dumps(value)}}}}}`"

@@ -48,7 +48,8 @@ def for_value(key: str, value: Any, annotation: Any, metadata: Iterable[Any] = (
         return f"a reference is written `{key}: ${{{name}}}`", f'"${{{name}}}"' if reference[1] else ""
     if isinstance(value, str):
         inner = field_descriptions.literals(field_descriptions.inside(annotation, 0))
-        return _plain(key, value, takes) or _for_text(key, value, takes, field_descriptions.literals(annotation), inner)
+        plain = _unquoted(key, value, takes) or _plain(key, value, takes)
+        return plain or _for_text(key, value, takes, field_descriptions.literals(annotation), inner)
     right = ""
     if isinstance(value, float) and value.is_integer() and "integer" in takes:
         right = str(int(value))
@@ -57,6 +58,16 @@ def for_value(key: str, value: Any, annotation: Any, metadata: Iterable[Any] = (
     if not right and key == "epochs" and isinstance(value, float):
         return "a part of an epoch is counted in `steps`", ""
     return (f"write `{key}: {right}`", right) if right else ("", "")
+
+
+def _unquoted(key: str, value: str, takes: str) -> tuple[str, str] | None:
+    """Advise on a list in quotes.
+
+    >>> _unquoted("stop", "[a, b]", "a list of strings")
+    ('without quotes it is a list: `stop: [a, b]`', '[a, b]')
+    """
+    listed = takes.startswith("a list") and re.fullmatch(r"\[.*\]", value)
+    return (f"without quotes it is a list: `{key}: {value}`", value) if listed else None
 
 
 def _plain(key: str, value: str, takes: str) -> tuple[str, str] | None:

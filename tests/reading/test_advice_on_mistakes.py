@@ -60,6 +60,8 @@ RIGHT, STEPS = "{right: {type: exact_match}}", "steps: 10"
         ("sampler: {max", "metrics: [pass_at_8], sampler: {max", "RC132", "write `pass@8`"),
         ("sampler: {max", "metrics: [perplexity], sampler: {max", "RC132", "is `loss` here"),
         ("kind: rl", "kind: preference", "RC132", "is `dpo` here"),
+        (f"    reward: {RIGHT}", "    reward:\n    right: {type: exact_match}", "RC130", "indent it below that key"),
+        ("    reward:", "    sampler: {type: tree, num_generations: 4}\n    reward:", "RC130", "to sampler `chain`"),
         (RIGHT, '{right: {type: judge, rubric: "Is this answer right?"}}', "RC172", "a sentence is not read here"),
         ("    reward:", "    allow: {RC9999: why}\n    reward:", "RC146", "`recipec ls codes` lists them"),
         ("evaluate:", "machine: {services: {s: {url: x, api_key: abc}}}\nevaluate:", "RC651", "`key_variable: "),

@@ -168,6 +168,7 @@ MISTAKES = {
     "several values": ("epsilon: 0.2", "epsilon: [0.1, 0.2]", "RC132", "[0.1, 0.2]",
                        "--each stages.explore.loss.epsilon=0.1,0.2"),
     "numbers of GPUs": ("{devices: 1", "{devices: [0, 1]", "RC132", "[0, 1]", "`devices: 2`; which ones is `CUDA_VIS"),
+    "a list in quotes": ("metrics: [accuracy]", 'metrics: "[loss]"', "RC132", '"[loss]"', "without quotes it is"),
     "the beginning of a key": ("num_generations: 8", "num_generations: 8, temp: 0.7", "RC130", "temp",
                                "did you mean `temperature`?"),
     "a word that two tools do not mean alike": ("{path: b.jsonl}", "{path: b.jsonl, streaming: true}", "RC130",
