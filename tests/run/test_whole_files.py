@@ -119,7 +119,7 @@ def test_rows_in_the_form_of_another_file(folder, row, code, says):
 
 
 def test_a_chat_template_that_is_broken_or_leaves_the_messages_out(folder):
-    """A template that is not valid is refused at its key; one that writes the same for all messages is a warning."""
+    """A template that is not valid is refused at its key, and one without the messages at the first row."""
     talk = rows(*({"messages": [{"role": "user", "content": f"q{i}"}, MESSAGES[1]]} for i in range(4)))
     folder.write(
         r__yaml=SFT.replace("    data:", '      chat_template: "{% for m in messages %}"\n    data:'), a__jsonl=talk
@@ -132,7 +132,8 @@ def test_a_chat_template_that_is_broken_or_leaves_the_messages_out(folder):
     )
     folder.write(r__yaml=rl, a__jsonl=sums(8))
     found = folder.call("check", "r.yaml")
-    assert "warning[RC949]: all 8 rows have the same prompt, 'fixed'" in found.err
+    assert (found.code, found.first) == (1, "RC878"), found.err
+    assert "a.jsonl, row 1: `messages[0].content` is not written by the chat template" in found.err
 
 
 def test_held_out_rows_in_training_warn(folder):

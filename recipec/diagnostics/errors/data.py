@@ -317,10 +317,12 @@ def nothing_kept(artifact: str, counts: str) -> Finding:
 def unused_column(path: str, row: int, column: str, problem: str) -> Finding:
     """A column or a key of a message would change the text of a row, and nothing uses it.
 
-    What it checks: `tools` and `chat_template_kwargs`, tool calls and reasoning in messages, against the chat template;
-    a `prompt` next to conversations that are used in its place.
+    What it checks: the content of messages, their tool calls and reasoning, the thinking in answers that are trained,
+    `tools` and `chat_template_kwargs`, against the chat template; a `prompt` next to conversations that are used in its
+    place.
     Why it matters: the policy would be trained on another text than the data contains.
-    Example: `tools` in the data, and a chat template that never writes them; a system message in `prompt` alone.
+    Example: `tools` in the data, and a chat template that never writes them; a system message in `prompt` alone;
+    answers with `<think>…</think>`, and a template that cuts thoughts away.
     How to fix: set `policy.chat_template` to a template that writes it, remove the column, or set its name under
     `data.columns` to an empty text.
     """

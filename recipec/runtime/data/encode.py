@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from recipec.diagnostics.errors import data as errors, model as model_errors
 from recipec.diagnostics.model import RecipeError, file_span
-from recipec.runtime.batch import Example, Message, Task
+from recipec.runtime.batch import Example, Message, Task, text_of
 from recipec.runtime.data.files import Row
 from recipec.runtime.data.image_parts import before_text, places_in, with_places
 from recipec.runtime.data.messages import SAID, TRAIN, Text, calls_as_text, read_text
@@ -19,6 +19,10 @@ from recipec.runtime.images.picture import Picture
 
 Variables = Mapping[str, Any]
 _NONE: Variables = {}
+_SURE = 8
+"""Letters of a text that stand by chance in no other one."""
+_OTHER = "0,1,2,3"
+"""A text to put in the place of another; no tokenizer has one token for it, as for what it does not know."""
 
 
 class Tokenizer(Protocol):
@@ -90,6 +94,7 @@ class Encoder:
             conversation = _shown(self.with_system(with_places(row, "images", conversation, len(images))))
             self._check_used(row, conversation, images, variables)
             ids = tuple(self._render(row, conversation, images, variables, generation=True))
+            self._check_written(row, conversation, ids, images, variables)
         if not ids:
             raise RecipeError(errors.empty_text(row.file, row.number, "prompt"))
         seen = row.columns if columns is None else columns
@@ -153,6 +158,52 @@ class Encoder:
                 problem = "is not written by the chat template: the policy would never see it"
                 raise RecipeError(errors.unused_column(row.file, row.number, key, problem))
 
+    def _check_written(
+        self,
+        row: Row,
+        messages: Sequence[Message],
+        ids: Sequence[int],
+        images: Sequence[Picture],
+        variables: Variables,
+        trained: Collection[int] = (),
+    ) -> None:
+        """Refuse content that is not in ``ids``: of a message, or the thinking in an answer that is trained.
+
+        Raises:
+            RecipeError: RC878.
+        """
+        shown = _squeezed(self.policy.decode(ids))
+        for number, message in enumerate(messages):
+            content = text_of(message.get("content", ""))
+            parts = [("content", content, _OTHER)]
+            thinking, closed, rest = content.rpartition("</think>")
+            if closed and number in trained and isinstance(message["content"], str):
+                parts.append(("thinking", thinking.rpartition("<think>")[2], rest))
+            for name, text, other in parts:
+                squeezed = _squeezed(text)
+                if squeezed in {"", _OTHER} or (len(squeezed) >= _SURE and squeezed in shown):
+                    continue
+                changed = [*messages[:number], _with_text(message, other), *messages[number + 1 :]]
+                if self._same(row, messages, changed, images, variables):
+                    problem = "is not written by the chat template: the policy would never see it"
+                    raise RecipeError(errors.unused_column(row.file, row.number, f"messages[{number}].{name}", problem))
+
+    def _same(
+        self,
+        row: Row,
+        one: Sequence[Message],
+        other: Sequence[Message],
+        images: Sequence[Picture],
+        variables: Variables,
+    ) -> bool:
+        """Whether the chat template writes two conversations alike; not where it refuses one of them."""
+        try:
+            return self._render(row, one, images, variables, generation=False) == self._render(
+                row, other, images, variables, generation=False
+            )
+        except RecipeError:
+            return False
+
     def _plain(self, prompt: str) -> str:
         return f"{self.system}\n\n{prompt}" if self.system else prompt
 
@@ -201,6 +252,8 @@ class Encoder:
         rendered: list[int] = []  # the turns so far as the template writes them
         built: list[int] = []  # the same text, its tokens split where the model begins to write
         trained: list[bool] = []
+        answers: list[int] = []
+        after: list[int] = []
         end = seen = 0
         for turn, message in enumerate(messages):
             if turn < first or message["role"] != "assistant" or not message.get(TRAIN, True):
@@ -219,6 +272,7 @@ class Encoder:
                 raise RecipeError(model_errors.endless_turn(row.file, row.number, turn + 1))
             trained += [False] * (len(built) - len(trained)) + [True] * ends[-1]
             end, seen = len(built) + ends[-1], places_in(messages[:turn])
+            answers.append(turn)
             # Nor does it stay: a marker of the next turn may take away the white space before it.
             left = len(written) - ends[-1]
             built, rendered = built + written[: ends[-1]], after[: len(after) - left]
@@ -226,6 +280,7 @@ class Encoder:
             problem = "has no message of the assistant to learn"
             remedy = 'end the conversation with the answer, a message with `"role": "assistant"`'
             raise RecipeError(errors.wrong_type(row.file, row.number, "messages", problem, remedy))
+        self._check_written(row, messages[: answers[-1] + 1], after, images, variables, answers)
         return Example(row.index, tuple(built[:end]), tuple(trained), images[:seen])
 
     def _written(self, before: list[int], after: list[int]) -> list[int] | None:
@@ -244,6 +299,18 @@ class Encoder:
             return None
         written = [*self.policy.encode(whole.removeprefix(opened), before), *after[end:]]
         return written if self.policy.decode(before + written) == self.policy.decode(after) else None
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())
+
+
+def _with_text(message: Message, text: str) -> Message:
+    """Return a message with another text, images in their places."""
+    content = message["content"]
+    if not isinstance(content, str):
+        return {**message, "content": [{**part, "text": text} if "text" in part else part for part in content]}
+    return {**message, "content": text}
 
 
 def _shown(messages: Sequence[Message]) -> list[Message]:

@@ -8,10 +8,9 @@ import re
 from collections.abc import Callable
 from itertools import pairwise
 
-from latex2sympy2_extended.math_normalization import extract_boxed_content
-
 from recipec.runtime.reward.units import unit_of
 
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])")
 _IN_TEXT = re.compile(r"\\(?:text|mbox)[a-z]*\s*\{\s*([-+\d.][^{}]*|[A-Z](?:\s*,\s*[A-Z])+\s*)\}")
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<!\\)\$(.+?)(?<!\\)\$", re.DOTALL)
 _JOINT = re.compile(r"\s*[,;]?\s*(?:and|or)?\s*")
@@ -130,30 +129,32 @@ def to_latex(text: str) -> str:
 
 def has_box(text: str) -> bool:
     """Whether a text marks its answer by a box."""
-    return "\\boxed" in text or "\\fbox" in text
+    return bool(_BOX.search(text))
 
 
 def _boxed(text: str) -> str:
-    r"""Return the content of the last box; ``\{`` and ``\}`` open and close nothing.
+    r"""Return the content of the last box, as MATH grades it; ``\{`` and ``\}`` open and close nothing.
 
-    A last box that is not closed has no content: the answer in it may go on.
+    A last box that is not closed has no content: the answer in it may go on. Without braces it goes to the end of its
+    formula.
+
+    >>> _boxed(r"\boxed{3}, no: \boxed{\{5\}}."), _boxed(r"$\boxed 7$."), _boxed(r"\boxed{3} or \boxed{5")
+    ('\\{5\\}', ' 7', '')
     """
     hidden = text.replace(r"\{", "\x01").replace(r"\}", "\x02")
-    command, _, rest = hidden[max(hidden.rfind("\\boxed"), hidden.rfind("\\fbox")) :].partition("{")
-    if command.strip() in {"\\boxed", "\\fbox"} and not _closes(rest):
-        return ""
-    content: str = extract_boxed_content(hidden, mode="last")
+    rest = _BOX.split(hidden)[-1]
+    content = _braced(rest.lstrip()[1:]) if rest.lstrip().startswith("{") else rest.partition("$")[0]
     return content.replace("\x01", r"\{").replace("\x02", r"\}")
 
 
-def _closes(text: str) -> bool:
-    """Whether the brace before a text is closed in it."""
+def _braced(text: str) -> str:
+    """Return what stands before the brace that closes the one before a text; empty where there is none."""
     depth = 1
-    for letter in text:
+    for place, letter in enumerate(text):
         depth += (letter == "{") - (letter == "}")
         if depth == 0:
-            return True
-    return False
+            return text[:place]
+    return ""
 
 
 def _undelimited(text: str) -> str:

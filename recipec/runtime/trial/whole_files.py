@@ -37,8 +37,8 @@ MARKUP = ("<|im_start|>", "<|im_end|>", "<|eot_id|>", "<|endoftext|>", "<|user|>
 """Tokens of widespread chat templates, and of the ends of texts."""
 LONGEST = 16
 """Rows with the longest texts that are encoded, so that `max_length` is known to hold."""
-_END, _TEXT, _OPEN, _VARIABLE = range(4)
-"""Ids in place of tokens; the first ends a turn."""
+_END, _TEXT, _OPEN, _VARIABLE, _OTHERS = range(5)
+"""Ids in place of tokens; the first ends a turn, and the last is the first of those for contents."""
 
 
 class WithoutTokens:
@@ -66,7 +66,7 @@ class WithoutTokens:
         return ""
 
     def render(self, messages: Sequence[Message], *, generation: bool, variables: Variables) -> list[int]:
-        """Return ids for the keys of each message, so that what a template gets is seen.
+        """Return ids for the keys and the content of each message, so that what a template gets is seen.
 
         Raises:
             RecipeError: RC729 there is no chat template, RC730 it refuses this order of roles.
@@ -77,7 +77,8 @@ class WithoutTokens:
             self._rendered.add(kind)
         ids = [_VARIABLE] * len(variables)
         for one in messages:
-            ids += [_OPEN, *[_TEXT] * len(one), _END] if one["role"] == "assistant" else [_TEXT] * len(one)
+            texts = [*[_TEXT] * len(one), _OTHERS + abs(hash(str(one.get("content"))))]
+            ids += [_OPEN, *texts, _END] if one["role"] == "assistant" else texts
         return [*ids, _OPEN] if generation else ids
 
 

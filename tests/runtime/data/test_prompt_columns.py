@@ -92,6 +92,40 @@ def test_what_nothing_uses_is_refused(tmp_path, row, column):
     assert f"`{column}`" in message
 
 
+WRITTEN = "{{ message.content.rpartition('</think>')[2] if message.content is string else message.content[0].text }}"
+
+
+@pytest.mark.parametrize(
+    ("roles", "talk", "problem"),
+    [
+        (("user", "assistant"), [{"role": "system", "content": "S"}, *TALK], "messages[0].content"),
+        (("user", "assistant"), [*TALK, {"role": "tool", "content": "x"}, bot("so")], "messages[2].content"),
+        (("user", "assistant"), [user("hi"), bot("<think>hm</think>ok")], "messages[1].thinking"),
+        (("user", "assistant"), [user("hi"), bot("<think>hm</think>ok", weight=0), user("a"), bot("b")], ""),
+        (("user", "assistant"), [user("hi"), bot("<think>\n</think>ok")], ""),
+        (("user", "assistant"), [user([{"type": "text", "text": "0,1,2,3"}]), bot("0,1,2,3")], ""),
+        (("assistant",), [user([{"type": "text", "text": "hi"}]), bot("b")], "messages[0].content"),
+    ],
+)
+def test_content_that_the_template_leaves_out_is_refused(tmp_path, roles, talk, problem):
+    """In every kind of stage; but thinking of turns that are not trained may be cut, and white space may change."""
+    policy = policy_of("gpt2", "chatml")
+    policy.tokenizer.chat_template = (
+        f"{{% for message in messages if message.role in {list(roles)} %}}<|im_start|>{{{{ message.role }}}}\n{WRITTEN}"
+        "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    row = {"prompt": talk[:-1], "completion": talk[-1:]}
+    if not problem:
+        prepare(tmp_path, policy, "sft", {"messages": talk})
+        prepare(tmp_path, policy, "sft", row)
+        return
+    assert f"`{problem}`" in refused(tmp_path, policy, "sft", {"messages": talk})[3]
+    pair = {"prompt": talk[:-1], "chosen": talk[-1:], "rejected": [bot("no")]}
+    for kind, given in (("dpo", pair), *([] if "thinking" in problem else [("rl", row)])):
+        code, file, line, _ = refused(tmp_path, policy, kind, given)
+        assert (code, file, line) == ("RC878", "a.jsonl", 1)
+
+
 def test_variables_of_the_template(tmp_path):
     """`chat_template_kwargs` reach the template; a prompt that agrees with the conversation is no mistake."""
     policy = policy_of("gpt2", "chatml")

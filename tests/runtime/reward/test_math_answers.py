@@ -111,3 +111,16 @@ def test_a_box_that_is_not_closed_has_no_answer(judge):
     texts = [r"\boxed{7", r"\boxed{7} or \boxed{", r"\boxed{7} or \boxed", r"\boxed{7} {", r"\boxed 7"]
     assert scores(judge, ["7"], [(0, text) for text in texts]) == [0.0, 0.0, 0.0, 1.0, 1.0]
     assert scores(judge, [r"\{1, 2\}"], [(0, r"\boxed{\{1, 2\}}"), (0, r"\boxed{\{1, 2\}")]) == [1.0, 0.0]
+
+
+def test_the_last_box_alone_is_the_answer(judge):
+    """As MATH grades: boxes before it are neither part of the answer nor right themselves, however close they are."""
+    texts = [
+        r"\boxed{3} and \boxed{5}",
+        r"\boxed{3}, \boxed{5}",
+        r"wait, $\boxed{3}$. No. $\boxed 5$.",
+        r"\fbox{3}\boxed{5}",
+    ]
+    assert scores(judge, ["5"], [(0, text) for text in texts]) == [1.0] * 4
+    assert scores(judge, ["3"], [(0, text) for text in texts]) == [0.0] * 4
+    assert scores(judge, ["3,5", texts[0]], [(0, texts[0]), (1, r"\boxed{5}")]) == [0.0, 1.0]
