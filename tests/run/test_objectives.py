@@ -128,4 +128,8 @@ def test_labelled_answers_are_learned(folder: Any) -> None:
     assert last["rewards/desirable"] - last["rewards/undesirable"] > 0
     assert last["kl"] >= 0
     ended = folder.run(KTO, "--out", "other", a__jsonl=LABELLED.replace('"label": true', '"label": null', 1))
-    assert (ended.code, ended.first) == (4, "RC891")
+    assert (ended.code, ended.first) == (1, "RC891")
+    assert "--> a.jsonl:2:1" in ended.err
+    ended = folder.run(KTO.replace("rows_per_step: 8", "rows_per_step: 1"), "--out", "alone", a__jsonl=LABELLED)
+    lines = (folder.path / "alone/stages/prefer/metrics.jsonl").read_text().splitlines()
+    assert {json.loads(line)["kl"] for line in lines} == {0.0}  # no other answer is in the step

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recipec.diagnostics.model import Finding, diagnostic
+from recipec.diagnostics.model import Finding, diagnostic, file_span
 
 
 @diagnostic("RC890", "head-not-linear")
@@ -18,14 +18,15 @@ def no_linear_head(name: str, kind: str) -> Finding:
 
 
 @diagnostic("RC891", "no-label")
-def no_label(row: int) -> Finding:
+def no_label(row: int, file: str = "") -> Finding:
     """A row has no label, and the loss needs one.
 
     Why it matters: `kto` raises the probability of answers that are labelled good and lowers that of the others.
     Example: a row `{"prompt": "2+2=", "completion": "4"}` without `"label": true`.
     How to fix: give every row a column `label` with true or false, or name the column: `data.columns: {label: good}`.
     """
-    return Finding(f"row {row} of the data has no label that is true or false, and `kto` needs one")
+    place = f"{file}, row {row}" if file else f"row {row} of the data"
+    return Finding(f"{place} has no label that is true or false, and `kto` needs one", file_span(file, row))
 
 
 @diagnostic("RC894", "noise-in-training")
@@ -42,7 +43,7 @@ def noise_in_training(name: str, difference: float) -> Finding:
 
 
 @diagnostic("RC950", "no-margin")
-def no_margin(row: int) -> Finding:
+def no_margin(row: int, file: str = "") -> Finding:
     """A pair has no margin, and the loss needs one.
 
     Why it matters: with `margin: column`, `bradley_terry` asks of each pair by how much its preferred answer is better.
@@ -50,7 +51,8 @@ def no_margin(row: int) -> Finding:
     How to fix: give every row a column `margin` with a number, or name the column: `data.columns: {margin: gap}`; or
     drop `loss.margin`.
     """
-    return Finding(f"row {row} of the data has no margin that is a number, and `margin: column` needs one")
+    place = f"{file}, row {row}" if file else f"row {row} of the data"
+    return Finding(f"{place} has no margin that is a number, and `margin: column` needs one", file_span(file, row))
 
 
 @diagnostic("RC951", "no-scalar-head")

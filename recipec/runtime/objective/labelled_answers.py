@@ -17,6 +17,8 @@ from recipec.runtime.objective.compiler_ops import Columns, collate_completions
 def collate_labelled(completion_P: Sequence[Example]) -> Columns:
     """Make two rows of each labelled answer: row 2i is the answer, row 2i + 1 the next one's after the same prompt.
 
+    An answer alone has no second row: there is no other one to put after its prompt.
+
     Raises:
         RecipeError: RC891, an example has no label.
 
@@ -30,7 +32,8 @@ def collate_labelled(completion_P: Sequence[Example]) -> Columns:
         if example.label is None:
             raise RecipeError(errors.no_label(example.prompt_id + 1))
     others = [*completion_P[1:], *completion_P[:1]]
-    rows = [row for one, other in zip(completion_P, others, strict=True) for row in (one, _after(one, other))]
+    pairs = ((one, _after(one, other)) for one, other in zip(completion_P, others, strict=True))
+    rows = list(completion_P) if len(completion_P) == 1 else [row for pair in pairs for row in pair]
     place_R = torch.arange(len(rows))
     return {
         **collate_completions(rows),
@@ -50,7 +53,7 @@ def _after(example: Example, other: Example) -> Example:
 def mismatch_baseline(
     old_logprob_RT: Tensor, ref_logprob_RT: Tensor, trained_RT: Tensor, mismatched_R: Tensor
 ) -> Columns:
-    """Estimate the KL to the reference from mismatched answers: the mean of their log-ratios, or 0 if it is negative.
+    """Estimate the KL to the reference from mismatched answers: the mean of their log-ratios, 0 if negative or none.
 
     >>> old_RT, zero_RT = torch.tensor([[-9.0], [-1.0], [-9.0], [-2.0]]), torch.full((4, 1), -3.0)
     >>> mismatch_baseline(old_RT, zero_RT, zero_RT < 0, torch.tensor([False, True, False, True]))["baseline_R"]

@@ -148,7 +148,7 @@ def _boxed(text: str) -> str:
 
 
 def _braced(text: str) -> str:
-    """Return what stands before the brace that closes the one before a text; empty where there is none."""
+    """Return the text up to the brace that closes the one before it; empty where there is none."""
     depth = 1
     for place, letter in enumerate(text):
         depth += (letter == "{") - (letter == "}")

@@ -63,6 +63,8 @@ class Unit:
     """Answers that a step scores; 0 where there are no steps."""
     limit: int | None = None
     """Most tokens of an answer, where a sampler says it."""
+    signals: Collection[str] = ()
+    """Signals of the stage's graph."""
 
 
 @dataclass(slots=True)
@@ -160,7 +162,8 @@ def _of_stage(stage: StageGraph) -> Iterator[Unit]:
             played = "environment" in specs
             each, limit = sampler.rows_per_prompt(), sampler.longest_turn() if played else sampler.longest_completion()
         per_step = each * int(stage.settings["budget"].get("prompts_per_step") or 0)
-        yield Unit(f"stages.{stage.name}", kind, data, rewards, specs.get("environment"), per_step, limit)
+        signals = {signal for node in stage.nodes() for signal in node.outputs}
+        yield Unit(f"stages.{stage.name}", kind, data, rewards, specs.get("environment"), per_step, limit, signals)
 
 
 def _of_evaluations(graph: Graph) -> Iterator[Unit]:
@@ -247,10 +250,10 @@ class _Trial:
 
     def _scan(self, environment: Environment | None) -> None:
         """Read all rows of small files, without their tokens."""
-        parts = {"policy": self.policy, "environment": environment}
-        source = build_part(self.unit.data, self.context, parts)
+        of, parts = self.unit, {"policy": self.policy, "environment": environment}
+        source = build_part(of.data, self.context, parts)
         self.closing.callback(source.close)
-        self.found.scanned = scan(source, self.policy, self.unit.kind, self.unit.rewards, self.unit.limit)
+        self.found.scanned = scan(source, self.policy, of.kind, of.rewards, of.limit, of.signals)
         for problem in self.found.scanned.problems:
             self._note(replace(problem, path=f"{self.unit.key}.{problem.path}"))
 
@@ -291,8 +294,7 @@ class _Trial:
         if environment is None:
             return self._answered(tasks, answers)
         self._note(*long_actions(self.policy, self._words(), self.unit.limit, self.unit.key))
-        engine = FixedAnswers(self.policy, answers)
-        spec, began = self.unit.environment, time.monotonic()
+        engine, spec, began = FixedAnswers(self.policy, answers), self.unit.environment, time.monotonic()
         assert isinstance(spec, environments.Environment)
         rows = self._played(environment, engine, tasks[:1], 1)
         played = [rows]

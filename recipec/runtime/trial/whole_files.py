@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from recipec.component import Component
-from recipec.diagnostics.errors import trial as errors
+from recipec.diagnostics.errors import objective as objective_errors, trial as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError, file_span
 from recipec.host.jsonl import kind_of
 from recipec.runtime.batch import Message, Task, question
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.encode import Variables
 from recipec.runtime.data.files import ENDINGS, Row
-from recipec.runtime.data.messages import SAID
+from recipec.runtime.data.messages import SAID, read_number
 from recipec.runtime.data.mixture import Mixture
 from recipec.runtime.data.sources import File
 from recipec.runtime.model.causal_lm import CausalLm
@@ -29,6 +29,8 @@ from recipec.spec.recipe import Kind
 
 LARGEST = 50_000_000
 """Bytes of a file, or of a folder's files, that are read whole."""
+FIRST = 16
+"""Rows of a larger file that are read."""
 MANY = 64
 """Rows of a file from which on copies among them are reported: a small file may repeat its rows to try something."""
 SHORTEST = 4
@@ -93,11 +95,17 @@ class Scanned:
 
 
 def scan(
-    source: DataSource, policy: CausalLm, kind: Kind, rewards: Mapping[str, Component], limit: int | None = None
+    source: DataSource,
+    policy: CausalLm,
+    kind: Kind,
+    rewards: Mapping[str, Component],
+    limit: int | None = None,
+    signals: Collection[str] = (),
 ) -> Scanned:
     """Check every row of the small local files of a source for a stage of ``kind``; each code is reported once.
 
-    ``limit`` is the most tokens of an answer of the policy, where that is known.
+    ``limit`` is the most tokens of an answer of the policy, where that is known; ``signals`` are those of
+    the stage: of larger files, what its loss needs of each row is checked in the first rows.
     """
     found = Scanned()
     if policy.image_encoder is not None:
@@ -106,7 +114,9 @@ def scan(
     if isinstance(source, Mixture):
         files = {f"data.sources.{name}": file for name, file in source.sources.items()}
     for key, file in files.items():
-        if not is_small(file.path):
+        first = file if is_small(file.path) else File(file.spec.first(FIRST), file.context, policy=file.policy)
+        found.problems += [replace(problem, path=f"{key}.path") for problem in _unmarked(first, signals)]
+        if first is not file:
             continue
         asked = () if len(files) > 1 else columns_asked(rewards, file.context)
         one = _scan(file, policy, kind, rewards, asked, limit)
@@ -114,6 +124,26 @@ def scan(
         found.questions = {**one.questions, **found.questions}
         found.problems += [replace(problem, path=problem.path or f"{key}.path") for problem in one.problems]
     return found
+
+
+def _unmarked(file: File, signals: Collection[str]) -> Iterator[Diagnostic]:
+    """Yield RC891 and RC950 for the first row without what a loss needs of it."""
+    names = file.spec.columns
+    rows = _read(file) if {"desirable_R", "margin_R"} & set(signals) else ()
+    for row in rows:
+        if "desirable_R" in signals and not isinstance(row.columns.get(names.label), bool):
+            yield objective_errors.no_label(row.number, row.file)
+            return
+        if "margin_R" in signals and read_number(row, names.margin) is None:
+            yield objective_errors.no_margin(row.number, row.file)
+            return
+
+
+def _read(file: File) -> Sequence[Row]:
+    try:
+        return file.rows()
+    except RecipeError:  # the scan tells of it
+        return ()
 
 
 def is_small(path: Path) -> bool:

@@ -40,7 +40,8 @@ class Kto(Loss):
         \Delta = \log\pi(y|x) - \log\pi_{ref}(y|x),\quad z_0 = \max(0, \overline{\Delta}_{mismatched})
 
     + for good answers, - for bad ones; the column `label` of the data is true or false. The baseline :math:`z_0` is of
-    answers after other prompts of the step, under the policy before the updates of the step.
+    answers after other prompts of the step, under the policy before the updates of the step; it is 0 in a step of one
+    answer.
 
     References:
         Ethayarajh et al., `KTO <https://arxiv.org/abs/2402.01306>`_, 2024, eq. 7 and 8.
