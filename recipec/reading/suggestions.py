@@ -236,7 +236,7 @@ def _elsewhere(key: str, value: Any, path: Path, given: Mapping[str, Any]) -> Ke
     """Advise on a slot that is indented too far, a level that is not indented, or a key of an engine in `machine`."""
     if path[:1] == ("stages",) and len(path) > 2 and key in SLOT and isinstance(value, Mapping):
         return KeyAdvice(f"`{key}` belongs to the stage: write it in line with `{path[2]}`", meant=((key,),))
-    empty = next((name for name in given if name in SLOT and SLOT[name].levels and given[name] is None), "")
+    empty = next((name for name in SLOT if SLOT[name].levels and given.get(name, name) is None), "")
     if empty and isinstance(value, Mapping) and value.get("type") in component_names(empty):
         return KeyAdvice(f"it is a level of `{empty}`: indent it below that key", meant=((empty,),))
     slots = {slot for slot, _ in _homes(key, path, "")} if path == ("machine",) else set()
