@@ -17,16 +17,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from recipec.planning.cost import amount
 from recipec.planning.stage_workload import CUDA_GRAPH_BYTES, FLOAT32_BYTES, StageWorkload
+from recipec.planning.step_sizes import minibatches
 
 LOGITS = 1 << 25
 """Most logits alive at once; the runtime's head has the same bound."""
 COLUMNS = 31
 """Bytes of a token in the columns of a step, which every process has: ids, masks, turns and log-probabilities."""
-When = Literal["always", "update", "sample"]
+When = Literal["always", "update", "step", "sample"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Holding:
     bytes: float | None
     assumes: str
     when: When = "always"
-    """Whether it is there all the time, in updates, or while rollouts are sampled."""
+    """Whether it is there all the time, in updates, at the optimizer's step alone, or while rollouts are sampled."""
 
 
 def peak(held: Iterable[Holding]) -> tuple[float, When]:
@@ -49,16 +50,20 @@ def peak(held: Iterable[Holding]) -> tuple[float, When]:
     >>> peak([Holding("a", 2.0, ""), Holding("b", 3.0, "", "update"), Holding("c", 1.0, "", "sample")])
     (5.0, 'update')
     """
-    sums: dict[When, float] = {"always": 0.0, "update": 0.0, "sample": 0.0}
+    sums: dict[When, float] = dict.fromkeys(get_args(When), 0.0)
     for one in held:
         sums[one.when] += one.bytes or 0.0
-    when: When = "sample" if sums["sample"] > sums["update"] else "update"
-    return sums["always"] + sums[when], when
+    always = sums.pop("always")
+    when = max(sums, key=lambda part: sums[part])
+    return always + sums[when], when
 
 
-def memory(work: StageWorkload) -> Iterator[Holding]:
-    """Yield what is in the memory of each device during the stage."""
-    yield from training(work)
+def memory(work: StageWorkload, unique: int | None = None) -> Iterator[Holding]:
+    """Yield what is in the memory of each device during the stage.
+
+    ``unique`` are the tokens of a step's rows, where the attention computes common prefixes once.
+    """
+    yield from training(work, unique)
     if work.samples and not work.rollout.apart():
         yield from _sampling(work)
 
@@ -69,20 +74,32 @@ def server(work: StageWorkload) -> Iterator[Holding]:
         yield from (replace(held, when="always") for held in _sampling(work))
 
 
-def training(work: StageWorkload) -> Iterator[Holding]:
+def training(work: StageWorkload, unique: int | None = None) -> Iterator[Holding]:
     """Yield what is in the memory of each device for the updates."""
-    yield from _state(work)
+    in_update = _update_tokens(work, unique)
+    yield from _state(work, accumulates=in_update is None or in_update > work.microbatch or work.ranks > 1)
     yield from _reference(work)
     yield from _critic(work)
-    tokens = -(-work.microbatch // work.train.sequence_partitions())
+    largest = work.microbatch if in_update is None else min(work.microbatch, max(in_update, work.size.row or 0))
+    tokens = -(-largest // work.train.sequence_partitions())
     note = f"{tokens:,} tokens in a forward pass; no score matrix"
     yield Holding("activations", float(tokens * _activations(work)), note, "update")
     rows = min(tokens, max(1, LOGITS // work.shape.vocabulary))
     yield Holding("logits", 12.0 * rows * work.shape.vocabulary, "three float32 copies of one chunk", "update")
 
 
-def _state(work: StageWorkload) -> Iterator[Holding]:
-    """Yield weights, gradients and the optimizer's state."""
+def _update_tokens(work: StageWorkload, unique: int | None) -> int | None:
+    """Return the tokens that an update computes; None where rows have no known length."""
+    every = unique or work.size.rows * (work.size.row or 0)
+    cuts = minibatches(work.stage.settings["budget"], work.size.units, work.size.rows)
+    return -(-every // cuts) or None
+
+
+def _state(work: StageWorkload, *, accumulates: bool) -> Iterator[Holding]:
+    """Yield weights, gradients and the optimizer's state.
+
+    An update of one forward pass has its gradients when the activations are gone; others add them up over passes.
+    """
     trained, engine = work.trainable_parameters, work.train
     moments, gradients, weights = work.partition_counts
     whole = f"{work.shape.parameters:,} parameters of {work.dtype_bytes} bytes"
@@ -103,7 +120,7 @@ def _state(work: StageWorkload) -> Iterator[Holding]:
     if engine.offloads_parameters():
         yield Holding("gradients", 0.0, f"{amount(found, 'B')} in the host's memory: {note}{spread}", "update")
     else:
-        yield Holding("gradients", found, note + spread, "update")
+        yield Holding("gradients", found, note + spread, "update" if accumulates else "step")
     if work.ranks > 1 and (buffered := min(trained, engine.buffered_gradients(work.shape.layer))):
         note = f"gradients of {buffered:,} parameters on their way"
         yield Holding("buffers", float(buffered * work.trainable_dtype_bytes), note, "update")

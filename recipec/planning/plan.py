@@ -224,7 +224,7 @@ def _stage(
         times = tuple(timed(with_idle_share(work, once), pace))
         sent = tuple(moved(exchanges(work, times), pace))
     known = [phase.seconds for phase in times if phase.seconds is not None]
-    held = tuple(memory(work)) if work else ()
+    held = tuple(memory(work, _unique(times, work))) if work else ()
     if isinstance(shared, str):
         unknown.append(f"savings of prefix sharing: {shared}")
     whole = schedule = None
@@ -257,6 +257,12 @@ def _stage(
         room=pace.accelerator.memory if pace else None,
         sharing=with_generation(shared, tuple(timed(alone, pace))) if isinstance(shared, Sharing) else None,
     )
+
+
+def _unique(times: Sequence[Phase], work: StageWorkload) -> int | None:
+    """Return the tokens that one pass over a step's rows computes in updates."""
+    tokens = next((phase.tokens for phase in times if phase.name == "update"), None)
+    return None if tokens is None else -(-tokens // work.passes)
 
 
 def _measured(

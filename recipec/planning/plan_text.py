@@ -10,6 +10,9 @@ from recipec.planning.memory import Holding, peak
 from recipec.planning.plan import LeftOut, Plan, StagePlan
 from recipec.planning.sharing import describe_measured, describe_sharing
 
+_PARTS = {"update": "in an update", "step": "at the optimizer's step", "sample": "while sampling"}
+"""Parts of a step that hold memory of their own."""
+
 
 def render_plan(made: Plan) -> str:
     """Write a plan for people."""
@@ -81,7 +84,7 @@ def _fit(stage: StagePlan) -> tuple[float, str]:
     """Return the most bytes that a device holds at once, and what that means where its memory is known."""
     most, when = peak(stage.memory)
     apart = any(one.when != "always" for one in stage.memory) and any(one.when == "sample" for one in stage.memory)
-    note = {"update": " in an update", "sample": " while sampling"}.get(when, "") if apart else ""
+    note = f" {_PARTS[when]}" if apart and when in _PARTS else ""
     if stage.room:
         note += f", of {amount(stage.room, 'B')}" + (": does not fit" if most > stage.room else "")
     return most, note
@@ -93,5 +96,5 @@ def _held(title: str, held: Sequence[Holding], most: float | None = None, note: 
         more = " plus unknown parts" if any(one.bytes is None for one in held) else ""
         yield f"  {title:<18}{amount(total, 'B'):>12}{more}{note}"
     for one in held:
-        when = {"update": "in an update; ", "sample": "while sampling; "}.get(one.when, "")
+        when = f"{_PARTS[one.when]}; " if one.when in _PARTS else ""
         yield f"    {one.name:<16}{amount(one.bytes, 'B'):>12}   {when}{one.assumes}".rstrip()

@@ -109,6 +109,24 @@ def _held(one: StageWorkload) -> dict[str, float | None]:
     return {held.name: held.bytes for held in memory(one)}
 
 
+def test_gradients_and_activations_of_one_pass_follow_each_other() -> None:
+    """One pass frees its activations as it makes gradients; several passes of an update add gradients up."""
+    parts = []
+    for tokens in (1 << 20, 64):
+        one = work(recipe(a=rl(budget=Budget(steps=5, prompts_per_step=2, microbatch_tokens=tokens))))
+        parts.append({held.name: held.when for held in memory(one)}["gradients"])
+    assert parts == ["step", "update"]
+
+
+def test_activations_are_of_the_tokens_that_are_computed() -> None:
+    """Where common prefixes are computed once, a pass that holds all of a step has the unique tokens alone."""
+    one = work(recipe(a=rl(budget=Budget(steps=5, prompts_per_step=2, microbatch_tokens=1 << 20))))
+    whole, merged = (
+        {held.name: held.bytes for held in memory(one, unique)}["activations"] for unique in (None, one.microbatch // 2)
+    )
+    assert merged == whole / 2
+
+
 def test_narrow_weights_keep_wide_copies() -> None:
     """bfloat16 weights take two bytes, and their float32 copies and gradients four more each."""
     held = _held(work(recipe(a=rl(policy=part("policy", "causal_lm", dtype="bfloat16")))))

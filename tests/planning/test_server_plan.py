@@ -34,7 +34,7 @@ def planned(staleness: int = 0, **policy: Any) -> tuple[StagePlan, str]:
 def test_servers_have_memory_of_their_own():
     """Weights, keys and values of sampling are on the servers, which take what vLLM takes of a device; no copy here."""
     stage, text = planned()
-    assert {held.when for held in stage.memory} == {"always", "update"}
+    assert {held.when for held in stage.memory} == {"always", "update", "step"}
     assert [held.name for held in stage.server] == ["engine", "keys and values", "graphs"]
     assert sum(held.bytes or 0 for held in stage.server) == pytest.approx(0.9 * 80e9)
     assert "  on each server" in text
