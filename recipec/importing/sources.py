@@ -65,7 +65,7 @@ class ForeignFile:
     problem: str = ""
     """Why nothing could be read."""
     assumed: tuple[tuple[int, str, str], ...] = ()
-    """Line, text and what was assumed of it, where a script leaves it open."""
+    """Line, text and what was assumed of it, where a file leaves it open."""
     names: frozenset[str] = field(default_factory=frozenset)
     """Every name and the start of every name."""
     referred: frozenset[str] = frozenset()
@@ -111,12 +111,24 @@ def _starts_program(text: str) -> bool:
 
 def _yaml(file: str, text: str) -> ForeignFile:
     source = read_source(file, text)
-    if source.root is None:
-        first = source.diagnostics[0].message if source.diagnostics else "it has no keys"
-        return ForeignFile(file, "yaml", problem=first)
+    if source.root is None or not source.complete:
+        end = source.diagnostics[-1] if source.diagnostics else None
+        return ForeignFile(
+            file, "yaml", problem=f"line {end.spans[0].line}: {end.message}" if end else "it has no keys"
+        )
     written = [entry for entry in _leaves(source.root, "") if entry.name]
     referred = frozenset(name for entry in written for name in _REFERENCE.findall(str(entry.value)))
-    return ForeignFile(file, "yaml", tuple(_resolved(written)), referred=referred)
+    doubts = tuple(
+        (d.spans[0].line, d.path or d.message, _DOUBTS[d.code]) for d in source.diagnostics if d.code in _DOUBTS
+    )
+    return ForeignFile(file, "yaml", tuple(_resolved(written)), referred=referred, assumed=doubts)
+
+
+_DOUBTS = {
+    "RC107": "the key is given twice, and the last counts, as for PyYAML; OmegaConf and Hydra refuse such a file",
+    "RC110": "what is merged here is not read: write its keys out, and import the file again",
+}
+"""What is assumed where YAML readers disagree, by the code of the mistake that it is in a recipe."""
 
 
 def _leaves(node: Node, name: str) -> Iterator[Entry]:

@@ -327,7 +327,7 @@ class _Reader:
             self._take_key(frame, frame.value, node, text if plain or isinstance(node.value, str) else None, plain)
             return
         else:
-            if frame.key is not None and frame.key not in frame.value:
+            if frame.key is not None:  # the last of equal keys counts, as in most readers
                 frame.value[frame.key] = node
             frame.key, frame.key_span, frame.skip = None, None, False
         frame.size += node.size

@@ -102,9 +102,9 @@ _GROWS = "A=xxxxxxxx\n" + "A=$A$A$A$A\n" * 40
 _REFERS = "".join(f"v{i}: ${{v{i + 1}}}${{v{i + 1}}}\n" for i in range(60)) + "v60: x\n"
 
 ATTACKS = [
-    Attack("import-trl-laughs", "CVE-2019-11253", "RC911", trl(_LAUGHS)),
+    Attack("import-trl-laughs", "CVE-2019-11253", "RC910", trl(_LAUGHS)),
     Attack("import-trl-tag", "CVE-2017-18342", DONE, trl("seed: !!python/object/apply:os.system ['touch CANARY']\n")),
-    Attack("import-trl-deep", "CWE-674", DONE, trl("x: " + "[" * 50_000 + "\n")),
+    Attack("import-trl-deep", "CWE-674", "RC910", trl("x: " + "[" * 50_000 + "\n")),
     Attack(
         "import-trl-many-keys",
         "CWE-407",

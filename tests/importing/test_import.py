@@ -144,6 +144,7 @@ def test_import_writes_a_recipe_and_a_report(tmp_path):
     [
         ("a.yaml", "a: 1\nb: 2\n", "RC911"),
         ("a.yaml", "", "RC910"),
+        ("a.yaml", "model_name_or_path: org/m\nbeta: 0.1\ndataset_name: [org/d\nmax_length: 64\n", "RC910"),
         ("a.sh", "echo hello\n", "RC910"),
         ("a.toml", "= nothing", "RC910"),
         ("a.yaml", "recipec: 1\nname: a\nstages: {}\n", "RC911"),

@@ -91,12 +91,12 @@ def test_line_ends_and_byte_order_mark_do_not_move_positions():
 
 
 def test_a_duplicate_key_shows_both_places():
-    """Both keys are shown, the rest of the file is still read."""
+    """Both keys are shown, the last counts, and the rest of the file is still read."""
     source = read("s:\n  lr: 1\n  lr: 2\nt: 3\n")
     found = only(source, "RC107")
     assert [at(span) for span in found.spans] == [(3, 3, 3, 5), (2, 3, 2, 5)]
     assert found.path == "s.lr"
-    assert source.root.plain()["t"] == 3
+    assert source.root.plain() == {"s": {"lr": 2}, "t": 3}
 
 
 @pytest.mark.parametrize(
@@ -160,13 +160,13 @@ def test_merge_keys_are_refused_and_quoted_ones_are_plain_text():
 
 def test_flow_references_without_quotes_have_their_own_message_and_fix():
     """Each is shown with a fix, and reading goes on as if the quotes were there."""
-    source = read("loss: {epsilon: ${vars.e}, l: [${a}, x${b}]}\nloss: 1\n")
+    source = read("loss: {epsilon: ${vars.e}, l: [${a}, x${b}]}\na: 1\na: 2\n")
     assert codes(source) == ["RC106", "RC106", "RC106", "RC107"]
     first, second, third, _ = source.diagnostics
     assert (first.fix.text, at(first.fix.span)) == ('"${vars.e}"', (1, 17, 1, 26))
     assert at(second.spans[0]) == (1, 32, 1, 36)
     assert third.fix is None
-    assert source.root.plain() == {"loss": {"epsilon": "${vars.e}", "l": ["${a}", "x${b}"]}}
+    assert source.root.plain() == {"loss": {"epsilon": "${vars.e}", "l": ["${a}", "x${b}"]}, "a": 2}
 
 
 def test_references_elsewhere_need_no_quotes():

@@ -107,7 +107,7 @@ def duplicate_key(again: Span, first: Span, key: str, place: str, chain: Chain =
     """
     return Finding(
         f"the key `{key}` is given twice",
-        (again, first.labelled("first given here"), *chain),
+        (again, first.labelled("given here before"), *chain),
         path=f"{place}.{key}" if place else key,
     )
 
