@@ -29,6 +29,7 @@ def completed(made: Translation) -> Translation:
     if any(path.startswith(HELD_OUT) for path in settings):
         _evaluation(settings, fates)
     for head in ("data", f"{HELD_OUT}data"):
+        _held_out_rows(settings, fates, head)
         _sources(settings, head)
     _stale(settings, fates)
     _devices(settings)
@@ -178,6 +179,21 @@ def _copied(settings: dict[str, Setting]) -> None:
     for held in _HELD & settings.keys():
         path = f"{HELD_OUT}data.part"
         settings[path] = replace(settings[held], path=path, value="val")
+
+
+def _held_out_rows(settings: dict[str, Setting], fates: list[Fate], head: str) -> None:
+    """Divide rows that are held out of a mixture among its sources, of which each holds out its own.
+
+    With ``n / sum(weights)`` rows of each, both parts have as many rows as where ``n`` of the mixture are held out.
+    """
+    path, note = f"{head}.val_rows", "divided among the sources; there the rows are drawn from the whole mixture"
+    start = f"{head}.sources."
+    names = {known.removeprefix(start).split(".")[0] for known in settings if known.startswith(start)}
+    if not names or path not in settings:
+        return
+    total = sum(_value(settings, f"{start}{name}.weight", 1) for name in names) or 1
+    settings[path] = replace(settings[path], value=max(1, round(settings[path].value / total)), note=note)
+    fates[:] = [replace(fate, verdict="other", text=note) if shown(path) in fate.paths else fate for fate in fates]
 
 
 def _sources(settings: dict[str, Setting], head: str) -> None:

@@ -136,6 +136,15 @@ def test_the_kl_of_skyrl_is_where_its_switches_put_it(loss, reward, said):
     assert bool(said) == bool(found)
 
 
+@pytest.mark.parametrize(("many", "verdict"), [("100", "other"), ("0.5", "same"), ("1.0", "same")])
+def test_rows_that_are_drawn_at_random_have_another_meaning(many, verdict):
+    """Numbers of rows of open-instruct are reported, shares are not."""
+    made = import_recipe(
+        "a.sh", f"python open_instruct/dpo.py --model_name_or_path org/m --mixer_list org/d {many}"
+    ).made
+    assert [fate.verdict for fate in made.fates if fate.name == "mixer_list"] == [verdict]
+
+
 def test_names_that_others_refer_to_are_no_mistakes():
     """A value under a name of its own, which the tool's names take over, is in the recipe."""
     text = (Path(__file__).parent / "files" / "areal_grpo.yaml").read_text() + "length: 77\n"

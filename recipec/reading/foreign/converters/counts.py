@@ -65,8 +65,6 @@ def val_share(value: Any, row: Row, given: Given) -> Values:
     """The share of the data that is held out, on which the loss, or the margin of pairs, is measured."""
     found = positive(value, row, given)
     if found[row.to] >= 1:
-        if len(given.get("dataset_mixture.datasets") or ()) > 1:
-            raise Refused("a number of rows of all sources cannot be held out: write their share as `val_share`")
         found = {f"{row.to.removesuffix('share')}rows": whole(found[row.to])}
     return {**found, "evaluate.held_out.metrics": _held_out_metrics(given)}
 
@@ -82,9 +80,7 @@ def eval_split(value: Any, row: Row, given: Given, split: str) -> Values:
         raise Needless("it is off")
     held = given.get("dataset_mixture.test_split_size")
     if given.get("dataset_mixture.datasets") is not None:
-        lost = number_or_zero(held) >= 1 and len(given.get("dataset_mixture.datasets")) > 1
-        why = "the held-out data could not be named" if lost else "with `test_split_size`"
-        raise (Refused if lost else Needless)(why if held else "no data is held out")
+        raise Needless("with `test_split_size`" if held else "no data is held out")
     listed = next((str(item) for item in items_of(given.get("dataset_splits")) if "test" in str(item)), "test")
     found: Values = {f"{row.to}.split": str(given.get(split) or listed)}
     return found if given.kind == "rl" else {**found, "evaluate.held_out.metrics": _held_out_metrics(given)}
