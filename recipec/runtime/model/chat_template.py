@@ -16,6 +16,8 @@ CONTROL_TOKENS = {
     "gemma": ("<start_of_turn>", "<end_of_turn>"),
     "llama3": ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
     "mistral": (),
+    "mistral_v1": (),
+    "phi3": ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>"),
     "tulu": (),
     "zephyr": (),
 }

@@ -42,6 +42,12 @@ TURNS = {
         "<|eot_id|>",
     ),
     "mistral": ("<bos>[INST] S\n\nU[/INST] ", "<eos>[INST] V[/INST] ", "<eos>"),
+    "mistral_v1": ("<bos> [INST] S\n\nU [/INST] ", "<eos> [INST] V [/INST] ", "<eos>"),
+    "phi3": (
+        "<bos><|system|>\nS<|end|>\n<|user|>\nU<|end|>\n<|assistant|>\n",
+        "<|end|>\n<|user|>\nV<|end|>\n<|assistant|>\n",
+        "<|end|>\n",
+    ),
     "tulu": ("<|system|>\nS\n<|user|>\nU\n<|assistant|>\n", "<eos>\n<|user|>\nV\n<|assistant|>\n", "<eos>"),
     "zephyr": (
         "<|system|>\nS<eos>\n<|user|>\nU<eos>\n<|assistant|>\n",

@@ -33,7 +33,7 @@ def template(value: Any, row: Row, given: Given) -> Values:
 def named_template(value: Any, row: Row, given: Given, model: str) -> Values:
     """A chat template by its name: that of the model's own tokenizer, or one of the package."""
     name_ = str(value or "").lower()
-    if not name_ or name_ in {"tokenizer_default", "auto", "default", "empty"}:
+    if not name_ or name_ in {"tokenizer_default", "auto"}:
         raise Needless("it is the tokenizer's own")
     family, origin_ = _family(name_), str(given.get(model) or "").lower()
     if family and family in _letters(origin_) and (family.startswith(_WITH_TEMPLATE) or _TUNED.search(origin_)):
