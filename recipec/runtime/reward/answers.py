@@ -14,13 +14,17 @@ from recipec.runtime.batch import Task
 
 
 def tagged(text: str, tag: str | None) -> str | None:
-    """Return the text of the last ``<TAG>…</TAG>``, the whole text without a tag, None where there is no such tag.
+    """Return the text of the last ``<TAG>…</TAG>``, None where there is none; with no ``tag``, the text after thoughts.
 
-    >>> tagged("<answer>1</answer> no: <answer> 2 </answer>", "answer"), tagged("2", "answer"), tagged("2", None)
-    (' 2 ', None, '2')
+    Thoughts end at the last ``</think>``; what a model considers there is not its answer.
+
+    >>> tagged("<answer>1</answer> no: <answer> 2 </answer>", "answer"), tagged("2", "answer")
+    (' 2 ', None)
+    >>> tagged("2", None), tagged("1 or 2?</think>2", None)
+    ('2', '2')
     """
     if tag is None:
-        return text
+        return text.rpartition("</think>")[2]
     end = text.rfind(f"</{tag}>")
     start = text.rfind(f"<{tag}>", 0, max(end, 0))
     return None if end < 0 or start < 0 else text[start + len(tag) + 2 : end]

@@ -15,7 +15,7 @@ from recipec.host.worker_pool import WorkerFailure
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.protocols import Part
-from recipec.runtime.reward.answers import right_answers
+from recipec.runtime.reward.answers import right_answers, tagged
 from recipec.runtime.reward.workers import ScoringWorkers
 from recipec.spec import reward as specs
 
@@ -37,7 +37,7 @@ class MathVerify(Part):
         Raises:
             RecipeError: RC741, RC742 the right answer cannot be read; RC744 more than one in a hundred failed.
         """
-        prompts = by_prompt_R.tolist()
+        prompts, text_R = by_prompt_R.tolist(), [tagged(text, None) or "" for text in text_R]
         right = {p: right_answers(prompt_P[p], self.spec.answer) for p in set(prompts)}
         pairs = dict.fromkeys((a, t) for p, t in zip(prompts, text_R, strict=True) for a in right[p])
         answers = dict(zip(pairs, self._workers.ask([list(p) for p in pairs], self.spec.timeout), strict=True))

@@ -19,7 +19,7 @@ class Verifier(Reward):
     asks_tasks: ClassVar[bool] = True
 
     type: Literal["verifier"] = "verifier"
-    tag: str | None = param(None, "Score only the text in the last `<TAG>…</TAG>` instead of the whole completion.")
+    tag: str | None = param(None, "Score the last `<TAG>…</TAG>` alone; if omitted, all after the last `</think>`.")
 
     def answer_in(self) -> Answer | None:
         """Return the tag, if there is one."""
@@ -42,7 +42,7 @@ class ExactMatch(Reward):
 
     type: Literal["exact_match"] = "exact_match"
     answer: str = param("answer", "Column with the correct answer: text, or a list of accepted answers.")
-    tag: str | None = param(None, "Compare only the text in the last `<TAG>…</TAG>` instead of the whole completion.")
+    tag: str | None = param(None, "Compare the last `<TAG>…</TAG>` alone; if omitted, all after the last `</think>`.")
     labels: tuple[Annotated[str, Field(pattern=r"[^\W_]")], ...] = param(
         (), "Allowed answers; correct answers of the data must be among them. Any text if empty."
     )
@@ -62,8 +62,8 @@ class ExactMatch(Reward):
 class MathVerify(Reward):
     r"""Compare mathematical answers with Math-Verify, in processes with a time limit.
 
-    The right answer is read as a whole. Of the completion, the last ``\boxed{}`` counts, or else the expression that
-    Math-Verify finds. A unit may be left out, but must not differ.
+    The right answer is read as a whole. Of the completion after its last ``</think>``, the last ``\boxed{}`` counts, or
+    else the expression that Math-Verify finds. A unit may be left out, but must not differ.
 
     References:
         Hugging Face, `Math-Verify <https://github.com/huggingface/Math-Verify>`_.
@@ -146,7 +146,7 @@ class MultipleChoice(Reward):
 
     type: Literal["multiple_choice"] = "multiple_choice"
     answer: str = param("answer", "Column with the right option: its letter, or its number from 0.")
-    tag: str | None = param(None, "Read only the text in the last `<TAG>…</TAG>` instead of the whole completion.")
+    tag: str | None = param(None, "Read the last `<TAG>…</TAG>` alone; if omitted, all after the last `</think>`.")
     correct: float = param(1.0, "Reward of the right option.", unit="reward units")
     wrong: float = param(0.0, "Reward of another option, or of none.", unit="reward units")
 
@@ -166,7 +166,7 @@ class Iou(Reward):
 
     type: Literal["iou"] = "iou"
     answer: str = param("answer", "Column with the right box: a list of four numbers.")
-    tag: str | None = param(None, "Read only the text in the last `<TAG>…</TAG>` instead of the whole completion.")
+    tag: str | None = param(None, "Read the last `<TAG>…</TAG>` alone; if omitted, all after the last `</think>`.")
     threshold: float | None = param(
         None, "Reward 1 from this overlap on and 0 below it; the overlap itself if omitted.", unit="overlap", gt=0, le=1
     )

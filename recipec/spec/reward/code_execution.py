@@ -31,7 +31,7 @@ class CodeExecution(Reward):
 
     type: Literal["code_execution"] = "code_execution"
     tests: str = param("tests", "Column with the tests of a row, or their JSON text.")
-    tag: str | None = param(None, "Read only the text in the last `<TAG>…</TAG>` instead of the whole completion.")
+    tag: str | None = param(None, "Read the last `<TAG>…</TAG>` alone; if omitted, all after the last `</think>`.")
     score: Literal["all", "share"] = param(
         "all", "Reward programs that pass every test, or between `failed` and `passed` by the share of passed tests."
     )

@@ -152,7 +152,7 @@ class JsonSchema(Reward):
     type: Literal["json_schema"] = "json_schema"
     json_schema: dict[str, Any] | None = param(None, "Schema of all answers; that of each row in `column` if omitted.")
     column: str = param("schema", "Column with the schema of a row: an object, or its JSON text.")
-    tag: str | None = param(None, "Read only the text in the last `<TAG>…</TAG>` instead of the whole completion.")
+    tag: str | None = param(None, "Read the last `<TAG>…</TAG>` alone; if omitted, all after the last `</think>`.")
     valid: float = param(1.0, "Reward of valid JSON.", unit="reward units")
     invalid: float = param(0.0, "Reward of anything else.", unit="reward units")
     timeout: float = param(5.0, "Maximum time for one answer; beyond it, the row has no reward.", unit="seconds", gt=0)
@@ -176,7 +176,7 @@ class Ifeval(Reward):
         "kwargs", "Column with the arguments of each instruction: a list of objects, or its JSON text."
     )
     ignore: tuple[str, ...] = param((), "Names of instructions that are not checked.")
-    tag: str | None = param(None, "Read only the text in the last `<TAG>…</TAG>` instead of the whole completion.")
+    tag: str | None = param(None, "Read the last `<TAG>…</TAG>` alone; if omitted, all after the last `</think>`.")
     loose: bool = param(
         False, "Accept an answer that follows an instruction without its asterisks, its first line or its last line."
     )

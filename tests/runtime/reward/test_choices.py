@@ -77,6 +77,12 @@ def test_overlap_of_boxes():
             scored(Iou(), right, "[0, 0, 4, 4]")
 
 
+def test_an_option_that_is_thought_is_not_chosen():
+    """The answer after thoughts counts, not the option that they end with."""
+    texts = ("Is it (A)?</think>(B)", "The answer is B.</think>The answer is A.")
+    assert scored(MultipleChoice(), "B", *texts) == [1.0, 0.0]
+
+
 def test_tags_and_repetition():
     """Tags that occur once count; repeated runs cost their share."""
     whole = "<think>\na\n</think>\n<answer>\nb\n</answer>"

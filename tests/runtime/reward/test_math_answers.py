@@ -113,6 +113,12 @@ def test_a_box_that_is_not_closed_has_no_answer(judge):
     assert scores(judge, [r"\{1, 2\}"], [(0, r"\boxed{\{1, 2\}}"), (0, r"\boxed{\{1, 2\}")]) == [1.0, 0.0]
 
 
+def test_what_is_thought_is_no_answer(judge):
+    """A box within thoughts earns nothing: what follows the last `</think>` is compared, all of it where none is."""
+    texts = [r"<think>\boxed{5}</think>It is 7.", r"maybe 7</think>\boxed{5}", r"\boxed{5}</think>", r"\boxed{5}"]
+    assert scores(judge, ["5"], [(0, text) for text in texts]) == [0.0, 1.0, 0.0, 1.0]
+
+
 def test_the_last_box_alone_is_the_answer(judge):
     """As MATH grades: boxes before it are neither part of the answer nor right themselves, however close they are."""
     texts = [
