@@ -240,7 +240,7 @@ def test_an_adapter_is_sampled_with(spec):
                     weight.add_(0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
             stale = moving.write()
             moving.transfer.update()
-            assert moving.gap(moving.write()) < 1e-4  # sums of an adapter in another order: 2e-5 on some processors
+            assert moving.gap(moving.write()) < 1e-5
             assert moving.engine.shares_weights or moving.gap(stale) > 1e-2
     finally:
         moving.engine.close()
