@@ -161,7 +161,7 @@ ATTACKS = [
     ),
     Attack("never-target", "CVE-2025-23304", "RC130", changed("optimizer:", "_target_: os.system\n    optimizer:")),
     Attack(
-        "many-unknown-keys", "CWE-407", "RC130", reads(SFT + "".join(f"k{i}: 1\n" for i in range(6000))), seconds=20
+        "many-unknown-keys", "CWE-407", "RC130", reads(SFT + "".join(f"k{i}: 1\n" for i in range(9000))), seconds=12
     ),
     Attack(
         "many-stages",
