@@ -176,6 +176,20 @@ def test_larger_files_are_not_read_whole(folder, monkeypatch):
     assert "16 rows read, the longest has 7 tokens\n" in found.out
 
 
+def test_small_files_of_large_texts_are_not_read_whole(folder, monkeypatch):
+    """A compressed file may hold far more text than its bytes: only the longest of its rows are looked at."""
+    pa, parquet = (pytest.importorskip(name) for name in ("pyarrow", "pyarrow.parquet"))
+    text = "".join(row["prompt"] for row in GOOD[:30]) * 40
+    parquet.write_table(pa.table({"prompt": [text] * 90, "completion": ["1"] * 90}), folder.path / "a.parquet")
+    folder.write(r__yaml=SFT.replace("a.jsonl", "a.parquet"))
+    assert "RC944" in folder.call("check", "r.yaml").err
+    monkeypatch.setattr("recipec.runtime.trial.whole_files.LARGEST", 20_000)
+    assert (folder.path / "a.parquet").stat().st_size < 20_000 < 90 * len(text)
+    found = folder.call("check", "r.yaml").err
+    assert "RC944" not in found
+    assert "RC708" in found
+
+
 def test_copies_of_rows_warn(folder):
     """A file that was appended to itself twice is reported at its first copy."""
     folder.write(r__yaml=SFT, a__jsonl=rows(*GOOD[:30] * 3))

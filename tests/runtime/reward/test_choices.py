@@ -79,7 +79,7 @@ def test_overlap_of_boxes():
 
 def test_an_option_that_is_thought_is_not_chosen():
     """The answer after thoughts counts, not the option that they end with."""
-    texts = ("Is it (A)?</think>(B)", "The answer is B.</think>The answer is A.")
+    texts = ("The answer is A. No.</think>(B)", "The answer is B.</think>I do not know.")
     assert scored(MultipleChoice(), "B", *texts) == [1.0, 0.0]
 
 
