@@ -255,7 +255,7 @@ def test_targets_of_an_adapter_are_compared_with_the_model(folder):
         ("a.csv", b"prompt,completion\na,b\n", 'pandas.read_csv("a.csv").to_json("a.jsonl", orient="records"'),
         ("a.jsonl.gz", b"x", "such as a.jsonl"),
         ("a.jsonl", ROWS.encode("utf-16"), "save it as UTF-8: `iconv"),
-        ("a.jsonl", gzip.compress(ROWS.encode()), "unpack it"),
+        ("a.jsonl", gzip.compress(ROWS.encode(), mtime=0), "unpack it"),
         ("a.json", b'{"data": [{"prompt": "a"}]}', "write each of them as a line of its own"),
         (
             "a.jsonl",
