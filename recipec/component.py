@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoints, entry_points
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.fields import FieldInfo
@@ -190,15 +190,16 @@ class Component(Section):
     """What of the user's own files does the work; the component then has ``user_names``."""
     always_lowered: ClassVar[tuple[str, ...]] = ()
     """Parameters of every component of the slot that the compiler turns into nodes of their own."""
-    type_name: ClassVar[str]
-    impl: ClassVar[str]
-    state: ClassVar[bool]
-    lowered: ClassVar[tuple[str, ...]]
-    uses: ClassVar[tuple[str, ...]]
-    draws: ClassVar[bool]
-    _requires: ClassVar[tuple[str | When, ...]]
-    _provides: ClassVar[tuple[str | When, ...]]
-    _refs: ClassVar[tuple[str, ...]]
+    if TYPE_CHECKING:  # set by `component`; pydantic would evaluate these annotations again for each component
+        type_name: ClassVar[str]
+        impl: ClassVar[str]
+        state: ClassVar[bool]
+        lowered: ClassVar[tuple[str, ...]]
+        uses: ClassVar[tuple[str, ...]]
+        draws: ClassVar[bool]
+        _requires: ClassVar[tuple[str | When, ...]]
+        _provides: ClassVar[tuple[str | When, ...]]
+        _refs: ClassVar[tuple[str, ...]]
 
     @classmethod
     def available(cls) -> bool:
@@ -371,12 +372,10 @@ def _entries(path: tuple[str, ...]) -> EntryPoints:  # noqa: ARG001 - what is in
 
 def find_component(slot: str, name: str) -> type[Component] | None:
     """Return the component, imported from an installed package where ours do not have it; its exceptions are raised."""
-    found = components_of(slot).get(name)
-    if found is None:
+    if name not in components_of(slot):
         for entry in _entries(tuple(sys.path)).select(name=f"{slot}.{name}"):
             entry.load()
-        found = components_of(slot).get(name)
-    return found
+    return components_of(slot).get(name)
 
 
 def component_names(slot: str) -> list[str]:

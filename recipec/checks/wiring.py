@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from recipec.checks.dataflow import Dataflow, dataflow, possible_providers, provided
@@ -41,11 +42,11 @@ def _tasks_without_verifier(part: Part | None) -> str:
     return "" if cls is None else cls.without_verifiers
 
 
-def stages_with_dataflow(reading: Reading) -> Iterator[tuple[StageReading, Dataflow]]:
-    """Yield the stages of known kind, with their dataflow."""
-    for stage in reading.stages.values():
-        if stage.kind is not None and not reading.fragment:
-            yield stage, dataflow(stage)
+@lru_cache(maxsize=1)  # for the checks of this module, which run one after another
+def stages_with_dataflow(reading: Reading) -> tuple[tuple[StageReading, Dataflow], ...]:
+    """Return the stages of known kind, with their dataflow."""
+    stages = () if reading.fragment else reading.stages.values()
+    return tuple((stage, dataflow(stage)) for stage in stages if stage.kind is not None)
 
 
 @check("RC204", "unmet-requirement")
@@ -59,13 +60,14 @@ def unmet_requirement(reading: Reading) -> Iterator[Finding]:
     How to fix: add a component that provides the signal, or drop the one that needs it.
     """
     for stage, flows in stages_with_dataflow(reading):
+        gives = flows.gives
         for part in stage.parts:
             hopeless = False
             for need in part.spec.requires() if part.spec is not None else ():
                 signal = find_signal(need.signal)
                 if signal is None or "." in need.signal or signal.name in {"rollouts", "pairs", "policy"}:
                     continue
-                if provided(need.signal, flows.gives) or _misnamed(need, signal):
+                if provided(need.signal, gives) or _misnamed(need, signal):
                     continue
                 if part.slot == "reward" and need.signal == "rewards" and not stage.of("environment"):
                     continue  # RC211 says it in the words of the environment

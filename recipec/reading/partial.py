@@ -80,9 +80,9 @@ class EvaluationReading:
     spec: Evaluation | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Reading:
-    """What was read, and what is wrong with it."""
+    """What was read, and what is wrong with it; equal to itself only."""
 
     resolved: Resolved
     recipe: Recipe | None
