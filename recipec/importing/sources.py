@@ -110,7 +110,7 @@ def _starts_program(text: str) -> bool:
 
 
 def _yaml(file: str, text: str) -> ForeignFile:
-    source = read_source(file, text)
+    source = read_source(file, text, merge_keys=True)
     if source.root is None or not source.complete:
         end = source.diagnostics[-1] if source.diagnostics else None
         return ForeignFile(
@@ -126,7 +126,6 @@ def _yaml(file: str, text: str) -> ForeignFile:
 
 _DOUBTS = {
     "RC107": "the key is given twice, and the last counts, as for PyYAML; OmegaConf and Hydra refuse such a file",
-    "RC110": "what is merged here is not read: write its keys out, and import the file again",
 }
 """What is assumed where YAML readers disagree, by the code of the mistake that it is in a recipe."""
 
@@ -134,7 +133,7 @@ _DOUBTS = {
 def _leaves(node: Node, name: str) -> Iterator[Entry]:
     line = (node.key or node.span).line
     if isinstance(node.value, dict) and node.value:
-        for key, inner in node.value.items():
+        for key, inner in _with_merged(node.value).items():
             yield from _leaves(inner, f"{name}.{key}" if name else str(key))
     elif isinstance(node.value, list) and any(isinstance(item.value, dict) for item in node.value):
         for item in node.value:
@@ -142,6 +141,15 @@ def _leaves(node: Node, name: str) -> Iterator[Entry]:
     else:
         value = node.plain()
         yield Entry(name, value if value != {} else None, line)
+
+
+def _with_merged(keys: Mapping[str, Node]) -> dict[str, Node]:
+    """Return the keys of a mapping with those that it merges (``<<``): its own come first, then those of the first."""
+    sources = keys["<<"].value if "<<" in keys else []
+    found: dict[str, Node] = {}
+    for source in reversed(sources if isinstance(sources, list) else [keys["<<"]]):
+        found |= _with_merged(source.value) if isinstance(source.value, dict) else {}
+    return found | {key: inner for key, inner in keys.items() if key != "<<"}
 
 
 def _resolved(entries: list[Entry]) -> list[Entry]:

@@ -77,11 +77,16 @@ class Source:
 
 
 def read_source(
-    path: str | os.PathLike[str], text: str | None = None, *, chain: tuple[Span, ...] = (), name: str = ""
+    path: str | os.PathLike[str],
+    text: str | None = None,
+    *,
+    chain: tuple[Span, ...] = (),
+    name: str = "",
+    merge_keys: bool = False,
 ) -> Source:
     r"""Read one YAML file, or ``text`` under the name ``path``, never raising for what it says.
 
-    ``chain`` are the places that include it, ``name`` is what it is called where that is not its path.
+    ``chain`` are the places that include it, ``name`` is another name than its path, ``merge_keys`` keeps keys ``<<``.
 
     >>> read_source("r.yaml", "lr: 1e-5\nshuffle: no\n").root.plain()
     {'lr': 1e-05, 'shuffle': 'no'}
@@ -91,7 +96,7 @@ def read_source(
     content = read_text(os.fspath(path), file, chain, found) if text is None else clean(file, text, chain, found)
     if content is None:
         return Source(file, text or "", None, tuple(found), complete=False)
-    reader = _read(Text(file, content, chain))
+    reader = _read(Text(file, content, chain), merge_keys=merge_keys)
     root = reader.root
     if root is None and reader.complete:
         reader.found.append(_not_a_mapping(Span(file, 1, 1, 1, 1), "empty", chain))
@@ -151,6 +156,7 @@ class _Reader:
     """Events in, one tree and its diagnostics out."""
 
     text: Text
+    merge_keys: bool = False
     root: Node | None = None
     complete: bool = True
     found: list[Diagnostic] = field(default_factory=list)
@@ -334,7 +340,7 @@ class _Reader:
 
     def _take_key(self, frame: _Open, keys: dict[str, Node], node: Node, text: str | None, plain: bool) -> None:
         chain = self.text.chain
-        if plain and text == "<<":
+        if plain and text == "<<" and not self.merge_keys:
             self.found.append(errors.merge_key(node.span, chain))
             frame.skip = True
             return
@@ -358,13 +364,13 @@ def _events(text: str) -> Iterator[Any]:
         parser.dispose()
 
 
-def _read(text: Text) -> _Reader:
+def _read(text: Text, *, merge_keys: bool = False) -> _Reader:
     """Read a text; where `{a: ${b}}` lacks its quotes, note it and go on as if they were there."""
     unquoted: list[Diagnostic] = []
     spare = [c for c in map(chr, range(0xE000, 0xE010)) if c not in text.text][:2]
     original = text
     while True:
-        reader = _Reader(text)
+        reader = _Reader(text, merge_keys)
         try:
             reader.read()
         except _Stop:

@@ -25,6 +25,13 @@ ROLL = (
     "actor_infer: {generating_args: {repetition_penalty: 1.1, num_beams: 1}}\nvalidation:\n  data_args: {file_name: [data/b.jsonl]}\n"
     "  generating_args: {top_k: 5, max_new_tokens: 64}\n"
 )
+ROLL_AGENT = (
+    "exp_name: a\npretrain: org/m\nrollout_batch_size: 1024\nsequence_length: 1024\nmax_steps: 5\nadv_estimator: grpo\nmax_tokens_per_step: 64\n"
+    "actor_train:\n  training_args: {per_device_train_batch_size: 1, gradient_accumulation_steps: 8, learning_rate: 1.0e-6}\n"
+    "actor_infer: {generating_args: {max_new_tokens: 128, num_return_sequences: 1}}\ncustom_envs: {FrozenLake: {env_type: frozen_lake}}\n"
+    "train_env_manager: {num_env_groups: 128, group_size: 8, tags: [FrozenLake]}\n"
+)
+ROLL_LOST = ["custom_envs.FrozenLake.env_type", "train_env_manager.tags"]
 MIXTURE = (
     "model_name_or_path: org/m\nbeta: 0.1\nper_device_train_batch_size: 2\neval_strategy: steps\neval_steps: 5\ndataset_mixture:\n"
     "  datasets:\n    - {id: org/d, split: one, weight: 0.5}\n    - {id: org/d, split: two}\n"
@@ -57,6 +64,10 @@ MEANINGS = {
     "a launcher that is a module": ("a.sh", SPARK, {"loss.beta": 5, "machine.devices": None, "data.hub": "org/d"}, []),
     "duplicates that leave": ("a.yml", "base_model: org/m\nmicro_batch_size: 1\nnum_epochs: 1\nsequence_len: 64\nlearning_rate: 1e-5\ndataset_exact_deduplication: true\ndatasets:\n  - {path: org/d, type: chat_template}\n", {"data.hub": "org/d"}, ["dataset_exact_deduplication"]),
     "evaluations as AReaL writes them": ("a.yaml", AREAL.replace("NORM", "{mean_level: group, std_level: group}") + "valid_dataset: {path: org/e}\neval_gconfig: {n_samples: 4, temperature: 0.6, max_new_tokens: 64, top_p: 0.9, stop: [x]}\nref: {path: org/other}\n", {"evaluate.held_out.sampler.num_generations": 4, "evaluate.held_out.sampler.temperature": 0.6, "evaluate.held_out.sampler.max_completion_length": 64, "evaluate.held_out.sampler.stop": ["x"], "reference.from": "org/other"}, []),
+    "episodes of ROLL": ("agent.yaml", ROLL_AGENT, {"environment.type": "own", "environment.history": "append_only", "use": ["./environment.py"], "data.type": "environment", "data.max_length": None, "budget.prompts_per_step": 128, "budget.remainder": "copy", "sampler.num_generations": 8, "sampler.max_completion_length": 64, "sampler.max_context_length": 1024}, ROLL_LOST),
+    "steps of ROLL's GiGPO": ("agent.yaml", ROLL_AGENT.replace("grpo", "gigpo\nbatch_adjust_mode: delete"), {"environment.history": 4, "budget.remainder": "drop", "sampler.rows": "step"}, ROLL_LOST),
+    "earlier turns of ROLL": ("agent.yaml", ROLL_AGENT.replace("grpo", "gigpo\ndefault_history_length: 3"), {"environment.history": 2}, ROLL_LOST),
+    "what the prompt leaves of ROLL's sequence": ("a.yaml", ROLL + "sequence_length: 4096\nprompt_length: 512\nresponse_length: 9\n", {"sampler.max_completion_length": 3584, "sampler.max_context_length": None, "data.max_length": 512}, ["actor_train.data_args.domain_interleave_probs.math", "actor_infer.generating_args.repetition_penalty"]),
     "worker settings of ROLL": ("a.yaml", ROLL, {"optimizer.betas": [0.9, 0.95], "policy.chat_template": None, "evaluate.held_out.sampler.max_completion_length": None}, ["actor_train.data_args.domain_interleave_probs.math", "actor_infer.generating_args.repetition_penalty"]),
     "held-out sets of SkyRL": ("a.sh", "python -m skyrl.train.main_sft model.path=org/m model.lora.rank=8 model.lora.dropout=0.1 train_datasets=['org/d'] eval_datasets=['org/e'] eval_dataset_splits=['test'] eval_interval=5 batch_size=8 num_steps=5", {"policy.lora.dropout": 0.1, "evaluate.held_out.data.hub": "org/e", "evaluate.held_out.data.split": "test", "evaluate.held_out.every": 5}, []),
     "rollouts ahead are not replaced": ("a.sh", OPEN + "--async_steps 2 --active_sampling --stop_strings x", {"sampler.group_filter.action": "drop", "loss.sampler_correction": "truncate"}, ["active_sampling"]),

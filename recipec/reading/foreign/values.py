@@ -23,8 +23,6 @@ class ValueNames:
     """Named levels that the tables of tools use, and their components."""
     parts: Mapping[str, str]
     """Components that converters set, by what they are for."""
-    templates: Mapping[str, str]
-    """Chat templates of the package, by the names that tools give them."""
     forms: Mapping[str, str]
     """Templates of prompts, by the names of forms of data."""
     unread: Mapping[str, Mapping[str, str]]

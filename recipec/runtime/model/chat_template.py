@@ -17,13 +17,17 @@ CONTROL_TOKENS = {
     "llama3": ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
     "mistral": (),
     "mistral_v1": (),
+    "olmo": ("<|im_start|>", "<|im_end|>"),
+    "olmo_thinker": ("<|im_start|>", "<|im_end|>"),
     "phi3": ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>"),
+    "r1": (),
     "tulu": (),
+    "tulu_thinker": (),
     "zephyr": (),
 }
 """Tokens that each template of the package writes besides those of the start and the end of a text.
 
-Tulu and Zephyr mark roles by plain text, Mistral does before version 0.3 of its tokenizer.
+R1, Tulu and Zephyr mark roles by plain text, Mistral does before version 0.3 of its tokenizer.
 """
 
 

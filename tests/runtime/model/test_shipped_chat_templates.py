@@ -25,6 +25,18 @@ TALK = [
     {"role": "assistant", "content": "B"},
 ]
 HEADER = "<|start_header_id|>{}<|end_header_id|>\n\n"
+NO_FUNCTIONS = "You do not currently have access to any functions. <functions></functions>"
+USER = "<|im_end|>\n<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\n"
+OLMO = (
+    "You are OLMo, a helpful function-calling AI assistant built by Ai2. Your date cutoff is November 2024, and your "
+    f"model weights are available at https://huggingface.co/allenai. {NO_FUNCTIONS}"
+)
+R1 = (
+    "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The assistant "
+    "first thinks about the reasoning process in the mind and then provides the user with the answer. The reasoning "
+    "process and answer are enclosed within <think> </think> and <answer> </answer> tags, respectively, i.e., <think> "
+    "reasoning process here </think> <answer> answer here </answer>.\n\n"
+)
 TURNS = {
     "chatml": (
         "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\n",
@@ -43,12 +55,32 @@ TURNS = {
     ),
     "mistral": ("<bos>[INST] S\n\nU[/INST] ", "<eos>[INST] V[/INST] ", "<eos>"),
     "mistral_v1": ("<bos> [INST] S\n\nU [/INST] ", "<eos> [INST] V [/INST] ", "<eos>"),
+    "olmo": (
+        f"<|im_start|>system\nS {NO_FUNCTIONS}{USER}",
+        "<|im_end|>\n<|im_start|>user\nV<|im_end|>\n<|im_start|>assistant\n",
+        "<eos>",
+    ),
+    "olmo_thinker": (
+        f"<|im_start|>system\nS {NO_FUNCTIONS}{USER}<think>",
+        "<|im_end|>\n<|im_start|>user\nV<|im_end|>\n<|im_start|>assistant\n<think>",
+        "<eos>",
+    ),
     "phi3": (
         "<bos><|system|>\nS<|end|>\n<|user|>\nU<|end|>\n<|assistant|>\n",
         "<|end|>\n<|user|>\nV<|end|>\n<|assistant|>\n",
         "<|end|>\n",
     ),
+    "r1": (
+        f"{R1}System: S\n\n\nUser: U\nAssistant: <think>",
+        "<eos>\n\nUser: V\nAssistant: <think>",
+        "<eos>",
+    ),
     "tulu": ("<|system|>\nS\n<|user|>\nU\n<|assistant|>\n", "<eos>\n<|user|>\nV\n<|assistant|>\n", "<eos>"),
+    "tulu_thinker": (
+        "<|system|>\nS\n<|user|>\nU\n<|assistant|>\n<think>",
+        "<eos>\n<|user|>\nV\n<|assistant|>\n<think>",
+        "<eos>",
+    ),
     "zephyr": (
         "<|system|>\nS<eos>\n<|user|>\nU<eos>\n<|assistant|>\n",
         "<eos>\n<|user|>\nV<eos>\n<|assistant|>\n",
@@ -56,6 +88,14 @@ TURNS = {
     ),
 }
 """What each template writes before, between and after two answers."""
+ENDS_OTHERWISE = ("olmo", "olmo_thinker")
+"""Templates with another token after the last answer than between turns: one answer of a conversation is trained."""
+
+
+def talk(name):
+    """Return the conversation; answers begin with thoughts where the template opens them."""
+    thought = "<think>" if TURNS[name][0].endswith("<think>") else ""
+    return [{**m, "content": thought + m["content"]} if m["role"] == "assistant" else m for m in TALK]
 
 
 def policy(root, name, tokens):
@@ -82,25 +122,28 @@ def test_turns_are_marked_as_published(tmp_path, name):
     opening, between, end = TURNS[name]
     render = serve({"source": read_small(named_file(tmp_path, f"recipec:chat/{name}")), "now": ""})
     values = {"bos_token": "<bos>", "eos_token": "<eos>"}
-    assert render({**values, "messages": TALK, "add_generation_prompt": False}) == f"{opening}A{between}B{end}"
+    assert render({**values, "messages": talk(name), "add_generation_prompt": False}) == f"{opening}A{between}B{end}"
     opened = f"{opening}A{between}"  # the space before an answer of Mistral is a part of the answer's first token
-    assert render({**values, "messages": TALK[:-1], "add_generation_prompt": True}) == opened.rstrip(" ")
+    assert render({**values, "messages": talk(name)[:-1], "add_generation_prompt": True}) == opened.rstrip(" ")
 
 
 @pytest.mark.parametrize("name", TURNS)
 def test_answers_and_their_ends_are_trained_as_they_are_sampled(tmp_path, name):
     """Prompts of rollouts and pairs are the ids that SFT has before an answer; an answer ends with a stop token."""
     loaded = policy(tmp_path, name, CONTROL_TOKENS[name])
-    encoder, row = Encoder(loaded), Row(0, "a.jsonl", 1, {"messages": TALK})
-    whole = encoder.conversation(row, TALK)
-    opened = loaded.render(TALK[:-1])
+    conversation, single = talk(name), name in ENDS_OTHERWISE
+    encoder, row = Encoder(loaded), Row(0, "a.jsonl", 1, {"messages": conversation})
+    whole = encoder.conversation(row, conversation, first=4 if single else 0)
+    opened = loaded.render(conversation[:-1])
     assert list(whole.ids[: len(opened)]) == opened
     trained = [token for token, own in zip(whole.ids, whole.trained, strict=True) if own]
     end = TURNS[name][2].rstrip("\n")
-    assert loaded.tokenizer.decode(trained).replace(" ", "") == f"A{end}B{end}"
+    assert loaded.tokenizer.decode(trained).replace(" ", "") == (f"B{end}" if single else f"A{end}B{end}")
     assert trained[-1] in loaded.stop_ids
     loaded.save(tmp_path / "saved")
-    ids = type(loaded.tokenizer).from_pretrained(tmp_path / "saved").apply_chat_template(TALK, return_dict=False)
+    ids = (
+        type(loaded.tokenizer).from_pretrained(tmp_path / "saved").apply_chat_template(conversation, return_dict=False)
+    )
     assert ids[: len(whole.ids)] == list(whole.ids)
 
 
@@ -114,3 +157,18 @@ def test_a_tokenizer_without_the_control_tokens_is_refused(tmp_path, name):
     assert f"`recipec:chat/{name}`" in found.message
     assert CONTROL_TOKENS[name][0] in found.message
     assert CONTROL_TOKENS[name][1] not in found.message
+
+
+@pytest.mark.parametrize(
+    ("name", "opening"),
+    [
+        ("olmo", f"<|im_start|>system\n{OLMO}{USER}"),
+        ("olmo_thinker", f"<|im_start|>system\nYou are a helpful AI assistant.{USER}<think>"),
+        ("r1", f"{R1}User: U\nAssistant: <think>"),
+    ],
+)
+def test_a_prompt_without_a_system_message_gets_that_of_the_template(tmp_path, name, opening):
+    """Templates with a text of their own write it in front, as published."""
+    render = serve({"source": read_small(named_file(tmp_path, f"recipec:chat/{name}")), "now": ""})
+    given = {"bos_token": "<bos>", "eos_token": "<eos>", "messages": TALK[1:2], "add_generation_prompt": True}
+    assert render(given) == opening

@@ -8,7 +8,7 @@ from typing import Any
 from recipec.reading.foreign.converters.conditions import unless
 from recipec.reading.foreign.converters.places import path
 from recipec.reading.foreign.converters.plain import choice, positive, same
-from recipec.reading.foreign.converters.registry import Given, Needless, Refused, Values, converter, number, on
+from recipec.reading.foreign.converters.registry import Given, Needless, Refused, Values, converter, number, on, whole
 from recipec.reading.foreign.tables import Row
 
 _TASKS = "data.type"
@@ -70,6 +70,13 @@ def task_seed(value: Any, row: Row, given: Given, name: str) -> Values:
 def plus(value: Any, row: Row, given: Given, other: str) -> Values:
     """A sum of two names."""
     return {row.to: number(value) + number(given.get(other) or 0)}
+
+
+@converter
+def earlier_turns(value: Any, row: Row, given: Given) -> Values:
+    """A number of turns, the present one among them."""
+    del given
+    return {row.to: max(0, whole(value) - 1)}
 
 
 @converter

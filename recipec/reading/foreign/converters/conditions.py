@@ -141,6 +141,12 @@ def times(value: Any, row: Row, given: Given, key: str) -> Values:
 
 
 @converter
+def at_most(value: Any, row: Row, given: Given, other: str) -> Values:
+    """The smaller of two bounds."""
+    return {row.to: min(whole(value), whole(given.get(other) or value))}
+
+
+@converter
 def divided(value: Any, row: Row, given: Given, *keys: str) -> Values:
     """A count of samples, divided by the samples of a prompt."""
     for key in keys:

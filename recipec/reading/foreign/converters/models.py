@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from recipec.reading.foreign.converters.places import home_less
 from recipec.reading.foreign.converters.registry import Given, Needless, Refused, Values, converter, items_of, on, whole
 from recipec.reading.foreign.tables import Row
-from recipec.reading.foreign.values import part, value_names
+from recipec.reading.foreign.values import part
 
 _TARGETS = {"all-linear", "all_linear", "all"}
 _NAMED = re.compile(r"(language_model|model\.layers|text_model)[^$]*[.]\(([a-z_|]+)\)(_[a-z]+)?\$?$")
@@ -31,19 +32,24 @@ def template(value: Any, row: Row, given: Given) -> Values:
 
 @converter
 def named_template(value: Any, row: Row, given: Given, model: str) -> Values:
-    """A chat template by its name: that of the model's own tokenizer, or one of the package."""
+    """A chat template by its name: what the tool's own table says, or that of the model's tokenizer."""
     name_ = str(value or "").lower()
     if not name_ or name_ in {"tokenizer_default", "auto"}:
         raise Needless("it is the tokenizer's own")
+    table = given.choices("template")
+    known = table.get(name_, table.get("*"))
+    if known == "":
+        raise Needless(f"`{value}` is the tokenizer's own")
+    if isinstance(known, Mapping):
+        return {**known}
+    if known is not None:
+        if known.startswith("!"):
+            raise Refused(known[1:])
+        return {row.to: known}
     family, origin_ = _family(name_), str(given.get(model) or "").lower()
     if family and family in _letters(origin_) and (family.startswith(_WITH_TEMPLATE) or _TUNED.search(origin_)):
-        if name_.endswith("_nothink") and "2507" not in origin_ and "-vl" not in origin_:
-            return {"data.chat_template_kwargs.enable_thinking": False}
         raise Needless(f"`{value}` is the template of the model's family, which its tokenizer has")
-    known = value_names().templates.get(name_)
-    if known is None:
-        raise Refused("no template of the package marks turns like it: `policy.chat_template` may be a Jinja file")
-    return {row.to: f"recipec:chat/{known}"}
+    raise Refused("no template of the package marks turns like it: `policy.chat_template` may be a Jinja file")
 
 
 _WITH_TEMPLATE = ("qwen", "smollm", "glm", "deepseek")
