@@ -195,15 +195,34 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 def verify_folder(folder: Path) -> dict[str, Any] | None:
     """Return the manifest of a folder if every file has the size and hash in it, else None."""
     manifest = read_manifest(folder)
+    return None if manifest is None or next(_altered(folder, manifest), None) else manifest
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that is not as it was committed.
+
+    Raises:
+        RecipeError: RC766, with the first file that differs from the manifest.
+    """
+    manifest = read_manifest(folder)
     if manifest is None:
-        return None
+        raise RecipeError(errors.damaged_artifact(str(folder / MANIFEST), "is missing or cannot be read"))
+    for path, problem in _altered(folder, manifest):
+        raise RecipeError(errors.damaged_artifact(str(path), problem))
+
+
+def _altered(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """Yield each file of a folder that is not as its manifest says, and in what it differs."""
     for name, entry in manifest["files"].items():
         path = folder / name
-        if not isinstance(entry, dict) or not path.is_file() or path.stat().st_size != entry.get("bytes"):
-            return None
-        if hash_file(path) != entry.get("sha256"):
-            return None
-    return manifest
+        if not isinstance(entry, dict):
+            yield folder / MANIFEST, f"says nothing of {name}"
+        elif not path.is_file():
+            yield path, "is missing"
+        elif path.stat().st_size != entry.get("bytes"):
+            yield path, f"has {path.stat().st_size} bytes, and the stage wrote {entry.get('bytes')}"
+        elif hash_file(path) != entry.get("sha256"):
+            yield path, "has other bytes than the stage wrote"
 
 
 @dataclass(frozen=True, slots=True)

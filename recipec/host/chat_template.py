@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,9 @@ MAX_OUTPUT = 8 << 20
 
 _SYNTAX = {"TemplateSyntaxError", "TemplateAssertionError"}
 """Exceptions of Jinja for a template that is not valid, whatever the messages are."""
+_REFUSES = "TemplateError"
+"""Exception of ``raise_exception``, by which a template refuses messages that it does not support."""
+_PLAIN = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
 
 
 class ChatTemplate:
@@ -57,11 +61,17 @@ class ChatTemplate:
                     return _whole(answer)
                 problem = answer.message or answer.error
                 if answer.reason == "raised":
-                    raise RecipeError(errors.template_refuses(problem, broken=answer.error in _SYNTAX))
+                    broken = answer.error in _SYNTAX or (answer.error != _REFUSES and self._fails_on_plain(values))
+                    raise RecipeError(errors.template_refuses(problem, broken=broken, line=answer.line))
                 # a template that hangs once is not tried again: each time would cost the limit
                 limits = {"late": f"it took longer than {SECONDS:.0f} s", "crashed": "it used too much memory"}
                 self._broken = limits[answer.reason]
         raise RecipeError(errors.template_refuses(self._broken, broken=True))
+
+    def _fails_on_plain(self, values: Mapping[str, Any]) -> bool:
+        """Whether it fails, and does not only refuse, on a question with its answer."""
+        (answer,) = self._pool.ask([{**values, "messages": _PLAIN, "add_generation_prompt": False}], SECONDS)
+        return isinstance(answer, WorkerFailure) and answer.error != _REFUSES
 
 
 def _whole(text: str) -> str:
@@ -116,21 +126,33 @@ def _environment(now: datetime) -> ImmutableSandboxedEnvironment:
 
 def serve(argument: Mapping[str, str]) -> Callable[[dict[str, Any]], str]:
     """Answer values with the rendered text; the template is compiled with the first request, within its limits."""
+    from jinja2 import TemplateSyntaxError  # noqa: PLC0415 - only the child needs it
+
     now = datetime.fromisoformat(argument["now"]) if argument["now"] else datetime.now()  # noqa: DTZ005 - as transformers
     made = functools.cache(lambda: _environment(now).from_string(argument["source"]))
     made.cache_clear()
     _environment(now)  # imports everything before files are refused
 
     def render(values: dict[str, Any]) -> str:
-        pieces, size = [], 0
         try:
-            for piece in made().generate(values):
-                size += len(piece)
-                if size > MAX_OUTPUT:
-                    raise ValueError(f"its output is larger than {MAX_OUTPUT >> 20} MiB")
-                pieces.append(piece)
+            return _limited(made().generate(values))
         except MemoryError as error:
             raise ValueError("it used too much memory") from error
-        return "".join(pieces)
+        except TemplateSyntaxError:
+            raise
+        except Exception as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            error.lineno = next((f.lineno for f in reversed(frames) if f.filename == "<template>"), 0)  # type: ignore[attr-defined]
+            raise
 
     return render
+
+
+def _limited(pieces: Iterable[str]) -> str:
+    found, size = [], 0
+    for piece in pieces:
+        size += len(piece)
+        if size > MAX_OUTPUT:
+            raise ValueError(f"its output is larger than {MAX_OUTPUT >> 20} MiB")
+        found.append(piece)
+    return "".join(found)

@@ -11,7 +11,7 @@ from typing import Any
 
 from recipec.host.artifacts import MANIFEST, RunFolder, read_manifest
 from recipec.host.checksums import DIFFERS, damaged
-from recipec.host.jsonl import read_lines
+from recipec.host.jsonl import read_lines, unreadable_line
 
 METRICS = "metrics.jsonl"
 SAMPLES = "samples"
@@ -60,8 +60,11 @@ def damage(home: Path) -> Iterator[tuple[str, str]]:
 
 def _lost(home: Path) -> str:
     then, now = written(home), summary(read_lines(home / METRICS))
-    if then is None or then == now:
+    if then is None:
         return ""
     if then.get("lines") != now["lines"]:
         return f"has {now['lines']} of the {then.get('lines')} lines that the stage wrote"
-    return "has other numbers than the stage wrote"
+    if then != now:
+        return "has other numbers than the stage wrote"
+    foreign = unreadable_line(home / METRICS)
+    return f"has a line that the stage did not write and that cannot be read, line {foreign}" if foreign else ""

@@ -180,18 +180,25 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     >>> read_lines(Path("nowhere.jsonl"))
     []
     """
+    return [row for _, row in _rows(path) if row is not None]
+
+
+def unreadable_line(path: Path) -> int | None:
+    """Return the number of the first line that ``read_lines`` leaves out, counted from 1."""
+    return next((number for number, row in _rows(path) if row is None), None)
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """Yield the number of each line and its object; None for a line that has none."""
     if not path.is_file():  # a link may lead to a device that never ends
-        return []
-    found = []
+        return
     with path.open("rb") as stream:
-        for line in lines_of(stream):
+        for number, line in enumerate(lines_of(stream), 1):
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError):
-                continue
-            if isinstance(row, dict):
-                found.append(row)
-    return found
+                row = None
+            yield number, row if isinstance(row, dict) else None
 
 
 def to_lines(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -239,7 +239,11 @@ def _evaluation(findings: Findings, name: str, data: Any, path: Path) -> Evaluat
         for slot in ("environment", "knowledge")
         if slot in section
     ]
-    if "reward" in section:
+    if isinstance(levels := section.get("reward"), dict) and all(level is None for level in levels.values()):
+        advice = "leave it out for the rewards of the first rl stage, or name some: `reward: {NAME: {type: …}}`"
+        at = (*path, "reward")
+        findings.say(errors.not_a_mapping(f"`reward` of {where}", "empty", dotted(at), findings.spans(at), advice))
+    elif "reward" in section:
         parts += read_levels(findings, section["reward"], (*path, "reward"), "reward", f"{owner}/reward")
     spec = None
     if len(findings.found) == before and parts and all(part.spec is not None for part in parts):

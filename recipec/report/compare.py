@@ -15,8 +15,9 @@ from recipec.host.jsonl import read_lines
 from recipec.host.small_files import read_small
 from recipec.host.templates import render_own
 from recipec.package_files import shipped
+from recipec.report import intervals
 from recipec.report.resolved_values import resolved_values
-from recipec.report.results import Results, results
+from recipec.report.results import results
 from recipec.report.seed_intervals import over_seeds
 from recipec.report.summary import chart, scores, training_rows
 
@@ -71,6 +72,7 @@ def _read(folder: Path) -> dict[str, Any]:
         "stages": stages,
         "values": values,
         "results": found,
+        "correct_at": {name: float(one.get("correct_at", 1.0)) for name, one in (graph.get("evaluate") or {}).items()},
         "last": last,
     }
 
@@ -97,26 +99,23 @@ def settings(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
 
 
 def final(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    """Return the last value of each held-out metric of each run, with its standard error over tasks if it is known."""
+    """Return the last value of each held-out metric of each run, with its 95% interval over tasks if it is known."""
     columns = dict.fromkeys(c for run in runs if run["results"] is not None for c in run["results"].columns)
-    return [(column, [_last(run["folder"], run["results"], column) for run in runs]) for column in columns]
+    return [(column, [_last(run, column) for run in runs]) for column in columns]
 
 
-def _last(folder: Path, found: Results | None, column: str) -> str:
-    having = [moment for moment in found.points if column in moment.values] if found is not None else []
+def _last(run: Mapping[str, Any], column: str) -> str:
+    having = [moment for moment in run["results"].points if column in moment.values] if run["results"] else []
     if not having:
         return ""
     moment, (name, _, metric) = having[-1], column.partition("/")
     text = f"{moment.values[column]:.3f}"
     if metric not in {"accuracy", "reward"}:
         return text
-    path = folder / "stages" / moment.stage / "samples" / f"eval-{name}-{moment.step:06d}.jsonl"
-    values = list(scores(read_lines(path), metric, 1.0).values())
-    if len(values) < 2:
-        return text
-    mean = sum(values) / len(values)
-    error = (sum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values)) ** 0.5
-    return f"{text} ± {error:.3f}"
+    path = run["folder"] / "stages" / moment.stage / "samples" / f"eval-{name}-{moment.step:06d}.jsonl"
+    values = list(scores(read_lines(path), metric, run["correct_at"].get(name, 1.0)).values())
+    ends = intervals.rate(values) if metric == "accuracy" else intervals.mean(values)
+    return f"{text} ({ends[0]:.3f} to {ends[1]:.3f})" if ends else text
 
 
 def axes(runs: Sequence[Mapping[str, Any]], stage: str) -> list[dict[str, Any]]:

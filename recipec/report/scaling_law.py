@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from recipec.report.intervals import Z_95
 from recipec.report.results import Results
-from recipec.report.summary import Z_95, training_rows
+from recipec.report.summary import training_rows
 
 LEAST = 8
 """Evaluations that four parameters and their intervals need."""

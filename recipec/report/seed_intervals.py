@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from recipec.report.intervals import is_rate
+
 _T = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
     2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
@@ -27,27 +29,31 @@ class SeedMean:
     mean: float
     half: float
     """Half the width of the 95% interval of the mean, by Student's t."""
+    is_rate: bool = False
+    """Whether it is of numbers from 0 to 1."""
 
     def text(self) -> str:
-        """Write mean and interval.
+        """Write mean and interval, that of a rate within 0 and 1.
 
-        >>> SeedMean(3, 0.5, 0.124).text()
-        '0.500 ± 0.124'
+        >>> SeedMean(3, 0.9, 0.124, is_rate=True).text(), SeedMean(3, 0.9, 0.124).text()
+        ('0.900 (0.776 to 1.000)', '0.900 (0.776 to 1.024)')
         """
-        return f"{self.mean:.3f} ± {self.half:.3f}"
+        low, high = self.mean - self.half, self.mean + self.half
+        low, high = (max(0.0, low), min(1.0, high)) if self.is_rate else (low, high)
+        return f"{self.mean:.3f} ({low:.3f} to {high:.3f})"
 
 
-def mean_of(values: Sequence[float]) -> SeedMean:
+def mean_of(values: Sequence[float], *, rates: bool = False) -> SeedMean:
     """Average at least two values.
 
-    >>> mean_of([0.25, 0.5, 0.75]).text()
-    '0.500 ± 0.621'
+    >>> mean_of([0.25, 0.5, 0.75], rates=True).text()
+    '0.500 (0.000 to 1.000)'
     """
     count = len(values)
     mean = sum(values) / count
     deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (count - 1))
     t = _T[count - 2] if count - 2 < len(_T) else _Z
-    return SeedMean(count, mean, t * deviation / math.sqrt(count))
+    return SeedMean(count, mean, t * deviation / math.sqrt(count), rates)
 
 
 def over_seeds(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, dict[str, SeedMean]]]:
@@ -65,7 +71,7 @@ def over_seeds(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, dict[str, S
     for settings, by_seed in groups.items():
         columns = dict.fromkeys(column for last in by_seed.values() for column in last)
         values = {column: [last[column] for last in by_seed.values() if column in last] for column in columns}
-        means = {column: mean_of(numbers) for column, numbers in values.items() if len(numbers) > 1}
+        means = {c: mean_of(numbers, rates=is_rate(c)) for c, numbers in values.items() if len(numbers) > 1}
         if means:
             name = ", ".join(f"{key}={value}" for key, value in zip(varied, settings, strict=True))
             found.append((name or "all runs", means))

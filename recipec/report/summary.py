@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from recipec.host.jsonl import read_lines
+from recipec.report import intervals
 from recipec.report.results import Results
 
 WIDTH, HEIGHT, MARGIN, POINTS = 320, 140, 20, 400
-Z_95 = 1.96
-"""Standard errors on either side of a mean in a confidence interval of 95%."""
 GROUPS = {
     "Evaluation": ("eval/",),
     "Reward": ("reward", "rewards/", "frac_reward_zero_std", "groups/", "preference"),
@@ -69,7 +67,8 @@ def metric_changes(folder: Path, graph: Mapping[str, Any], results: Results | No
         files = (folder / "stages" / m.stage / "samples" / f"eval-{name}-{m.step:06d}.jsonl" for m in (first, last))
         before, after = (scores(read_lines(path), metric, correct) for path in files)
         differences = [after[task] - before[task] for task in after if task in before]
-        low, high = confidence_interval(differences) if metric in {"accuracy", "reward"} else (None, None)
+        found = intervals.change(differences, rates=metric == "accuracy") if metric in {"accuracy", "reward"} else None
+        low, high = found or (None, None)
         changes.append(Change(column, first.values[column], last.values[column], low, high, len(differences)))
     return changes
 
@@ -84,20 +83,6 @@ def scores(rows: Sequence[Row], metric: str, correct: float) -> dict[int, float]
     for (task, _), reward in episodes.items():
         by_task.setdefault(task, []).append(float(reward >= correct) if metric == "accuracy" else reward)
     return {task: sum(values) / len(values) for task, values in by_task.items()}
-
-
-def confidence_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Return the 95% interval of a mean by its standard error; None of fewer than two values.
-
-    >>> confidence_interval([1.0, 1.0]), confidence_interval([1.0])
-    ((1.0, 1.0), (None, None))
-    """
-    count = len(values)
-    if count < 2:
-        return None, None
-    mean = sum(values) / count
-    error = Z_95 * math.sqrt(sum((value - mean) ** 2 for value in values) / (count - 1) / count)
-    return mean - error, mean + error
 
 
 def curves(rows: Sequence[Row]) -> list[dict[str, Any]]:

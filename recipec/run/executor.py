@@ -22,7 +22,7 @@ from recipec.diagnostics.errors import ranks as rank_errors, run as errors, run_
 from recipec.diagnostics.model import Diagnostic, RecipeError, Span
 from recipec.graph import Graph, StageGraph
 from recipec.host import journal
-from recipec.host.artifacts import RESOLVED, RunFolder, read_manifest, replace_folder, verify_folder, write_atomic
+from recipec.host.artifacts import RESOLVED, RunFolder, check_folder, read_manifest, replace_folder, write_atomic
 from recipec.host.options import Options, StageRun
 from recipec.host.packages import runtime_packages, versions
 from recipec.host.progress import Progress
@@ -268,8 +268,7 @@ def done(folder: RunFolder, stage: StageGraph, digest: str) -> bool:
         from_manifest = _manifest_digest(path)
         if from_manifest != digest:
             return False
-        if verify_folder(path) is None:
-            raise RecipeError(errors.damaged_artifact(str(path)))
+        check_folder(path)
     return True
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from recipec.diagnostics.errors import export as errors, run as run_errors
 from recipec.diagnostics.model import RecipeError
-from recipec.host.artifacts import MANIFEST, RESOLVED, sync, verify_folder
+from recipec.host.artifacts import MANIFEST, RESOLVED, check_folder, sync
 from recipec.host.jsonl import read_lines
 from recipec.host.packages import runtime_packages
 from recipec.host.small_files import read_small
@@ -42,8 +42,7 @@ def export(run: Path, to: Path | None = None, stage: str | None = None, *, merge
         raise RecipeError(
             errors.no_policy(str(run), name, [n for n in names if (run / "stages" / n / "policy").exists()])
         )
-    if verify_folder(policy) is None:
-        raise RecipeError(run_errors.damaged_artifact(str(policy)))
+    check_folder(policy)
     target = to or run / "export"
     if target.exists():
         remedy = "delete it, or choose another folder with `--to`"

@@ -58,6 +58,8 @@ RIGHT, STEPS = "{right: {type: exact_match}}", "steps: 10"
         ("{path: test.jsonl}", "{type: mix, sources: {a: a.jsonl}}", "RC132", "write `a: {path: a.jsonl}`"),
         ("{path: test.jsonl}", "{type: mix, sources: {a: {path: a}}, weights: [1]}", "RC130", "a `weight` of its own"),
         ("sampler: {max", "metrics: [pass_at_8], sampler: {max", "RC132", "write `pass@8`"),
+        ("sampler: {max", "reward: {}, sampler: {max", "RC134", "leave it out for the rewards of the first rl stage"),
+        ("sampler: {max", "reward: {r: null}, sampler: {max", "RC134", "leave it out for the rewards of the first rl"),
         ("sampler: {max", "metrics: [perplexity], sampler: {max", "RC132", "is `loss` here"),
         ("kind: rl", "kind: preference", "RC132", "is `dpo` here"),
         (f"    reward: {RIGHT}", "    reward:\n    right: {type: exact_match}", "RC130", "indent it below that key"),

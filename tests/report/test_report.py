@@ -3,11 +3,13 @@
 import json
 import re
 
+import pytest
 from support.small_recipes import ROWS, SFT
 
+from recipec.report import intervals
 from recipec.report.results import results
 from recipec.report.samples import browsable
-from recipec.report.summary import confidence_interval, curves, metric_changes
+from recipec.report.summary import curves, metric_changes
 
 HELD_OUT = "evaluate: {held_out: {data: {path: a.jsonl}, metrics: [reward], reward: {right: {type: exact_match}}}}\n"
 
@@ -35,8 +37,30 @@ def test_metric_changes_have_an_interval_over_tasks(tmp_path):
     graph = {"evaluate": {"dev": {"correct_at": 1.0, "metrics": ["accuracy"]}}}
     (change,) = metric_changes(tmp_path, graph, results(tmp_path, ["learn"]))
     assert (change.before, change.after, change.tasks) == (0.25, 0.75, 8)
-    assert (change.low, change.high) == confidence_interval([1.0] * 4 + [0.0] * 4)
+    assert (change.low, change.high) == intervals.change([1.0] * 4 + [0.0] * 4, rates=True)
     assert change.low < 0.5 < change.high
+
+
+@pytest.mark.parametrize("right", range(9))
+def test_intervals_of_rates_stay_within_rates(right):
+    """Whatever the answers, an interval is within 0 and 1, or -1 and 1, contains the result, and has a width."""
+    values = [1.0] * right + [0.0] * (8 - right)
+    low, high = intervals.rate(values)
+    assert 0 <= low < high <= 1
+    assert low - 1e-12 <= right / 8 <= high + 1e-12
+    for sign in (1, -1):
+        low, high = intervals.change([sign * value for value in values], rates=True)
+        assert -1 <= low < high <= 1
+        assert low <= sign * right / 8 <= high
+
+
+def test_wilson_and_paired_intervals_are_those_of_the_literature():
+    """Wilson's interval of 15 of 20; Agresti and Min's of pairs, 6 better and 2 worse of 20."""
+    assert intervals.rate([1.0] * 15 + [0.0] * 5) == pytest.approx((0.5313, 0.8881), abs=1e-4)
+    n, better, worse = 22, 6.5, 2.5
+    middle, error = (better - worse) / n, ((better + worse) - (better - worse) ** 2 / n) ** 0.5 / n
+    found = intervals.change([1.0] * 6 + [-1.0] * 2 + [0.0] * 12, rates=True)
+    assert found == pytest.approx((middle - 1.96 * error, middle + 1.96 * error))
 
 
 def test_every_sample_can_be_browsed(tmp_path):

@@ -7,6 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from support.small_recipes import ROWS, SFT
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from recipec.runtime.model import scratch
+from recipec.spec.policy import Scratch
 
 FROM = SFT[: SFT.index("    from:")] + "    from: ./model\n" + SFT[SFT.index("    data:") :]
 
@@ -110,9 +114,6 @@ BROKEN = [
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A whole model in a directory."""
-    from recipec.runtime.model import scratch
-    from recipec.spec.policy import Scratch
-
     home = tmp_path_factory.mktemp("model")
     tokenizer = scratch.characters()
     sizes = {"hidden_size": 16, "layers": 1, "heads": 2, "intermediate_size": 32, "max_positions": 64}
@@ -156,6 +157,22 @@ def test_sizes_that_differ_are_named(folder, model):
     ended = folder.run(FROM, a__jsonl=ROWS)
     assert "1 have other sizes than config.json says, model.embed_tokens.weight first" in ended.err
     assert "ignore_mismatched_sizes" not in ended.err
+
+
+@pytest.mark.parametrize(("family", "decoder", "code"), [("bert", False, 1), ("roberta", False, 1), ("bert", True, 0)])
+def test_an_encoder_is_refused_by_check(folder, family, decoder, code):
+    """A family that is an encoder unless its configuration says otherwise is refused before weights are loaded."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    tokenizer = scratch.characters()
+    made = AutoConfig.for_model(family, vocab_size=len(tokenizer), is_decoder=decoder, **sizes)
+    AutoModelForCausalLM.from_config(made).save_pretrained(folder.path / "model")
+    tokenizer.save_pretrained(folder.path / "model")
+    folder.write(r__yaml=FROM, a__jsonl=ROWS)
+    found = folder.call("check", "r.yaml")
+    assert (found.code, found.first) == (code, "RC602" if code else ""), found.err
+    if code:
+        assert "an encoder: its tokens see those after them" in found.err
+        assert "r.yaml:6:11" in found.err
 
 
 @pytest.mark.parametrize("there", [None, "a file"])

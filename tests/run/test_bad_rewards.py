@@ -80,6 +80,26 @@ def test_a_function_that_raises(folder, value):
     assert "rewards.py:2:1" in ended.err
 
 
+@pytest.mark.parametrize("head", ["completions, **columns", "data_source, solution_str, ground_truth"])
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("return nothing", "it raises for every answer: correct rewards.py, line 2"),
+        ("return [float(c.rstrip('.')) for c in completions]", "for the answer ''"),
+        ("return float(solution_str)", "for the answer ''"),
+    ],
+)
+def test_what_to_do_about_a_function_that_raises(folder, head, body, says):
+    """One that raises for every answer is to be corrected; one that does not, to take the answer that is shown."""
+    if ("solution_str" in body) != ("solution_str" in head) and "nothing" not in body:
+        return
+    folder.write(r__yaml=RL, a__jsonl=ROWS, rewards__py=f"def score({head}):\n    {body}\n")
+    found = folder.call("check", "r.yaml", *USE)
+    assert (found.code, found.first) == (1, "RC746")
+    assert says in found.err
+    assert ("return 0 for an answer" in found.err) == ("nothing" not in body)
+
+
 def test_a_column_that_the_data_lacks(folder):
     """A required parameter that is no column is named."""
     text = "def score(completions, label):\n    return [1.0] * len(completions)\n"

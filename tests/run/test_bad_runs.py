@@ -129,6 +129,7 @@ def test_altered_artifacts_are_refused_and_missing_ones_made_again(folder):
     (policy / "config.json").write_text("{}")
     ended = folder.run(TWO)
     assert (ended.code, ended.first) == (1, "RC766")
+    assert "learn/policy/config.json has 2 bytes, and the stage wrote" in ended.err
     shutil.rmtree(policy)
     ended = folder.run(TWO)
     assert ended.code == 0
@@ -387,6 +388,8 @@ def test_metrics_that_were_cut_are_told(folder):
         (lambda text: text.splitlines(keepends=True)[0], "has 1 of the 2 lines"),
         (lambda text: text[:-20], "has 1 of the 2 lines"),
         (lambda text: text.replace('"step": 1', '"step": 4'), "has other numbers"),
+        (lambda text: text + "garbage\n", "has a line that the stage did not write and that cannot be read, line 3"),
+        (lambda text: "{}{\n" + text, "has a line that the stage did not write and that cannot be read, line 1"),
     ],
 )
 def test_metrics_of_a_finished_stage_that_are_lost_or_changed_are_told(folder, damaged, said):

@@ -30,8 +30,9 @@ def test_one_that_fails_does_not_stop_the_others(folder):
     assert first != second
     line = next(line for line in ended.out.splitlines() if line.startswith("all runs (2 seeds)"))
     mean, half = (first + second) / 2, 12.706 * abs(first - second) / 2
-    assert line.split()[-3:] == [f"{mean:.3f}", "±", f"{half:.3f}"]
-    assert f"{mean:.3f} ± {half:.3f}" in (home / "comparison.html").read_text()
+    shown = f"{mean:.3f} ({mean - half:.3f} to {mean + half:.3f})"
+    assert line.endswith(shown)
+    assert shown in (home / "comparison.html").read_text()
     models = [(home / name / "model/model.safetensors").stat().st_mtime_ns for name in about["finished"]]
     again = folder.call("run", "r.yaml", "--each", "seed=0,1", "--each", "stages.learn.data.path=a.jsonl")
     assert again.code == 0, again.err
@@ -75,3 +76,4 @@ def test_means_are_of_runs_that_differ_in_the_seed():
     assert said == "rate=1"
     assert (means["dev/accuracy"].count, means["dev/accuracy"].mean) == (2, 0.5)
     assert means["dev/accuracy"].half == pytest.approx(12.706 * 0.25)
+    assert means["dev/accuracy"].text() == "0.500 (0.000 to 1.000)"

@@ -5,6 +5,9 @@ import json
 import pytest
 from support.small_recipes import AGAIN, RL, SFT, rows
 
+from recipec.runtime.model import scratch
+from recipec.spec.policy import Scratch
+
 GOOD = [{"prompt": f"p{i}", "completion": f"c{i}", "answer": str(i)} for i in range(500)]
 MESSAGES = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 PAIRED = """\
@@ -134,6 +137,34 @@ def test_a_chat_template_that_is_broken_or_leaves_the_messages_out(folder):
     found = folder.call("check", "r.yaml")
     assert (found.code, found.first) == (1, "RC878"), found.err
     assert "a.jsonl, row 1: `messages[0].content` is not written by the chat template" in found.err
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ("{{ messages[0].content.nope.more }}", "line 1, cannot render the messages: "),
+        ("{% for m in messages %}\n{{ m.content + 1 }}{% endfor %}", "line 2, cannot render the messages: "),
+        ("{{ mesages[0].content }}", "'mesages' is undefined"),
+    ],
+)
+@pytest.mark.parametrize("by", ["recipe", "tokenizer"])
+def test_a_chat_template_that_fails_on_any_conversation(folder, template, says, by):
+    """It is refused once, at the key that names it, and no row of the data is blamed."""
+    talk = rows(*({"messages": [{"role": "user", "content": f"q{i}"}, MESSAGES[1]]} for i in range(4)))
+    recipe = SFT.replace("    data:", "      chat_template: t.jinja\n    data:")
+    place = "stages.learn.policy.chat_template"
+    if by == "tokenizer":
+        made = scratch.build_model(Scratch(hidden_size=16, layers=1, heads=2), tokenizer := scratch.characters())
+        tokenizer.chat_template = template
+        for one in (made, tokenizer):
+            one.save_pretrained(folder.path / "model")
+        begin, end = SFT.index("    from:"), SFT.index("    data:")
+        recipe, place = f"{SFT[:begin]}    from: ./model\n{SFT[end:]}", "stages.learn.from"
+    folder.write(r__yaml=recipe, a__jsonl=talk, t__jinja=template)
+    found = json.loads(folder.call("check", "r.yaml", "--format", "json").out)["diagnostics"]
+    assert [(one["code"], one["path"]) for one in found] == [("RC730", place)]
+    assert says in found[0]["message"]
+    assert [span["file"] for span in found[0]["spans"]] == ["r.yaml"]
 
 
 def test_held_out_rows_in_training_warn(folder):

@@ -119,16 +119,19 @@ def no_chat_template() -> Finding:
 
 
 @diagnostic("RC730", "chat-template-refuses")
-def template_refuses(problem: str, *, broken: bool = False) -> Finding:
+def template_refuses(problem: str, *, broken: bool = False, line: int = 0) -> Finding:
     """The chat template fails on a conversation. It is rendered in a sandbox.
 
+    What it checks: a template that fails on a plain question and its answer as well is itself wrong; otherwise the
+    place is the row that it refuses.
     Why it matters: the conversation could not be trained in the format that the model is used with.
     Example: two `user` turns in a row with a template that requires alternation.
     How to fix: change the messages, or set `policy.chat_template` to another template.
     """
     remedy = "correct the template: `policy.chat_template`, or that of the tokenizer where the recipe gives none"
     path, remedy = ("policy.chat_template", remedy) if broken else ("", "")
-    return Finding(f"the chat template cannot render the messages: {problem}", help=remedy, path=path)
+    where = f", line {line}," if line and broken else ""
+    return Finding(f"the chat template{where} cannot render the messages: {problem}", help=remedy, path=path)
 
 
 @diagnostic("RC732", "adapter-mismatch")

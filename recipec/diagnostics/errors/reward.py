@@ -20,6 +20,8 @@ _NETWORK = {
 """Exceptions of a service that does not answer."""
 _OF_TEXT = ("string ind", "'str' object has no attribute 'get'", "'str' object has no attribute 'content'")
 """What Python says where a text is taken for a message."""
+_OF_CODE = ("NameError", "UnboundLocalError", "ImportError", "ModuleNotFoundError")
+"""Exceptions of code that is wrong whatever an answer is."""
 _BY_FILE = "name it from the folder of your file: `Path(__file__).parent / NAME`"
 
 
@@ -101,19 +103,21 @@ def function_raised(
     *,
     chat: bool = False,
     columns: Collection[str] = (),
+    always: bool = False,
 ) -> Finding:
     """The user's reward function raised an exception.
 
     Why it matters: the row has no reward, and training on the other rows only would bias the update.
     Example: `float(completion)` for an answer that is not a number.
-    How to fix: return 0 for an answer that the function cannot read, or None if it does not apply to the row.
+    How to fix: correct the function where it raises for every answer; return 0 for an answer that it cannot read, or
+    None if it does not apply to the row.
     """
     which = "" if row is None else f" on row {row}"
     of = f", for the answer {answer}" if answer else ""
     shown = f"reward function `{function}` raised {error}{which}{of}: {message[:200]}"
-    remedy = (
-        'with chat prompts a completion is a list of messages: its text is `completion[0]["content"]`' if chat else ""
-    )
+    remedy = f"it raises for every answer: correct {file}{f', line {line}' if line else ''}" if always else ""
+    if chat and error not in _OF_CODE:
+        remedy = 'with chat prompts a completion is a list of messages: its text is `completion[0]["content"]`'
     if not chat and error in {"TypeError", "AttributeError"} and any(word in message for word in _OF_TEXT):
         remedy = (
             "here a completion is a text, not a list of messages: `completion` is what `completion[0]['content']` is "

@@ -120,7 +120,7 @@ def foreign_checkpoint(path: str, problem: str) -> Finding:
 
 
 @diagnostic("RC766", "damaged-artifact")
-def damaged_artifact(path: str) -> Finding:
+def damaged_artifact(path: str, problem: str = "has other bytes than the stage wrote") -> Finding:
     """The size or hash of a finished stage's file differs from its manifest.
 
     Why it matters: a file was changed after the stage finished; later stages would build on something that was never
@@ -128,7 +128,7 @@ def damaged_artifact(path: str) -> Finding:
     Example: a file in `stages/explore/policy` was edited.
     How to fix: restore the file, or delete the folder: the stage then runs again.
     """
-    return Finding(f"{path} does not match its manifest")
+    return Finding(f"{path} {problem}")
 
 
 @diagnostic("RC767", "stage-too-short")

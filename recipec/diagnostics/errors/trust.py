@@ -23,13 +23,19 @@ def code_in_model(file: str, key: str, value: str = "") -> Finding:
 
 
 @diagnostic("RC602", "unknown-architecture")
-def unknown_architecture(file: str, named: str) -> Finding:
+def unknown_architecture(file: str, named: str, *, encoder: bool = False) -> Finding:
     """The `model_type` or `architectures` in a `config.json` is not a causal decoder of the installed transformers.
 
-    Why it matters: no code is available to load the weights into, and code that comes with a model is never run.
-    Example: `"model_type": "my_llama"`.
+    What it checks: before the weights are loaded, the type of the model, and `is_decoder` of types that are encoders
+    without it, such as BERT and RoBERTa; of every model that is loaded, that no token changes the logits before it.
+    Why it matters: no code is available to load the weights into, and code that comes with a model is never run. A
+    model with tokens that see those after them cannot write an answer.
+    Example: `"model_type": "my_llama"`; `"model_type": "bert"` without `"is_decoder": true`.
     How to fix: use another model, or a transformers release that has this one.
     """
+    if encoder:
+        remedy = "start from a causal language model, such as Llama, Qwen or GPT-2"
+        return Finding(f"{file} names `{named}`, an encoder: its tokens see those after them", help=remedy)
     return Finding(f"{file} names `{named}`, which is not a causal decoder of the installed transformers")
 
 

@@ -127,7 +127,7 @@ class Encoder:
         raise RecipeError(
             *(
                 found
-                if found.spans
+                if found.spans or found.path
                 else replace(
                     found,
                     message=f"{row.file}, row {row.number}: {found.message}",

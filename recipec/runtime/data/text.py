@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -53,10 +54,14 @@ def decode_with_tags(tokenizer: Any, ids: Iterable[int], tags: Mapping[int, str]
 class Text:
     """A tokenizer that keeps text and control tokens apart."""
 
-    def __init__(self, tokenizer: Any, now: str = "") -> None:
-        """Wrap a Hugging Face fast tokenizer; ``now`` is the time for chat templates that write it."""
+    def __init__(self, tokenizer: Any, now: str = "", template_from: str = "") -> None:
+        """Wrap a Hugging Face fast tokenizer; ``now`` is the time for chat templates that write it.
+
+        ``template_from`` is the dotted key of the recipe that the chat template comes from.
+        """
         self.tokenizer = tokenizer
         self.now = now
+        self._template_from = template_from
         added = tokenizer.added_tokens_decoder.items()
         self.control = {int(number): str(token.content) for number, token in added if token.special}
         self._ids = {name: number for number, name in self.control.items()}
@@ -131,7 +136,12 @@ class Text:
             raise RecipeError(errors.template_refuses(str(error).partition("\n")[0])) from None
         values = {**self.tokenizer.special_tokens_map, **dict(zip(given, hidden[1:], strict=True))}
         values |= {"messages": hidden[0], "add_generation_prompt": generation}
-        text = chat_template(source, self.now).render(values)
+        try:
+            text = chat_template(source, self.now).render(values)
+        except RecipeError as error:
+            # one that is itself wrong is placed where the recipe names it
+            found = (replace(one, path=self._template_from) if one.path else one for one in error.diagnostics)
+            raise RecipeError(*found) from None
         pieces: list[str | int] = []
         for piece, name in self._spellings.pieces(text):
             pieces += [restored(piece, marks), *([self._ids[name]] if name else [])]

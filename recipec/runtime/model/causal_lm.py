@@ -63,11 +63,11 @@ class CausalLm(Policy):
         use_onednn(self.model)
         self.layout = WeightLayout(self.model)
         self._check_vocabulary()
-        if spec.chat_template is not None:
-            set_chat_template(self.tokenizer, context.root, spec.chat_template)
+        key = "from" if spec.chat_template is None else "policy.chat_template"
+        set_chat_template(self.tokenizer, context.root, spec.chat_template)
         ends = turn_end.mark(self.tokenizer, self.stop_ids, context.say)
         generation_config.set_stop_ids(self.model.generation_config, [*self.stop_ids, *ends])
-        self.text = Text(self.tokenizer, context.begun)
+        self.text = Text(self.tokenizer, context.begun, f"stages.{context.stage}.{key}")
         self.separable = self._head_separable()
         self.eval()
         self.calls = 0
@@ -154,7 +154,9 @@ class CausalLm(Policy):
         other = self.model(input_ids=tokens, use_cache=False).logits[0].float()
         tokens[0, -1] = 3 % self.vocabulary
         if not torch.allclose(whole[:-1], other[:-1], rtol=1e-3, atol=1e-3):
-            raise RecipeError(trust.unknown_architecture(self._named(), str(self.model.config.model_type)))
+            raise RecipeError(
+                trust.unknown_architecture(self._named(), str(self.model.config.model_type), encoder=True)
+            )
         try:
             hidden = getattr(self.model, self.model.base_model_prefix)(input_ids=tokens, use_cache=False)
             parted = logprob_head.own_head(self.model, hidden.last_hidden_state[0]).float()

@@ -31,12 +31,14 @@ R1, Tulu and Zephyr mark roles by plain text, Mistral does before version 0.3 of
 """
 
 
-def set_chat_template(tokenizer: Any, root: Path, template: str) -> None:
-    """Give a tokenizer the chat template of a recipe: the text itself, or that of a file or of the package.
+def set_chat_template(tokenizer: Any, root: Path, template: str | None) -> None:
+    """Give a tokenizer the chat template of a recipe, if it has one: the text itself, of a file or of the package.
 
     Raises:
         RecipeError: RC892, the tokenizer lacks tokens of a template of the package; RC730, the file cannot be read.
     """
+    if template is None:
+        return
     if template in shipped_templates():
         known = {str(token.content) for token in tokenizer.added_tokens_decoder.values()}
         missing = [token for token in CONTROL_TOKENS[named_file(root, template).stem] if token not in known]

@@ -18,6 +18,8 @@ from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoConfig,
     AutoTokenizer,
@@ -98,7 +100,7 @@ def inspect_folder(folder: Path, *, weights: bool = True, sees: bool | None = Fa
         described = config["quantization_config"]
         method = str(described.get("quant_method") if isinstance(described, dict) else described)
         raise RecipeError(errors.quantized(str(folder / "config.json"), method))
-    _kind(folder / "config.json", config.get("model_type"), sees)
+    _kind(folder / "config.json", config, sees)
     if weights:
         weight_files(folder)
 
@@ -119,8 +121,9 @@ def scan(folder: Path) -> None:
             _scan(folder / name, read_json(folder / name))
 
 
-def _kind(file: Path, known: Any, sees: bool | None) -> None:
+def _kind(file: Path, config: Mapping[str, Any], sees: bool | None) -> None:
     """Refuse a model that is not of the kind that is wanted."""
+    known = config.get("model_type")
     config_class = CONFIG_MAPPING[known] if isinstance(known, str) and known in CONFIG_MAPPING else None
     text, image = config_class in MODEL_FOR_CAUSAL_LM_MAPPING, config_class in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
     if sees is False and not text and known in KNOWN:
@@ -131,6 +134,10 @@ def _kind(file: Path, known: Any, sees: bool | None) -> None:
         raise RecipeError(vision_errors.unknown_family(str(file), str(known), KNOWN))
     if not text and known not in KNOWN:
         raise RecipeError(trust.unknown_architecture(str(file), str(known)))
+    # BERT and its kind have a causal head, too: their configuration says whether the attention is causal
+    masked = config_class in MODEL_FOR_MASKED_LM_MAPPING and config_class not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+    if masked and not (config.get("is_decoder") or config.get("causal")):
+        raise RecipeError(trust.unknown_architecture(str(file), str(known), encoder=True))
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +30,9 @@ _SHORT = 40
 _TRIED = 64
 """Rows that are given to a function alone, to find the one that it raises for."""
 _PATIENCE = 5.0
-"""Seconds that this may take for a row."""
+"""Seconds after which no further row is tried."""
+Call = tuple[str, dict[str, Any]]
+"""An answer, and the arguments for it alone."""
 
 
 class Function(Part):
@@ -71,7 +75,8 @@ class Function(Part):
         tasks, self.unscored = [prompt_P[p] for p in by_prompt_R.tolist()], 0
         self._check_columns({name for task in tasks for name in task.columns})
         if self.signature.form == "verl":
-            scores = [self._verl(row, task, text) for row, (task, text) in enumerate(zip(tasks, text_R, strict=True))]
+            calls = [(text, self._of_verl(task, text)) for task, text in zip(tasks, text_R, strict=True)]
+            scores = [self._verl(row, calls) for row in range(len(calls))]
         else:
             ids = [tokens[mask].tolist() for tokens, mask in zip(tokens_RT, trained_RT, strict=True)]
             scores = self._trl(tasks, text_R, ids)
@@ -103,9 +108,12 @@ class Function(Part):
                 raise RecipeError(self._refused(f"returned {len(found)} values for {len(tasks)} rows", remedy))
             return [self._number(row, value, texts[row]) for row, value in enumerate(found)]
 
-        return self._call(texts, {k: v for k, v in arguments.items() if self._takes(k)}, scores)
+        arguments = {k: v for k, v in arguments.items() if self._takes(k)}
+        alone = ((text, {k: v[row : row + 1] for k, v in arguments.items()}) for row, text in enumerate(texts))
+        return self._call(arguments, scores, alone)
 
-    def _verl(self, row: int, task: Task, text: str) -> float:
+    def _of_verl(self, task: Task, text: str) -> dict[str, Any]:
+        """Return the arguments of a function of verl's form for an answer."""
         columns = task.columns
         model = columns.get("reward_model")
         truth = model.get("ground_truth") if isinstance(model, Mapping) else None
@@ -116,6 +124,10 @@ class Function(Part):
             "ground_truth": columns.get("ground_truth", columns.get("answer")) if truth is None else truth,
             "extra_info": columns.get("extra_info", dict(columns)),
         }
+        return {k: v for k, v in given.items() if self._takes(k)}
+
+    def _verl(self, row: int, calls: Sequence[Call]) -> float:
+        text, arguments = calls[row]
 
         def score(found: Any) -> float:
             if isinstance(found, Mapping):
@@ -125,12 +137,15 @@ class Function(Part):
                 found = found["score"]
             return self._number(row, found, text)
 
-        return self._call([text], {k: v for k, v in given.items() if self._takes(k)}, score, row)
+        return self._call(arguments, score, calls, row)
 
     def _call(
-        self, texts: Sequence[str], arguments: dict[str, Any], read: Callable[[Any], T], row: int | None = None
+        self, arguments: dict[str, Any], read: Callable[[Any], T], calls: Iterable[Call], row: int | None = None
     ) -> T:
-        """Call the function with copies of its arguments, and ``read`` what it returns, which may be any object."""
+        """Call the function with copies of its arguments, and ``read`` what it returns, which may be any object.
+
+        ``calls`` are the answers of the batch with the arguments for each alone.
+        """
         try:
             with calling(f"reward function `{self.spec.name}`", self.spec.timeout, self.say):
                 return read(self.function(**copy.deepcopy(arguments)))
@@ -143,25 +158,31 @@ class Function(Part):
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's code raises is reported
             line = blamed(error, self.file)
             name, text = type(error).__name__, text_of(error)
-            answer = _short(texts[0]) if len(texts) == 1 else self._culprit(texts, arguments)
+            raising, always = self._raising(calls)
+            answer = "" if always or raising is None else _short(raising)
             given = [column for column in arguments if column not in GIVEN[self.signature.form or "trl"]]
             place = self._shown(), line, row
             raise RecipeError(
-                errors.function_raised(self.spec.name, name, text, *place, answer, chat=self.chat, columns=given)
+                errors.function_raised(
+                    self.spec.name, name, text, *place, answer, chat=self.chat, columns=given, always=always
+                )
             ) from None
 
-    def _culprit(self, texts: Sequence[str], arguments: Mapping[str, Any]) -> str:
-        """Return the first answer for which the function raises when it gets that row alone, or an empty text."""
-        for row, text in enumerate(texts[:_TRIED]):
-            alone = {name: values[row : row + 1] for name, values in copy.deepcopy(arguments).items()}
+    def _raising(self, calls: Iterable[Call]) -> tuple[str | None, bool]:
+        """Return the first answer for which the function raises when it is alone, and whether it does for all."""
+        raising, tried, begun = [], 0, time.monotonic()
+        for text, arguments in islice(calls, _TRIED):
+            tried += 1
             try:
                 with calling(f"reward function `{self.spec.name}`", _PATIENCE):
-                    self.function(**alone)
+                    self.function(**copy.deepcopy(arguments))
             except TooLongError:
-                return ""
+                break
             except (Exception, SystemExit):  # noqa: BLE001 - as above
-                return _short(text)
-        return ""
+                raising.append(text)
+            if time.monotonic() - begun > _PATIENCE:
+                break
+        return raising[0] if raising else None, 1 < tried == len(raising)
 
     def _number(self, row: int, value: Any, text: str) -> float:
         if value is None:

@@ -12,7 +12,7 @@ import torch
 
 from recipec.component import Component, is_path, is_signal, texts
 from recipec.diagnostics.errors import trial as errors
-from recipec.diagnostics.model import Diagnostic, RecipeError, Span
+from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.graph import Graph, StageGraph
 from recipec.host.artifacts import RunFolder
 from recipec.host.options import Options, StageRun
@@ -121,15 +121,15 @@ def try_graph(
 
 def _compare(found: Sequence[Tried], allowed: Mapping[str, Collection[str]]) -> None:
     """Note in each evaluation the stages that train its prompts; keep one of equal problems of a file."""
-    seen: set[tuple[str, Span]] = set()
+    seen: set[tuple[object, ...]] = set()
     stages = {one.key.partition(".")[2]: one.scanned for one in found if one.key.startswith("stages.")}
     known = {name: scanned for name, scanned in stages.items() if "RC942" not in allowed.get(name, ())}
     for one in found:
         if one.key.startswith("evaluate."):
             one.problems += overlaps(one.key.partition(".")[2], one.scanned, known)
-        places = {id(problem): (problem.code, problem.spans[0]) for problem in one.problems if problem.spans}
-        one.problems = [problem for problem in one.problems if places.get(id(problem)) not in seen]
-        seen |= set(places.values())
+        places = [(p.code, *(p.spans[:1] or (p.path, p.message))) for p in one.problems]
+        one.problems = [p for p, place in zip(one.problems, places, strict=True) if place not in seen]
+        seen |= set(places)
 
 
 def _context(graph: Graph, stage: StageGraph, folder: RunFolder, options: Options) -> StageContext:
@@ -226,10 +226,12 @@ class _Trial:
                 return function()
         except RecipeError as error:
             for problem in error.diagnostics:
-                key = problem.path or part
-                absolute = key.startswith(("stages.", "evaluate.", "machine."))
-                self._note(replace(problem, path=key if absolute else f"{self.unit.key}.{key}"))
+                self._note(replace(problem, path=self._whole(problem.path or part)))
             return None
+
+    def _whole(self, key: str) -> str:
+        """Complete a key of the unit; others are whole."""
+        return key if key.startswith(("stages.", "evaluate.", "machine.")) else f"{self.unit.key}.{key}"
 
     def _data_key(self) -> str:
         """Name the parameter of the data that names its file, or the data."""
@@ -255,7 +257,7 @@ class _Trial:
         self.closing.callback(source.close)
         self.found.scanned = scan(source, self.policy, of.kind, of.rewards, of.limit, of.signals)
         for problem in self.found.scanned.problems:
-            self._note(replace(problem, path=f"{self.unit.key}.{problem.path}"))
+            self._note(replace(problem, path=self._whole(problem.path)))
 
     def _tasks(self, environment: Environment | None) -> list[Task]:
         parts = {"policy": self.policy, "environment": environment}
@@ -279,10 +281,8 @@ class _Trial:
             ids = [i for example in examples for i in example.ids] or task.prompt_ids
             if unknown is not None and unknown in ids:
                 file, row = place(task)
-                text = question(task)
-                lost = next((c for c in text if unknown in self.policy.encode(c)), "")
-                path = f"{self.unit.key}.{self._data_key()}"
-                self._note(replace(errors.unknown_tokens(file, row, lost), path=path))
+                lost = next((c for c in question(task) if unknown in self.policy.encode(c)), "")
+                self._note(replace(errors.unknown_tokens(file, row, lost), path=self._whole(self._data_key())))
                 return
 
     def _rows(self, tasks: Sequence[Task], environment: Environment | None) -> dict[str, Any]:
