@@ -44,8 +44,15 @@ class Findings:
         return self.resolved.files[0]
 
     def lacks(self, path: Path) -> bool:
-        """Whether ``path`` is missing for no reason: neither was another key meant for it, nor was a file cut short."""
-        return self.resolved.complete and not any(place[: len(path)] == path for place in self.suggested)
+        """Whether ``path`` is missing for no reason.
+
+        Reasons are another key that was meant for it, a misspelt `extends` around it, and a file that was cut short.
+        """
+        if not self.resolved.complete or any(
+            (*path[:depth], "extends") in self.suggested for depth in range(len(path))
+        ):
+            return False
+        return not any(place[: len(path)] == path for place in self.suggested)
 
     def say(self, diagnostic: Diagnostic) -> None:
         """Note a diagnostic, but for one of a value that is not known because its reference is wrong."""

@@ -53,7 +53,7 @@ def read_recipe(resolved: Resolved) -> Reading:
             if key not in keys and ("stages" in data or fragment):
                 findings.consume(value, (key,), "recipe")
                 where = "the recipe" if not fragment else "the file, which has no `stages` and is read as a fragment"
-                unknown_key(findings, key, value, (), where, [*keys, *own] if fragment else keys, data)
+                unknown_key(findings, key, value, (), where, [*keys, *(own if fragment else ()), "extends"], data)
     section = {k: v for k, v in data.items() if v is not None and k in (shared if of_stage else keys)}
     for key, value in section.items():
         if key not in _SECTIONS:

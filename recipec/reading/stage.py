@@ -47,7 +47,7 @@ def read_stage(
     for key, value in section.items():
         if key not in keys:
             findings.consume(value, (*path, key), owner)
-            unknown_key(findings, key, value, path, where, keys, section)
+            unknown_key(findings, key, value, path, where, [*keys, "extends"], section)
     section = {key: value for key, value in section.items() if value is not None and key in keys and key not in more}
     plain = read_plain(findings, Stage, section, path, where, ("budget", "allow", *Levels.model_fields, *SLOT))
     for key in ("kind", "from", "adapter"):

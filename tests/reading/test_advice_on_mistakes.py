@@ -94,3 +94,14 @@ def test_a_value_that_a_component_rejects_is_shown_itself(tmp_path):
     (one,) = [one for one in compile_recipe(tmp_path / "r.yaml").diagnostics if one.code == "RC150"]
     assert (one.spans[0].line, one.spans[0].column) == (7, 14)
     assert "hidden_size 30 is not a multiple of heads 4" in one.message
+
+
+@pytest.mark.parametrize("key", ["extend", "include", "inherits", "_base_", "defaults"])
+@pytest.mark.parametrize("stage", [True, False])
+def test_a_misspelt_extends_is_the_only_error(tmp_path, key, stage):
+    """What the file would have given is not reported as missing, and the help names `extends`."""
+    text = RECIPE if stage else RECIPE.replace("    extends: [recipec:algorithms/grpo]\n", "") + "extends: [./b.yaml]\n"
+    (tmp_path / "r.yaml").write_text(text.replace("extends:", f"{key}:"))
+    found = compile_recipe(str(tmp_path / "r.yaml")).diagnostics
+    assert [one.code for one in found] == ["RC130"]
+    assert "`extends`" in found[0].help
