@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,14 +39,10 @@ class Condition:
         ]
 
 
-CONDITIONS = (
-    Condition("2.5e-4", "0"),
-    Condition("5e-4", "0", ("gigpo", "grpo", "hgpo", "rtmc")),
-    Condition("1e-3", "0"),
-    Condition("2.5e-4", "0.01"),
-    Condition("5e-4", "0.01"),
-    Condition("1e-3", "0.01"),
-)
+RATES, BETAS = ("2.5e-4", "5e-4", "1e-3"), ("0", "0.01")
+CONDITIONS = tuple(Condition(rate, beta) for beta in BETAS for rate in RATES)
+STEPWISE = Condition("5e-4", "0", ("hgpo", "rtmc"))
+"""Other advantages by step, under the condition of the earlier experiment."""
 
 
 def folder(home: Path, condition: Condition, side: str, seed: int) -> Path:
@@ -54,8 +50,17 @@ def folder(home: Path, condition: Condition, side: str, seed: int) -> Path:
     return home / "rates" / f"{side}-{condition.learning_rate}-{condition.beta}-{seed}"
 
 
+def blocks(seeds: range) -> Iterator[tuple[Condition, int]]:
+    """Yield conditions and seeds in the order in which they run: HYPOTHESES.md has the reason."""
+    half = len(seeds) // 2
+    for part in (seeds[:half], seeds[half:]):
+        for beta in BETAS:
+            yield from ((c, seed) for seed in part for c in CONDITIONS if c.beta == beta)
+    yield from ((STEPWISE, seed) for seed in seeds)
+
+
 def train(home: Path, seeds: range, jobs: int) -> None:
-    """Run everything that is not done; seeds are the outer loop, so that finished runs are paired at any time."""
+    """Run everything that is not done."""
     runs = [
         {
             "recipe": str(home / f"{side}.yaml"),
@@ -63,8 +68,7 @@ def train(home: Path, seeds: range, jobs: int) -> None:
             "out": str(folder(home, condition, side, seed)),
             "use": [str(home / "house.py")],
         }
-        for seed in seeds
-        for condition in CONDITIONS
+        for condition, seed in blocks(seeds)
         for side in condition.sides
     ]
     started = []
@@ -76,12 +80,12 @@ def train(home: Path, seeds: range, jobs: int) -> None:
         waited(process, log)
 
 
-def finished(home: Path, seeds: range) -> list[int]:
-    """Return the seeds that are finished in every condition."""
+def finished(home: Path, conditions: Iterable[Condition], seeds: range) -> list[int]:
+    """Return the seeds that are finished under each of the conditions."""
     return [
         seed
         for seed in seeds
-        if all((folder(home, c, side, seed) / "model").exists() for c in CONDITIONS for side in c.sides)
+        if all((folder(home, c, side, seed) / "model").exists() for c in conditions for side in c.sides)
     ]
 
 
@@ -110,6 +114,40 @@ def compared(sides: Mapping[str, Sequence[curves.Curve]], side: str, against: st
     return areas - other_areas, ends - other_ends
 
 
+def row(condition: Condition, sides: Mapping[str, Sequence[curves.Curve]], side: str, against: str) -> str:
+    """Return the row of a table that compares two sides under a condition."""
+    area_S, end_S = compared(sides, side, against)
+    (area, end), (other_area, other_end) = (map(np.mean, areas_and_ends(sides[s])) for s in (side, against))
+    cells = [condition.learning_rate, condition.beta, f"`{side}` against `{against}`", str(len(area_S))]
+    cells += [f"{area:.3f} and {other_area:.3f}", curves.signed(area_S)]
+    cells += [f"{end:.3f} and {other_end:.3f}", curves.signed(end_S)]
+    cells.append(f"{collapsed(sides[side])} and {collapsed(sides[against])}")
+    return f"| {' | '.join(cells)} |"
+
+
+def report(home: Path, seeds: range) -> None:
+    """Print the tables of what is finished."""
+    print("| learning rate | KL | compared | seeds | area | difference | end | difference | collapsed |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    pooled = {}
+    for beta in BETAS:
+        conditions = [c for c in CONDITIONS if c.beta == beta]
+        done = finished(home, conditions, seeds)
+        found = {c: read(home, c, done) for c in conditions} if len(done) > 1 else {}
+        for condition, sides in found.items():
+            print(row(condition, sides, "gigpo", "grpo"))
+        if found:
+            pooled[beta] = np.mean([compared(sides, "gigpo", "grpo") for sides in found.values()], axis=0)
+    other = finished(home, [STEPWISE, *(c for c in CONDITIONS if (c.learning_rate, c.beta) == ("5e-4", "0"))], seeds)
+    if len(other) > 1:
+        sides = read(home, Condition("5e-4", "0", ("gigpo", "grpo", "hgpo", "rtmc")), other)
+        for side in STEPWISE.sides:
+            for against in ("grpo", "gigpo"):
+                print(row(STEPWISE, sides, side, against))
+    for beta, (area_S, end_S) in pooled.items():
+        print(f"\nMean over the rates, KL {beta}: area {curves.signed(area_S)}, end {curves.signed(end_S)}")
+
+
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -118,29 +156,11 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--print-only", action="store_true", help="train nothing, print what is finished")
     options = parser.parse_args()
-    home, every = (options.out / "household").resolve(), range(FIRST_SEED, FIRST_SEED + options.seeds)
+    home, seeds = (options.out / "household").resolve(), range(FIRST_SEED, FIRST_SEED + options.seeds)
     if not options.print_only:
         prepare(BENCHES["household"], home)
-        train(home, every, options.jobs)
-    seeds = finished(home, every)
-    print(f"{len(seeds)} seeds\n\n| learning rate | KL | compared | area | difference | end | difference | collapsed |")
-    print("|---|---|---|---|---|---|---|---|")
-    differences = []
-    for condition in CONDITIONS:
-        sides = read(home, condition, seeds)
-        pairs = [("gigpo", "grpo")] + [(s, a) for s in condition.sides[2:] for a in ("grpo", "gigpo")]
-        for side, against in pairs:
-            area_S, end_S = compared(sides, side, against)
-            if (side, against) == ("gigpo", "grpo"):
-                differences.append((area_S, end_S))
-            means = [np.mean(value) for s in (side, against) for value in areas_and_ends(sides[s])]
-            cells = [condition.learning_rate, condition.beta, f"`{side}` against `{against}`"]
-            cells += [f"{means[0]:.3f} and {means[2]:.3f}", curves.signed(area_S)]
-            cells += [f"{means[1]:.3f} and {means[3]:.3f}", curves.signed(end_S)]
-            cells.append(f"{collapsed(sides[side])} and {collapsed(sides[against])}")
-            print(f"| {' | '.join(cells)} |")
-    for name, values in zip(("area", "end"), zip(*differences, strict=True), strict=True):
-        print(f"\nMean over the conditions, {name}: {curves.signed(np.mean(values, axis=0))}")
+        train(home, seeds, options.jobs)
+    report(home, seeds)
 
 
 if __name__ == "__main__":
