@@ -186,10 +186,10 @@ def replace_folder(source: Path, target: Path) -> None:
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """Return the manifest of a folder, or None where it cannot be read."""
     try:
-        found = json.loads(read_small(folder / MANIFEST))
+        manifest = json.loads(read_small(folder / MANIFEST))
     except (OSError, ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and isinstance(found.get("files"), dict) else None
+    return manifest if isinstance(manifest, dict) and isinstance(manifest.get("files"), dict) else None
 
 
 def verify_folder(folder: Path) -> dict[str, Any] | None:
@@ -301,8 +301,8 @@ class RunFolder:
 
     def checkpoints(self, stage: str) -> list[Path]:
         """Checkpoints of a stage, the latest first, without those set aside; they are not verified yet."""
-        found = (self.stage(stage) / "checkpoints").glob("step-*")
-        return sorted((path for path in found if "@" not in path.name), reverse=True)
+        paths = (self.stage(stage) / "checkpoints").glob("step-*")
+        return sorted((path for path in paths if "@" not in path.name), reverse=True)
 
     def prune(self, stage: str, keep: int) -> None:
         """Delete all but the latest ``keep`` checkpoints of a stage: renamed first, so none is seen in part."""

@@ -31,20 +31,20 @@ def build_once(final: Path, read: Callable[[Path], T | None], build: Callable[[P
         RecipeError: RC761, the cache cannot be written; what ``build`` raises, and then nothing is left behind.
     """
     try:
-        found = read(final)
-        if found is None:
+        built = read(final)
+        if built is None:
             final.parent.mkdir(parents=True, exist_ok=True)
             locks = final.parent.parent / ".locks"
             locks.mkdir(exist_ok=True)
             with FileLock(locks / f"{final.parent.name}-{final.name}"):
-                found = read(final)
-                if found is None:
+                built = read(final)
+                if built is None:
                     _build(final, build)
-                    found = read(final)
+                    built = read(final)
     except OSError as error:
         raise RecipeError(errors.cannot_write(str(final), error.strerror or str(error))) from error
-    assert found is not None, final
-    return found
+    assert built is not None, final
+    return built
 
 
 def _build(final: Path, build: Callable[[Path], object]) -> None:

@@ -129,13 +129,13 @@ def serve(argument: Mapping[str, str]) -> Callable[[dict[str, Any]], str]:
     from jinja2 import TemplateSyntaxError  # noqa: PLC0415 - only the child needs it
 
     now = datetime.fromisoformat(argument["now"]) if argument["now"] else datetime.now()  # noqa: DTZ005 - as transformers
-    made = functools.cache(lambda: _environment(now).from_string(argument["source"]))
-    made.cache_clear()
+    template = functools.cache(lambda: _environment(now).from_string(argument["source"]))
+    template.cache_clear()
     _environment(now)  # imports everything before files are refused
 
     def render(values: dict[str, Any]) -> str:
         try:
-            return _limited(made().generate(values))
+            return _limited(template().generate(values))
         except MemoryError as error:
             raise ValueError("it used too much memory") from error
         except TemplateSyntaxError:

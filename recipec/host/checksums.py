@@ -55,15 +55,15 @@ def damaged(folder: Path) -> list[str]:
 
     So is a file of hashes that cannot be read.
     """
-    found: list[Path] = []
+    paths: list[Path] = []
     for sums in folder.rglob(SUMS):
         try:
             known = _known(sums.parent)
         except (OSError, UnicodeDecodeError):
-            found.append(sums)
+            paths.append(sums)
         else:
-            found += (sums.parent / name for name in known if not _has(sums.parent / name, known[name]))
-    return sorted(path.relative_to(folder).as_posix() for path in found)
+            paths += (sums.parent / name for name in known if not _has(sums.parent / name, known[name]))
+    return sorted(path.relative_to(folder).as_posix() for path in paths)
 
 
 def _has(path: Path, known: set[str]) -> bool:
@@ -75,12 +75,12 @@ def _has(path: Path, known: set[str]) -> bool:
 
 def _known(folder: Path) -> dict[str, set[str]]:
     """Return the hashes of each name; a name with a folder in it is not of this program."""
-    found: dict[str, set[str]] = {}
+    hashes: dict[str, set[str]] = {}
     for line in _text(folder / SUMS).splitlines():
         known, _, name = line.partition("  ")
         if name and Path(name).name == name:
-            found.setdefault(name, set()).add(known)
-    return found
+            hashes.setdefault(name, set()).add(known)
+    return hashes
 
 
 def _text(sums: Path) -> str:

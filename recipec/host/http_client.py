@@ -124,7 +124,7 @@ def post(address: SplitResult, body: bytes, timeout: float, headers: Mapping[str
         watch.daemon = True
         watch.start()
         try:
-            found = _exchange(connection, address, body, headers)
+            answer = _exchange(connection, address, body, headers)
         finally:
             watch.cancel()
     except (OSError, http.client.HTTPException) as error:
@@ -135,7 +135,7 @@ def post(address: SplitResult, body: bytes, timeout: float, headers: Mapping[str
         connection.close()
     if late.is_set():
         raise TimeoutError
-    return found
+    return answer
 
 
 def _exchange(
@@ -145,14 +145,14 @@ def _exchange(
     connection.request("POST", path, body, dict(headers))
     answer = connection.getresponse()
     try:
-        found = answer.read(MAX_ANSWER + 1)
+        content = answer.read(MAX_ANSWER + 1)
     except ValueError as error:  # a chunk of negative size
         raise http.client.HTTPException from error
-    if len(found) > MAX_ANSWER:
+    if len(content) > MAX_ANSWER:
         raise http.client.HTTPException
     if answer.length:  # bytes that never came, of which `read` with a bound says nothing
         raise ConnectionResetError
-    return answer.status, found
+    return answer.status, content
 
 
 def _cut(connected: socket.socket, late: Event) -> None:

@@ -38,10 +38,10 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def written(home: Path) -> dict[str, Any] | None:
     """Return the summary that the manifest of a finished stage keeps; None if it is not finished or has none."""
     manifest = read_manifest(home / "policy") or {}
-    found = manifest.get("metrics")
+    metrics = manifest.get("metrics")
     if (digest := RunFolder(home.parent.parent).digest_of(home.name)) and digest != manifest.get("digest"):
         return None  # the stage runs again, and the policy is the one before
-    return found if isinstance(found, dict) else None
+    return metrics if isinstance(metrics, dict) else None
 
 
 def damage(home: Path) -> Iterator[tuple[str, str]]:

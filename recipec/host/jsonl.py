@@ -82,7 +82,7 @@ def read_array(stream: BinaryIO, broken: Broken) -> Iterator[tuple[int, dict[str
         )
         raise RecipeError(broken(1, problem, 1))
     try:
-        found = json.JSONDecoder(parse_constant=_refuse, **_CHECKED).decode(data.removeprefix(_BOM).decode("utf-8"))
+        items = json.JSONDecoder(parse_constant=_refuse, **_CHECKED).decode(data.removeprefix(_BOM).decode("utf-8"))
     except UnicodeDecodeError as error:
         raise RecipeError(broken(1, f"not UTF-8 at byte {error.start + 1}", 1)) from None
     except json.JSONDecodeError as error:
@@ -91,7 +91,7 @@ def read_array(stream: BinaryIO, broken: Broken) -> Iterator[tuple[int, dict[str
         raise RecipeError(broken(1, "not JSON: nested too deeply", 1)) from None
     except ValueError as error:
         raise RecipeError(broken(1, f"not JSON: {error}", 1)) from None
-    for number, item in enumerate(found, 1):
+    for number, item in enumerate(items, 1):
         if not isinstance(item, dict):
             raise RecipeError(broken(number, f"element {number} of the list is {kind_of(item)}, and not an object", 1))
         yield number, item
@@ -102,7 +102,7 @@ def _object(text: bytes, number: int, broken: Broken, decode: Callable[[str], An
     if len(text) > LONGEST:
         raise RecipeError(broken(number, f"the line has more than {LONGEST >> 20} MiB", column))
     try:
-        found = decode(text.decode("utf-8"))
+        value = decode(text.decode("utf-8"))
     except UnicodeDecodeError as error:
         known = next((words for start, words in _STARTS.items() if text.startswith(start)), "") if number == 1 else ""
         problem, column = known or f"not UTF-8 at byte {error.start + 1}", 1 if known else error.start + 1
@@ -123,9 +123,9 @@ def _object(text: bytes, number: int, broken: Broken, decode: Callable[[str], An
         long = str(error).startswith("Exceeds the limit")  # of digits that Python converts
         problem = "a number has thousands of digits" if long else f"not JSON: {error}"
     else:
-        if isinstance(found, dict):
-            return found
-        problem = f"a JSON object is needed, this is {kind_of(found)}"
+        if isinstance(value, dict):
+            return value
+        problem = f"a JSON object is needed, this is {kind_of(value)}"
     raise RecipeError(broken(number, problem, column))
 
 
@@ -144,12 +144,12 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the key `{twice}` stands twice")
-    return found
+    return mapping
 
 
 def _finite(digits: str) -> float:

@@ -60,14 +60,14 @@ class Used:
 
 def components(graph: Graph) -> list[Used]:
     """List the components of a recipe, in its order; equal ones count once."""
-    found: list[Used] = []
+    distinct: list[Used] = []
     for one in (*_of_stages(graph), *_of_evaluations(graph), *_of_machine(graph), *_of_trackers(graph)):
-        place = next((i for i, known in enumerate(found) if known.spec == one.spec), None)
+        place = next((i for i, known in enumerate(distinct) if known.spec == one.spec), None)
         if place is None:
-            found.append(one)
+            distinct.append(one)
         else:
-            found[place] += one
-    return found
+            distinct[place] += one
+    return distinct
 
 
 def _of_stages(graph: Graph) -> Iterator[Used]:
@@ -138,20 +138,20 @@ def missing_files(graph: Graph, root: Path, locate: Callable[[str], Sequence[Spa
             continue
         siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         problem = "it is neither a file nor a folder" if path.exists() else "there is no such file or folder"
-        found = model_errors.no_model(name) if is_model else data_errors.data_missing(name, problem, siblings)
-        yield replace(found, spans=tuple(locate(key)), path=key)
+        diagnostic = model_errors.no_model(name) if is_model else data_errors.data_missing(name, problem, siblings)
+        yield replace(diagnostic, spans=tuple(locate(key)), path=key)
 
 
 def missing_packages(graph: Graph, locate: Callable[[str], Sequence[Span]]) -> Iterator[Diagnostic]:
     """Yield RC716 for every missing package."""
-    for found in missing_launcher(graph.machine):
-        yield replace(found, spans=tuple(locate(found.path)))
+    for diagnostic in missing_launcher(graph.machine):
+        yield replace(diagnostic, spans=tuple(locate(diagnostic.path)))
     for one in components(graph):
         for package, module in one.spec.packages.items():
             if importlib.util.find_spec(module) is None:
                 what = f"{one.spec.slot} `{one.spec.type_name}`"
-                found = data_errors.package_missing(package, one.spec.extra, what)
-                yield replace(found, spans=tuple(locate(f"{one.key}.type")), path=one.key)
+                diagnostic = data_errors.package_missing(package, one.spec.extra, what)
+                yield replace(diagnostic, spans=tuple(locate(f"{one.key}.type")), path=one.key)
 
 
 def named_paths(graph: Graph) -> Iterator[tuple[str, str, bool]]:

@@ -53,16 +53,16 @@ def place(variables: Mapping[str, str] | None = None) -> Place:
     >>> place({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}).size  # the shell of a batch script is not a task
     1
     """
-    given = os.environ if variables is None else variables
-    if "RANK" in given and "WORLD_SIZE" in given:
-        rank, size, local, port = (int(given.get(name, "0")) for name in _TORCHRUN)
-        hosted = given.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-        attempt = int(given.get("TORCHELASTIC_RESTART_COUNT", "0"))
-        return Place(rank, size, local, given.get("MASTER_ADDR", "127.0.0.1"), port, hosted, attempt)
-    if int(given.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
-        port = int(given.get("MASTER_PORT") or 29500 + int(given.get("SLURM_JOB_ID", "0")) % 1000)
-        address = given.get("MASTER_ADDR") or first_host(given.get("SLURM_STEP_NODELIST", ""))
-        rank, size, local = (int(given[name]) for name in _SRUN)
+    environment = os.environ if variables is None else variables
+    if "RANK" in environment and "WORLD_SIZE" in environment:
+        rank, size, local, port = (int(environment.get(name, "0")) for name in _TORCHRUN)
+        hosted = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        attempt = int(environment.get("TORCHELASTIC_RESTART_COUNT", "0"))
+        return Place(rank, size, local, environment.get("MASTER_ADDR", "127.0.0.1"), port, hosted, attempt)
+    if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        port = int(environment.get("MASTER_PORT") or 29500 + int(environment.get("SLURM_JOB_ID", "0")) % 1000)
+        address = environment.get("MASTER_ADDR") or first_host(environment.get("SLURM_STEP_NODELIST", ""))
+        rank, size, local = (int(environment[name]) for name in _SRUN)
         return Place(rank, size, local, address, port)
     return Place()
 
@@ -79,8 +79,8 @@ def first_host(hosts: str) -> str:
     >>> first_host("gpu[03-06,09]"), first_host("login,gpu1")
     ('gpu03', 'login')
     """
-    found = _FIRST_HOST.match(hosts)
-    return "127.0.0.1" if found is None else found[1] + (found[2] or "")
+    match = _FIRST_HOST.match(hosts)
+    return "127.0.0.1" if match is None else match[1] + (match[2] or "")
 
 
 class Ranks:

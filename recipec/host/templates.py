@@ -134,10 +134,10 @@ class Renderer:
         """
         if self._own is not None:
             return [self._own.render(row) for row in rows]
-        made: list[str] = []
+        texts: list[str] = []
         for start in range(0, len(rows), _CHUNK):
-            made += _chunk(self._pool, self.name, rows, range(start, min(start + _CHUNK, len(rows))), where)
-        return made
+            texts += _chunk(self._pool, self.name, rows, range(start, min(start + _CHUNK, len(rows))), where)
+        return texts
 
     def close(self) -> None:
         """End the child."""
@@ -167,12 +167,12 @@ def _text(name: str, answer: Any, row: Mapping[str, Any], where: str) -> str:
     if isinstance(answer, WorkerFailure):
         reason = f"it took longer than {SECONDS:.0f} s" if answer.reason == "late" else "it used too much memory"
         raise RecipeError(errors.template_failed(name, answer.line, answer.message or reason, where))
-    (found,) = answer
-    if "undefined" in found:
-        raise RecipeError(errors.template_column(name, found["line"], found["undefined"], row, where))
-    if "failed" in found:
-        raise RecipeError(errors.template_failed(name, found["line"], found["failed"], where))
-    text: str = found["text"]
+    (rendered,) = answer
+    if "undefined" in rendered:
+        raise RecipeError(errors.template_column(name, rendered["line"], rendered["undefined"], row, where))
+    if "failed" in rendered:
+        raise RecipeError(errors.template_failed(name, rendered["line"], rendered["failed"], where))
+    text: str = rendered["text"]
     return text
 
 

@@ -96,13 +96,13 @@ def _kill(processes: list[subprocess.Popen[bytes]]) -> None:
 def _answer(line: bytes) -> dict[str, Any] | None:
     """Read one line of a child; None where it is not an answer."""
     try:
-        found = json.loads(line)
+        answer = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(found, dict):
+    if not isinstance(answer, dict):
         return None
-    error = found.get("error")
-    return found if "ok" in found or (isinstance(error, list) and len(error) == 3) else None
+    error = answer.get("error")
+    return answer if "ok" in answer or (isinstance(error, list) and len(error) == 3) else None
 
 
 class WorkerPool:

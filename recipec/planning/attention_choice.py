@@ -20,14 +20,14 @@ def choose_attention(graph: Graph, sharing: Mapping[str, Sharing | None]) -> Gra
     return replace(graph, stages=tuple(_decided(stage, sharing.get(stage.name)) for stage in graph.stages))
 
 
-def _decided(stage: StageGraph, found: Sharing | None) -> StageGraph:
+def _decided(stage: StageGraph, sharing: Sharing | None) -> StageGraph:
     engine = next(node.spec for node in stage.setup if node.slot == "train_engine")
     if isinstance(engine, TrainEngine) and engine.sequence_partitions() > 1:
         decided = {"choice": "packed", "reason": "the tokens of a row are spread over devices"}
-    elif found is None or not found.fixed:
+    elif sharing is None or not sharing.fixed:
         return stage
     else:
-        decided = {"choice": found.best, "reason": found.reason}
+        decided = {"choice": sharing.best, "reason": sharing.reason}
 
     def decide(node: Node) -> Node:
         return replace(node, decided=decided) if isinstance(node.spec, Auto) else node

@@ -63,13 +63,13 @@ def operations(shape: Shape, counts: Counts, matrices: float = 1.0, attention: f
 def backward(work: StageWorkload, counts: Counts) -> float:
     """Count a backward pass: of the head with its logits again, of what is frozen for its input alone."""
     matrices = (1.0 if work.lora else 2.0) + work.extra_forward_passes
-    found = operations(work.shape, counts, matrices, 2.5 + work.extra_forward_passes, 3.0)
+    flops = operations(work.shape, counts, matrices, 2.5 + work.extra_forward_passes, 3.0)
     if not work.lora:
-        return found
+        return flops
     # what the first layer's queries, keys and values read are frozen embeddings, which need no gradient
     width = work.shape.head_dim * (work.shape.heads + 2 * work.shape.kv_heads) + 3 * int(work.lora["r"])
     unread = 2.0 * work.shape.hidden * width * counts.tokens
-    return found + (2.0 + work.extra_forward_passes) * adapters(work, counts) - unread
+    return flops + (2.0 + work.extra_forward_passes) * adapters(work, counts) - unread
 
 
 def adapters(work: StageWorkload, counts: Counts) -> float:

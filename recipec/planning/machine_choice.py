@@ -39,12 +39,12 @@ class Choice:
 
 def choose(graph: Graph, shapes: Mapping[str, Shape | None]) -> tuple[Graph, dict[str, tuple[Choice, ...]]]:
     """Replace every `auto` of the machine and of budgets by a value, in each stage, and say why."""
-    made: dict[str, tuple[Choice, ...]] = {}
+    choices: dict[str, tuple[Choice, ...]] = {}
     for stage in graph.stages:
         shape = shapes.get(stage.name)
         work = None if shape is None else workload_of(graph, stage, shape)
-        made[stage.name] = tuple(_chosen(stage, work))
-    return apply(graph, made), made
+        choices[stage.name] = tuple(_chosen(stage, work))
+    return apply(graph, choices), choices
 
 
 def apply(graph: Graph, chosen: Mapping[str, Sequence[Choice]]) -> Graph:
@@ -94,8 +94,8 @@ def _chosen(stage: StageGraph, work: StageWorkload | None) -> Iterator[Choice]:
 def _unknown(stage: StageGraph, why: str) -> Iterator[Choice]:
     """Choose where memory cannot be counted."""
     train, rollout = stage.node("train_engine"), stage.node("rollout_engine")
-    found = train.spec.alternatives() if train is not None and isinstance(train.spec, TrainEngine) else ()
-    for name, value, _ in found[-1:]:
+    alternatives = train.spec.alternatives() if train is not None and isinstance(train.spec, TrainEngine) else ()
+    for name, value, _ in alternatives[-1:]:
         yield Choice(f"machine.train.{name}", value, f"the one that needs least memory: {why}")
     if isinstance(stage.settings["budget"]["microbatch_tokens"], str):
         yield Choice("budget.microbatch_tokens", MICROBATCH, f"the default: {why}")
@@ -168,9 +168,9 @@ def remedies(work: StageWorkload) -> Iterator[tuple[tuple[str, ...], StageWorklo
             changes.append(f"machine.rollout.memory: {less:g}")
             work = _with_share(work, less)
             yield tuple(changes), work
-    while (found := work.train.leaner(work.ranks)) is not None:
-        changes.append(f"machine.train.{found[0]}")
-        work = _with_train(work, found[1])
+    while (leaner := work.train.leaner(work.ranks)) is not None:
+        changes.append(f"machine.train.{leaner[0]}")
+        work = _with_train(work, leaner[1])
         yield tuple(changes), work
     while (tokens := work.microbatch // 2) >= _longest(work):
         work = _with_tokens(work, tokens)

@@ -107,10 +107,10 @@ def timed_plan(planned: Plan, rates: Callable[[StagePlan], tuple[StageWorkload, 
 
 
 def _timed(stage: StagePlan, rates: Callable[[StagePlan], tuple[StageWorkload, Rates] | None]) -> StagePlan:
-    found = rates(stage) if stage.action != "skip" and not stage.pace and stage.devices == 1 else None
-    if found is None:
+    measurement = rates(stage) if stage.action != "skip" and not stage.pace and stage.devices == 1 else None
+    if measurement is None:
         return stage
-    work, measured = found
+    work, measured = measurement
     phases = tuple(replace(phase, seconds=seconds(work, phase, measured)) for phase in stage.phases)
     known = [phase.seconds for phase in phases if phase.seconds is not None]
     whole = stage.steps * sum(known) if stage.steps and len(known) == len(phases) else None

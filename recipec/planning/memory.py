@@ -114,13 +114,13 @@ def _state(work: StageWorkload, *, accumulates: bool) -> Iterator[Holding]:
         live = min(work.shape.parameters, engine.gathered_weights(work.shape.layer, work.shape.root))
         note = f"at most {live:,} parameters at once"
         yield Holding("gathered weights", float(live * work.dtype_bytes), note, "update")
-    copies, found = work.master_bytes_per_parameter, _gradients(work)
+    copies, gradient_bytes = work.master_bytes_per_parameter, _gradients(work)
     note = "trained parameters" + (", and in float32 for the update" if copies else "")
     spread = _over(gradients) or (", those in float32" + _over(moments) if copies and moments > 1 else "")
     if engine.offloads_parameters():
-        yield Holding("gradients", 0.0, f"{amount(found, 'B')} in the host's memory: {note}{spread}", "update")
+        yield Holding("gradients", 0.0, f"{amount(gradient_bytes, 'B')} in the host's memory: {note}{spread}", "update")
     else:
-        yield Holding("gradients", found, note + spread, "update" if accumulates else "step")
+        yield Holding("gradients", gradient_bytes, note + spread, "update" if accumulates else "step")
     if work.ranks > 1 and (buffered := min(trained, engine.buffered_gradients(work.shape.layer))):
         note = f"gradients of {buffered:,} parameters on their way"
         yield Holding("buffers", float(buffered * work.trainable_dtype_bytes), note, "update")

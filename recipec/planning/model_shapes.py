@@ -142,8 +142,8 @@ class Shape:
 @functools.cache
 def _table() -> dict[str, Any]:
     text = resources.files("recipec.planning").joinpath("model_shapes.json").read_text(encoding="utf-8")
-    found: dict[str, Any] = json.loads(text)
-    return found
+    shapes: dict[str, Any] = json.loads(text)
+    return shapes
 
 
 def known_shape(origin: str) -> Shape | None:
@@ -151,10 +151,10 @@ def known_shape(origin: str) -> Shape | None:
     name = origin.partition("@")[0]
     if name.startswith("package:"):
         name = name.partition("/")[0]
-    found = _table().get(name)
-    if isinstance(found, str):
-        found = _table()[found]
-    return None if found is None else Shape(**found)
+    entry = _table().get(name)
+    if isinstance(entry, str):
+        entry = _table()[entry]
+    return None if entry is None else Shape(**entry)
 
 
 def scratch_shape(scratch: Mapping[str, Any], vocabulary: int | None = None) -> Shape | None:

@@ -134,16 +134,16 @@ def plan(
     the counts of rows of a run, ``chosen`` the values that the graph has in place of `auto`; ``where`` tells the place
     of a dotted key.
     """
-    made: dict[str, StagePlan] = {}
+    stages: dict[str, StagePlan] = {}
     for stage in graph.stages:
-        action, reason = _decided(graph, stage, previous, inputs or {}, made, where)
+        action, reason = _decided(graph, stage, previous, inputs or {}, stages, where)
         planned = _stage(graph, stage, shapes.get(stage.name), (rows or {}).get(stage.name), action, reason)
-        made[stage.name] = replace(
+        stages[stage.name] = replace(
             planned, facts=(facts or {}).get(stage.name, ""), chosen=(chosen or {}).get(stage.name, ())
         )
         if steps := (recorded or {}).get(stage.name):
-            made[stage.name] = _measured(graph, stage, shapes.get(stage.name), steps, made[stage.name])
-    return Plan(graph.name, tuple(made.values()), inputs or {})
+            stages[stage.name] = _measured(graph, stage, shapes.get(stage.name), steps, stages[stage.name])
+    return Plan(graph.name, tuple(stages.values()), inputs or {})
 
 
 STATES: Mapping[State, tuple[Action, str]] = {
@@ -266,18 +266,18 @@ def _unique(times: Sequence[Phase], work: StageWorkload) -> int | None:
 
 
 def _measured(
-    graph: Graph, stage: StageGraph, shape: Shape | None, steps: Sequence[Mapping[str, Any]], made: StagePlan
+    graph: Graph, stage: StageGraph, shape: Shape | None, steps: Sequence[Mapping[str, Any]], planned: StagePlan
 ) -> StagePlan:
     """Add what recorded rows share; how much of a step is generation stays what was planned."""
     work = workload_of(graph, stage, shape) if shape else None
-    found = measure_sharing(stage, steps, work, handed=hands_over(graph, stage))
+    measured = measure_sharing(stage, steps, work, handed=hands_over(graph, stage))
     alone = tuple(timed(phases(work), _pace(work))) if work else ()
-    return replace(made, measured=replace(found, sharing=with_generation(found.sharing, alone)))
+    return replace(planned, measured=replace(measured, sharing=with_generation(measured.sharing, alone)))
 
 
 def _pace(work: StageWorkload) -> Pace | None:
-    found = work.accelerator
-    return Pace(found, work.devices, work.nodes, work.policy.get("dtype", "float32")) if found else None
+    accelerator = work.accelerator
+    return Pace(accelerator, work.devices, work.nodes, work.policy.get("dtype", "float32")) if accelerator else None
 
 
 def _model(work: StageWorkload) -> str:

@@ -14,10 +14,10 @@ _PARTS = {"update": "in an update", "step": "at the optimizer's step", "sample":
 """Parts of a step that hold memory of their own."""
 
 
-def render_plan(made: Plan) -> str:
+def render_plan(plan: Plan) -> str:
     """Write a plan for people."""
-    lines = [f"plan of {made.name}"]
-    for stage in made.stages:
+    lines = [f"plan of {plan.name}"]
+    for stage in plan.stages:
         verb = {"run": "runs", "continue": "continues", "skip": "is skipped"}[stage.action]
         lines += ["", f"stage {stage.name} ({stage.kind}, from: {stage.origin}) {verb}: {stage.reason}"]
         lines.append(f"  model     {stage.model}")
@@ -64,13 +64,13 @@ def _table(stage: StagePlan) -> Iterator[str]:
     yield from _held("on disk", stage.disk)
 
 
-def _scheduled(made: Schedule) -> str:
+def _scheduled(schedule: Schedule) -> str:
     """Say how long a step lasts and who waits, and what sampling ahead would change."""
-    servers, devices = (f"{share:.0%}" for share in made.waits)
-    order = f"sampled {made.ahead} ahead" if made.ahead else "servers and training take turns"
-    other = Schedule(made.sampling, made.rest, 0 if made.ahead else 1)
-    instead = f"{clock(other.step)} {'in turns' if made.ahead else 'with `sampler.max_staleness: 1`'}"
-    return f"{clock(made.step)} a step, {order}: servers wait {servers}, training waits {devices}; {instead}"
+    servers, devices = (f"{share:.0%}" for share in schedule.waits)
+    order = f"sampled {schedule.ahead} ahead" if schedule.ahead else "servers and training take turns"
+    other = Schedule(schedule.sampling, schedule.rest, 0 if schedule.ahead else 1)
+    instead = f"{clock(other.step)} {'in turns' if schedule.ahead else 'with `sampler.max_staleness: 1`'}"
+    return f"{clock(schedule.step)} a step, {order}: servers wait {servers}, training waits {devices}; {instead}"
 
 
 def _time(seconds: float | str | None, stage: StagePlan) -> str:

@@ -153,28 +153,28 @@ def form(attention: str, dense: Counts, whole: Counts, updated: Counts, work: St
 
 def predict(graph: Graph, stage: StageGraph, size: Lengths, work: StageWorkload | None) -> Sharing | str | None:
     """Predict what a stage's rows share; a text says why that cannot be known, None that there is nothing."""
-    made = forecast(graph, stage, size)
-    if not isinstance(made, SharingForecast):
-        return made
-    dense = total(s.dense() for s in made.forms["prefixes"]).scaled(made.units)
+    forecasted = forecast(graph, stage, size)
+    if not isinstance(forecasted, SharingForecast):
+        return forecasted
+    dense = total(s.dense() for s in forecasted.forms["prefixes"]).scaled(forecasted.units)
     forms, together, handed = [], None, hands_over(graph, stage)
     for shared, name in attentions(stage).items():
-        whole, kept, updated = counted(stage, made, made.forms[shared], handed=handed)
+        whole, kept, updated = counted(stage, forecasted, forecasted.forms[shared], handed=handed)
         forms.append(form(name, dense, whole, updated, work))
         if shared == "prefixes" and kept != updated:
             together = _update(form(name, dense, whole, kept, work))
     chosen = choose(stage, forms)
     # what is not counted can only speak for sharing
-    fixed = forms[0].ideal is not None and (chosen[2] == forms[0].attention or not made.assumes)
+    fixed = forms[0].ideal is not None and (chosen[2] == forms[0].attention or not forecasted.assumes)
     fixed = fixed and sampler_params(stage, "data").get("max_length") is not None
     return Sharing(
         round(dense.tokens), tuple(forms), *chosen, fixed or not _may_share(stage), unshuffled=together,
-        assumes=made.assumes,
+        assumes=forecasted.assumes,
     )  # fmt: skip
 
 
-def _update(made: Form) -> float:
-    return next((saving.ideal for saving in made.phases if saving.phase == "update"), made.token_ratio)
+def _update(form: Form) -> float:
+    return next((saving.ideal for saving in form.phases if saving.phase == "update"), form.token_ratio)
 
 
 def choose(stage: StageGraph, forms: Sequence[Form]) -> tuple[str, str, str, str]:
@@ -204,25 +204,25 @@ def _may_share(stage: StageGraph) -> bool:
     return not drops_out(stage)
 
 
-def with_generation(made: Sharing, phases: Sequence[Phase]) -> Sharing:
+def with_generation(sharing: Sharing, phases: Sequence[Phase]) -> Sharing:
     """Add the share of generation to what sharing saves: by time where it is known, else by operations."""
     timed = bool(phases) and all(phase.seconds is not None for phase in phases)
     spent = {phase.name: phase.seconds if timed else phase.flops for phase in phases}
     sampled, whole = spent.get("sample"), sum(value or 0.0 for value in spent.values())
-    best = next((one for one in made.forms if one.attention == made.best), None)
+    best = next((one for one in sharing.forms if one.attention == sharing.best), None)
     if any(value is None for value in spent.values()) or not whole:
-        return made
+        return sharing
     share = (sampled or 0.0) / whole
     gain = best.ideal if best is not None and best.ideal else 1.0
     return replace(
-        made, generation=share, generation_of="time" if timed else "operations",
+        sharing, generation=share, generation_of="time" if timed else "operations",
         step=1 / (share + (1 - share) / gain),
     )  # fmt: skip
 
 
-def merged(made: Sharing | None, phases: Sequence[Phase], work: StageWorkload) -> tuple[Phase, ...]:
+def merged(sharing: Sharing | None, phases: Sequence[Phase], work: StageWorkload) -> tuple[Phase, ...]:
     """Count in each phase the unique tokens alone, where the attention that runs shares prefixes."""
-    form = next((one for one in made.forms if one.attention == made.runs), None) if made else None
+    form = next((one for one in sharing.forms if one.attention == sharing.runs), None) if sharing else None
     savings = {saving.phase: saving for saving in form.phases} if form else {}
     return tuple(_merged(phase, savings[phase.name], work) if phase.name in savings else phase for phase in phases)
 
@@ -260,11 +260,11 @@ def measure_sharing(
         if shared == "prefixes" and any(step["kept"] for step in steps):
             kept = total(Counts(*step["kept"]) for step in steps)
             together = _update(form(name, dense, whole, kept, work))
-    made = Sharing(round(dense.tokens), tuple(forms), *choose(stage, forms), unshuffled=together)
+    sharing = Sharing(round(dense.tokens), tuple(forms), *choose(stage, forms), unshuffled=together)
     return Measured(
         rows=sum(step["rows"] for step in steps),
         steps=len(steps),
-        sharing=made,
+        sharing=sharing,
         padding=sum(step["padded"] for step in steps) / max(1.0, dense.tokens),
         passes=sum(step["passes"] for step in steps),
         lost=0 if handed else sum(step["lost"] for step in steps),
@@ -279,41 +279,45 @@ def _measured(step: int, number: int, one: Mapping[str, Any], work: StageWorkloa
     return Update(step, number, one["rows"], one["dense"][0], one["prefixes"][0], ratio, ideal)
 
 
-def describe_measured(made: Measured) -> Iterator[str]:
+def describe_measured(measured: Measured) -> Iterator[str]:
     """Write what recorded rows share, for people: the whole, and the first updates."""
-    rows = f"{made.rows:,} rows of {made.steps:,} steps"
-    yield f"  measured          {rows}; padded to one width they have {made.padding:.2f}x the tokens"
-    yield from describe_sharing(made.sharing, "of them")
-    if made.lost:
-        each = f"{made.passes:,} forward passes over whole steps"
-        yield f"    cut             {each} compute {made.lost:,} shared tokens again"
-    for one in made.updates[:SHOWN]:
+    rows = f"{measured.rows:,} rows of {measured.steps:,} steps"
+    yield f"  measured          {rows}; padded to one width they have {measured.padding:.2f}x the tokens"
+    yield from describe_sharing(measured.sharing, "of them")
+    if measured.lost:
+        each = f"{measured.passes:,} forward passes over whole steps"
+        yield f"    cut             {each} compute {measured.lost:,} shared tokens again"
+    for one in measured.updates[:SHOWN]:
         ideal = "" if one.ideal is None else f", ideal {one.ideal:.2f}x"
         which = f"step {one.step}, update {one.update + 1}"
         sizes = f"{one.rows:,} rows, {one.tokens:,} tokens, {one.unique:,} unique: {one.token_ratio:.2f}x"
         yield f"    {which:<24}{sizes}{ideal}"
-    if len(made.updates) > SHOWN:
-        yield f"    and {len(made.updates) - SHOWN:,} more updates (`--format json` has all)"
+    if len(measured.updates) > SHOWN:
+        yield f"    and {len(measured.updates) - SHOWN:,} more updates (`--format json` has all)"
 
 
-def describe_sharing(made: Sharing, each: str = "of rows a step") -> Iterator[str]:
+def describe_sharing(sharing: Sharing, each: str = "of rows a step") -> Iterator[str]:
     """Write what sharing saves, for people."""
-    best = next((one for one in made.forms if one.attention == made.best), made.forms[0])
-    ratio = f"{made.tokens:,} tokens {each}, {best.unique:,} of them unique: {best.token_ratio:.2f}x"
+    best = next((one for one in sharing.forms if one.attention == sharing.best), sharing.forms[0])
+    ratio = f"{sharing.tokens:,} tokens {each}, {best.unique:,} of them unique: {best.token_ratio:.2f}x"
     yield f"  sharing           {ratio}"
-    for one in made.forms:
-        if one.ideal is not None and one.attention in {made.best, made.asked}:
+    for one in sharing.forms:
+        if one.ideal is not None and one.attention in {sharing.best, sharing.asked}:
             yield from (f"    {saving.phase:<16}{_times(saving, one.attention)}" for saving in one.phases)
-    if made.unshuffled is not None:
-        shared = _update(made.forms[0])
+    if sharing.unshuffled is not None:
+        shared = _update(sharing.forms[0])
         loss = f"drawn from all rows of a step, minibatches share {shared:.2f}x"
-        kept = f"{_kept(shared, made.unshuffled):.0%} of what sharing saves is kept"
-        yield f"    shuffle_rows    {loss}; {made.unshuffled:.2f}x if groups stayed together: {kept}"
-    if made.generation is not None and made.step is not None and made.best in {one.attention for one in made.forms}:
-        share = f"{made.generation:.0%} of its {made.generation_of} is generation"
-        yield f"    a step          ideal {made.step:.2f}x: {share}"
-    yield f"    attention       {_attention(made)}"
-    yield from (f"    assuming        {assumed}" for assumed in made.assumes)
+        kept = f"{_kept(shared, sharing.unshuffled):.0%} of what sharing saves is kept"
+        yield f"    shuffle_rows    {loss}; {sharing.unshuffled:.2f}x if groups stayed together: {kept}"
+    if (
+        sharing.generation is not None
+        and sharing.step is not None
+        and sharing.best in {one.attention for one in sharing.forms}
+    ):
+        share = f"{sharing.generation:.0%} of its {sharing.generation_of} is generation"
+        yield f"    a step          ideal {sharing.step:.2f}x: {share}"
+    yield f"    attention       {_attention(sharing)}"
+    yield from (f"    assuming        {assumed}" for assumed in sharing.assumes)
 
 
 def _kept(ideal: float, together: float) -> float:
@@ -325,10 +329,10 @@ def _kept(ideal: float, together: float) -> float:
     return max(0.0, 1 - 1 / ideal) / (1 - 1 / together) if together > 1 else 1.0
 
 
-def _attention(made: Sharing) -> str:
-    if made.asked == Auto.type_name:
-        return made.why if made.fixed else f"{made.why}, or what the first rows say"
-    return f"`{made.asked}`, as written; {made.why}"
+def _attention(sharing: Sharing) -> str:
+    if sharing.asked == Auto.type_name:
+        return sharing.why if sharing.fixed else f"{sharing.why}, or what the first rows say"
+    return f"`{sharing.asked}`, as written; {sharing.why}"
 
 
 def _times(saving: Saving, attention: str) -> str:

@@ -119,7 +119,7 @@ def hands_over(graph: Graph, stage: StageGraph) -> bool:
 
 
 def counted(
-    stage: StageGraph, made: SharingForecast, segments: Sequence[TokenRun], *, handed: bool
+    stage: StageGraph, forecasted: SharingForecast, segments: Sequence[TokenRun], *, handed: bool
 ) -> tuple[Counts, Counts, Counts]:
     """Count a step's unique tokens: in passes without a gradient, and in its updates if groups stay together or not.
 
@@ -128,8 +128,8 @@ def counted(
     budget = stage.settings["budget"]
     once = total(s.once() for s in segments)
     # a tree over the budget of a forward pass is cut, and each part computes the prompt again
-    more = segments[0].once().scaled(max(0, math.ceil(made.tree / budget["microbatch_tokens"]) - 1))
-    cut = minibatches(budget, made.units, made.rows) if budget["shuffle_rows"] else 1
-    whole = (once + more).scaled(made.units)
-    kept = once.scaled(made.units) if handed else whole
-    return whole, kept, kept if cut == 1 else total(s.once(cut) for s in segments).scaled(made.units)
+    more = segments[0].once().scaled(max(0, math.ceil(forecasted.tree / budget["microbatch_tokens"]) - 1))
+    cut = minibatches(budget, forecasted.units, forecasted.rows) if budget["shuffle_rows"] else 1
+    whole = (once + more).scaled(forecasted.units)
+    kept = once.scaled(forecasted.units) if handed else whole
+    return whole, kept, kept if cut == 1 else total(s.once(cut) for s in segments).scaled(forecasted.units)

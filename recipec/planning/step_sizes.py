@@ -62,7 +62,7 @@ def lengths(stage: StageGraph, positions: int | None = None) -> Lengths:
 
     ``positions`` is the longest sequence of the model, where the recipe itself says it.
     """
-    found = _lengths(stage, positions)
+    sizes = _lengths(stage, positions)
     filtered = _params(stage, "sampler").get("group_filter") or {}
     tries = int(filtered["max_tries"]) if filtered.get("action") == "resample" else 1
     assumed = []
@@ -73,10 +73,10 @@ def lengths(stage: StageGraph, positions: int | None = None) -> Lengths:
             "a step has as many updates as its rows make, and how many turns there are is not known "
             "before; the schedule of the learning rate goes by steps"
         )
-    of = found.sampled
+    of = sizes.sampled
     if of is not None:
         of = replace(of, episodes=of.episodes * tries, prompts=of.prompts * tries)
-    return replace(found, assumes=(*found.assumes, *assumed), sampled=of)
+    return replace(sizes, assumes=(*sizes.assumes, *assumed), sampled=of)
 
 
 def _lengths(stage: StageGraph, positions: int | None) -> Lengths:

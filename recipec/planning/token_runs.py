@@ -102,10 +102,10 @@ class Group:
         ((2.5, 2.0), (1.0, 1.0))
         """
         at = (turn - 0.5) / turns if turns > 1 else 1.0
-        found = [(1 + self.added * (1 - at), self.trees)]
+        runs = [(1 + self.added * (1 - at), self.trees)]
         if self.added:
-            found.append((1.0, self.trees * self.added * at))
-        return tuple(self._thinned(rows, times) for rows, times in found)
+            runs.append((1.0, self.trees * self.added * at))
+        return tuple(self._thinned(rows, times) for rows, times in runs)
 
     def _thinned(self, rows: float, times: float) -> tuple[float, float]:
         """Leave out the leaves that are not kept."""
@@ -156,15 +156,15 @@ def append_only(group: Group, episode: Episode, *, steps: bool) -> list[TokenRun
     (4608.0, 1024.0)
     """
     turns = episode.turns
-    found = [TokenRun(episode.prompt, 0, group.leaves * (turns if steps else 1))]
+    runs = [TokenRun(episode.prompt, 0, group.leaves * (turns if steps else 1))]
     for turn, count in _laid_out(turns):
         begin = episode.before(turn)
         for leaves, each in group.nodes(turn, turns):
             later, times = turns - turn if steps else 1, each * count
-            found.append(TokenRun(episode.written, begin, leaves * (later + steps), times, scored=leaves))
+            runs.append(TokenRun(episode.written, begin, leaves * (later + steps), times, scored=leaves))
             if turn < turns and episode.observed:
-                found.append(TokenRun(episode.observed, begin + episode.written, leaves * later, times))
-    return found
+                runs.append(TokenRun(episode.observed, begin + episode.written, leaves * later, times))
+    return runs
 
 
 def sliding_window(group: Group, episode: Episode) -> list[TokenRun]:
@@ -172,14 +172,14 @@ def sliding_window(group: Group, episode: Episode) -> list[TokenRun]:
 
     What histories happen to have in common is not known from the recipe.
     """
-    found = [TokenRun(episode.prompt, 0, group.leaves)]
+    runs = [TokenRun(episode.prompt, 0, group.leaves)]
     for turn, count in _laid_out(episode.turns):
         for leaves, each in group.nodes(turn, episode.turns):
             times = each * count
             if turn > 1:
-                found.append(TokenRun(episode.prompt, 0, leaves, times))
-            found.append(TokenRun(episode.written, episode.prompt, leaves, times, scored=leaves))
-    return found
+                runs.append(TokenRun(episode.prompt, 0, leaves, times))
+            runs.append(TokenRun(episode.written, episode.prompt, leaves, times, scored=leaves))
+    return runs
 
 
 def shared_prompt(group: Group, episode: Episode, *, steps: bool, windowed: bool = False) -> list[TokenRun]:
@@ -194,10 +194,10 @@ def shared_prompt(group: Group, episode: Episode, *, steps: bool, windowed: bool
         behind = [TokenRun(trained, episode.prompt, 1, group.leaves, scored=1)]
         behind += [TokenRun(answers, episode.prompt + trained, 1, group.leaves)] if answers else []
         return [TokenRun(episode.prompt, 0, group.leaves), *behind]
-    found = []
+    runs = []
     for turn, count in _laid_out(episode.turns):
         context = episode.prompt if windowed else episode.before(turn)
         above = sum(times for _, times in group.nodes(turn - 1, episode.turns)) if turn > 1 else 1.0
-        found.append(TokenRun(context, 0, group.leaves / above, above * count))
-        found.append(TokenRun(episode.written, context, 1, group.leaves * count, scored=1))
-    return found
+        runs.append(TokenRun(context, 0, group.leaves / above, above * count))
+        runs.append(TokenRun(episode.written, context, 1, group.leaves * count, scored=1))
+    return runs

@@ -83,33 +83,33 @@ class Checked:
 def check_all(graph: Graph, planned: Plan, options: Options) -> Checked:
     """Check a recipe for `recipec check`, finished stages left out; nothing is written except caches."""
     folder = RunFolder(options.out)
-    found = Checked(facts={"python": platform.python_version(), **versions()})
-    found.problems += requirements(graph, options)
-    missing = {one.code for one in found.problems}
+    checked = Checked(facts={"python": platform.python_version(), **versions()})
+    checked.problems += requirements(graph, options)
+    missing = {one.code for one in checked.problems}
     unfinished = [stage.name for stage in planned.stages if stage.action != "skip"]
     try:
         if not missing & {"RC716", "RC510"}:
             with runtime_packages():
                 from recipec.runtime.trial.machine import machine_facts  # noqa: PLC0415 - torch comes in here
             facts = machine_facts(str(graph.machine.get("device") or "auto"))
-            found.facts |= {"device": facts.device, "memory": f"{amount(facts.memory, 'B')} free"}
-            found.problems += memory_problems(planned, facts.memory, facts.device)
-            found.problems += services(graph, set(unfinished), options)
+            checked.facts |= {"device": facts.device, "memory": f"{amount(facts.memory, 'B')} free"}
+            checked.problems += memory_problems(planned, facts.memory, facts.device)
+            checked.problems += services(graph, set(unfinished), options)
             if not missing & {"RC700", "RC721"}:
-                found.tried = tried(graph, folder, options, unfinished)
-            if not any(problem.is_error for one in found.tried for problem in one.problems):
+                checked.tried = tried(graph, folder, options, unfinished)
+            if not any(problem.is_error for one in checked.tried for problem in one.problems):
                 timed = add_times(planned, graph, options.root).stages
-                found.times = {stage.name: taken(stage) for stage in timed if stage.pace}
+                checked.times = {stage.name: taken(stage) for stage in timed if stage.pace}
     except RecipeError as error:
-        found.problems += error.diagnostics
-    found.problems += [problem for one in found.tried for problem in one.problems if not allowed(problem, options)]
+        checked.problems += error.diagnostics
+    checked.problems += [problem for one in checked.tried for problem in one.problems if not allowed(problem, options)]
     free = free_disk(options.out)
-    found.facts["disk"] = f"{amount(free, 'B')} free"
-    found.problems += disk_problems(planned, free, options.out)
-    found.problems += writing_problems(options.out)
-    found.problems += [one for one in few_rows(graph, options.root, found.problems) if not allowed(one, options)]
-    found.problems = [located(one, options.locate) for one in found.problems]
-    return found
+    checked.facts["disk"] = f"{amount(free, 'B')} free"
+    checked.problems += disk_problems(planned, free, options.out)
+    checked.problems += writing_problems(options.out)
+    checked.problems += [one for one in few_rows(graph, options.root, checked.problems) if not allowed(one, options)]
+    checked.problems = [located(one, options.locate) for one in checked.problems]
+    return checked
 
 
 def taken(stage: StagePlan) -> str:
@@ -135,7 +135,7 @@ def requirements(graph: Graph, options: Options) -> list[Diagnostic]:
     """Return RC510, RC700, RC716 and RC721 for all that is missing in any stage."""
     locate = options.locate
     packages = [*missing_packages(graph, locate), *missing_runtime()]
-    here = [replace(found, spans=tuple(locate(found.path))) for found in windows_problems(graph)]
+    here = [replace(problem, spans=tuple(locate(problem.path))) for problem in windows_problems(graph)]
     return [*here, *missing_engines(graph, locate), *packages, *missing_files(graph, options.root, locate)]
 
 
@@ -145,8 +145,8 @@ def check_services(graph: Graph, folder: RunFolder, options: Options) -> None:
     Raises:
         RecipeError: all that was found, each with its place.
     """
-    if found := services(graph, unfinished(graph, folder, options), options):
-        raise RecipeError(*found)
+    if problems := services(graph, unfinished(graph, folder, options), options):
+        raise RecipeError(*problems)
 
 
 def check_rows(graph: Graph, folder: RunFolder, options: Options) -> list[Diagnostic]:
@@ -158,10 +158,10 @@ def check_rows(graph: Graph, folder: RunFolder, options: Options) -> list[Diagno
     names = unfinished(graph, folder, options)
     problems = [problem for one in tried(graph, folder, options, sorted(names)) for problem in one.problems]
     problems += few_rows(graph, options.root, problems)
-    found = [located(one, options.locate) for one in problems if not allowed(one, options)]
-    if any(one.is_error for one in found):
-        raise RecipeError(*found)
-    return found
+    kept = [located(one, options.locate) for one in problems if not allowed(one, options)]
+    if any(one.is_error for one in kept):
+        raise RecipeError(*kept)
+    return kept
 
 
 def unfinished(graph: Graph, folder: RunFolder, options: Options) -> set[str]:
@@ -182,10 +182,10 @@ def _problems(graph: Graph, one: Used, options: Options) -> Iterator[Diagnostic]
     request = PreflightRequest(options.root, services, keys, device, one.splits, one.sees)
     with runtime_packages():
         check = load_object(one.spec.preflight)
-    for found in check(one.spec, request):
-        key = f"{one.key}.{found.path}" if found.path else one.key
-        spans = (*found.spans, *(options.locate(key) or options.locate(f"{one.key}.type")))
-        yield replace(found, spans=spans, path=key)
+    for problem in check(one.spec, request):
+        key = f"{one.key}.{problem.path}" if problem.path else one.key
+        spans = (*problem.spans, *(options.locate(key) or options.locate(f"{one.key}.type")))
+        yield replace(problem, spans=spans, path=key)
 
 
 def tried(graph: Graph, folder: RunFolder, options: Options, stages: Sequence[str]) -> list[Tried]:
@@ -195,17 +195,21 @@ def tried(graph: Graph, folder: RunFolder, options: Options, stages: Sequence[st
     return try_graph(graph, folder, options, stages)
 
 
-def allowed(found: Diagnostic, options: Options) -> bool:
+def allowed(diagnostic: Diagnostic, options: Options) -> bool:
     """Whether a diagnostic is a warning about a stage that allows it."""
-    named, _, rest = found.path.partition(".")
-    return not found.is_error and named == "stages" and found.code in options.allowed.get(rest.partition(".")[0], ())
+    named, _, rest = diagnostic.path.partition(".")
+    return (
+        not diagnostic.is_error
+        and named == "stages"
+        and diagnostic.code in options.allowed.get(rest.partition(".")[0], ())
+    )
 
 
-def located(found: Diagnostic, locate: Locate) -> Diagnostic:
+def located(diagnostic: Diagnostic, locate: Locate) -> Diagnostic:
     """Add the place of the key that a diagnostic names, after the places that it has."""
-    if not found.path or any(span in found.spans for span in locate(found.path)):
-        return found
-    return replace(found, spans=(*found.spans, *locate(found.path)[:1]))
+    if not diagnostic.path or any(span in diagnostic.spans for span in locate(diagnostic.path)):
+        return diagnostic
+    return replace(diagnostic, spans=(*diagnostic.spans, *locate(diagnostic.path)[:1]))
 
 
 def few_rows(graph: Graph, root: Path, known: Sequence[Diagnostic]) -> Iterator[Diagnostic]:
@@ -259,5 +263,5 @@ def memory_problems(planned: Plan, free: float | None, device: str) -> Iterator[
     for stage in planned.stages:
         needs = sum(part.bytes or 0.0 for part in stage.memory)
         if free is not None and stage.action != "skip" and needs > free:
-            found = errors.memory_too_small(stage.name, amount(needs, "B"), amount(free, "B"), device)
-            yield replace(found, path=f"stages.{stage.name}")
+            problem = errors.memory_too_small(stage.name, amount(needs, "B"), amount(free, "B"), device)
+            yield replace(problem, path=f"stages.{stage.name}")

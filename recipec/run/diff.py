@@ -82,8 +82,8 @@ class Comparison:
 
     def to_json(self) -> str:
         """Write the comparison for programs."""
-        found = [asdict(one) for one in self.differences]
-        about = {"format": 1, "names": self.names, "same": self.same, "stages": self.stages, "differences": found}
+        differences = [asdict(one) for one in self.differences]
+        about = {"format": 1, "names": self.names, "same": self.same, "stages": self.stages, "differences": differences}
         return json.dumps(about, indent=1, ensure_ascii=False)
 
     def text(self) -> str:
@@ -91,9 +91,11 @@ class Comparison:
         lines = [f"{self.names[0]} -> {self.names[1]}: " + ("same results" if self.same else "other results")]
         width = max((len(one.key) for one in self.differences), default=0)
         for effect, meaning in MEANING.items():
-            found = [one for one in self.differences if one.effect == effect]
-            lines += ["", f"{effect}: {meaning}"] if found else []
-            lines += [f"  {one.key:{width}}  {one.before or '(none)'} -> {one.after or '(none)'}" for one in found]
+            differences = [one for one in self.differences if one.effect == effect]
+            lines += ["", f"{effect}: {meaning}"] if differences else []
+            lines += [
+                f"  {one.key:{width}}  {one.before or '(none)'} -> {one.after or '(none)'}" for one in differences
+            ]
         if self.stages:
             lines += ["", f"trained differently: {', '.join(self.stages)}"]
         return "\n".join(lines)
@@ -108,9 +110,9 @@ def compare(before: Path, after: Path, overrides: tuple[str, ...] = ()) -> Compa
     one, other = (_run(path) if path.is_dir() else _recipe(path, overrides) for path in (before, after))
     names = [stage.name for stage in one.graph.stages if stage.name in {s.name for s in other.graph.stages}]
     trained = tuple(name for name in names if _weights(one, name) != _weights(other, name))
-    found = (*_settings(one, other), *_inputs(one, other), *_code(one, other), *_versions(one, other))
+    differences = (*_settings(one, other), *_inputs(one, other), *_code(one, other), *_versions(one, other))
     order = list(MEANING)
-    sorted_ = sorted(found, key=lambda difference: order.index(difference.effect))
+    sorted_ = sorted(differences, key=lambda difference: order.index(difference.effect))
     return Comparison((one.name, other.name), tuple(sorted_), trained)
 
 
@@ -209,7 +211,7 @@ def _inputs(one: Side, other: Side) -> Iterator[Difference]:
 
 def _code(one: Side, other: Side) -> Iterator[Difference]:
     """Yield the user's files that differ in nothing that a stage calls; what it calls is among the inputs."""
-    called = {found.key for found in _inputs(one, other)}
+    called = {difference.key for difference in _inputs(one, other)}
     for name in sorted({*one.code, *other.code}):
         if one.code.get(name) != other.code.get(name) and not called & set(_defined(one.code, other.code, name)):
             words = [f"{len(side.code[name].splitlines())} lines" if name in side.code else "" for side in (one, other)]

@@ -55,14 +55,14 @@ def used_code(stage: StageGraph, options: Options) -> Iterator[tuple[str, str]]:
     for _, spec in stage_specs(stage):
         for path in options.use if spec.user_code else ():
             for name in spec.user_names():
-                found = used_source(path, name, os.path.relpath(path, options.root))
-                if found is not None:
-                    yield name, found
+                source = used_source(path, name, os.path.relpath(path, options.root))
+                if source is not None:
+                    yield name, source
 
 
 def named_images(stage: StageGraph, root: Path) -> Iterator[tuple[str, str]]:
     """Yield hashes of the images that the rows of the data name, where a policy sees them."""
-    seen = any(given.parameter == "pixels_I" for node in stage.nodes() for given in node.inputs)
+    seen = any(column.parameter == "pixels_I" for node in stage.nodes() for column in node.inputs)
     for _, spec in stage_specs(stage):
         if seen and isinstance(spec, Data) and spec.image_digests:
             with runtime_packages():

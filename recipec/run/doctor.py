@@ -111,9 +111,9 @@ def extras() -> tuple[Extra, ...]:
                 uses.setdefault(cls.extra, []).append(f"{slot} `{name}`")
     needs: dict[str, list[str]] = {name: [] for name in uses}
     for line in importlib.metadata.requires("recipec") or []:
-        found = _NEED.match(line)
-        if found and found[1] != "recipec":
-            needs.setdefault(found[2], []).append(found[1])
+        match = _NEED.match(line)
+        if match and match[1] != "recipec":
+            needs.setdefault(match[2], []).append(match[1])
     return tuple(
         Extra(name, ", ".join(uses.get(name, [])), tuple(p for p in packages if version(p) == "absent"))
         for name, packages in needs.items()

@@ -30,9 +30,9 @@ def evaluate_run(graph: Graph, options: Options, display: Progress, *, again: bo
         if not done:
             raise RecipeError(errors.no_policy(str(options.out), graph.stages[-1].name, ()))
         for stage in done:
-            made = results.evaluated(folder.path, stage.name)
-            asked = {name: [f"{name}/{metric}" for metric in one["metrics"]] for name, one in graph.evaluate.items()}
-            names = [name for name, metrics in asked.items() if again or not made.issuperset(metrics)]
+            existing = results.evaluated(folder.path, stage.name)
+            wanted = {name: [f"{name}/{metric}" for metric in one["metrics"]] for name, one in graph.evaluate.items()}
+            names = [name for name, metrics in wanted.items() if again or not existing.issuperset(metrics)]
             if not names:
                 continue
             display.say(f"{stage.name}: evaluating {', '.join(names)}")
@@ -40,8 +40,8 @@ def evaluate_run(graph: Graph, options: Options, display: Progress, *, again: bo
             with runtime_packages():
                 from recipec.runtime.stage.evaluate_policy import evaluate  # noqa: PLC0415 - torch comes in here
             weights = str((folder.stage(stage.name) / "policy").absolute())
-            found = evaluate(graph, stage, folder, options, names, display, weights=weights, step=step)
-            _add(folder.stage(stage.name) / journal.METRICS, stage.name, step, found)
+            values = evaluate(graph, stage, folder, options, names, display, weights=weights, step=step)
+            _add(folder.stage(stage.name) / journal.METRICS, stage.name, step, values)
         table = results.write(folder.path, [stage.name for stage in graph.stages])
         page.write(folder.path)
     return table
@@ -67,20 +67,20 @@ def _last_step(home: Path) -> int:
     return int(known["step"] if known else rows[-1]["step"] if rows else 0)
 
 
-def _add(path: Path, stage: str, step: int, found: dict[str, float]) -> None:
+def _add(path: Path, stage: str, step: int, held_out: dict[str, float]) -> None:
     """Add held-out metrics to the line of the last step."""
     rows = read_lines(path)
     if not rows or rows[-1].get("step") != step:  # its last lines are lost
         rows.append({"stage": stage, "step": step})
-    rows[-1] |= {f"eval/{name}": value for name, value in found.items()}
+    rows[-1] |= {f"eval/{name}": value for name, value in held_out.items()}
     write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def table(found: dict[str, float]) -> str:
+def table(metrics: dict[str, float]) -> str:
     """Write metrics for a terminal, one a line.
 
     >>> print(table({"dev/accuracy": 0.5}))
     dev/accuracy  0.500
     """
-    width = max(map(len, found), default=0)
-    return "\n".join(f"{name:<{width}}  {value:.3f}" for name, value in found.items())
+    width = max(map(len, metrics), default=0)
+    return "\n".join(f"{name:<{width}}  {value:.3f}" for name, value in metrics.items())

@@ -158,7 +158,7 @@ def stages(
             ended = run_stage(graph, stage, folder, options, run)
         except RecipeError as error:
             raise RecipeError(
-                *(locate_error(found, stage.name, options.locate) for found in error.diagnostics)
+                *(locate_error(diagnostic, stage.name, options.locate) for diagnostic in error.diagnostics)
             ) from error
         outcome.stages_run.append(stage.name)
         if not ended:
@@ -167,12 +167,12 @@ def stages(
     return True
 
 
-def note(outcome: Outcome, stage: str, options: Options, found: Diagnostic) -> None:
+def note(outcome: Outcome, stage: str, options: Options, diagnostic: Diagnostic) -> None:
     """Keep what a stage reports while it runs, with its place where it names a key."""
-    outcome.diagnostics.append(locate_error(found, stage, options.locate) if found.path else found)
+    outcome.diagnostics.append(locate_error(diagnostic, stage, options.locate) if diagnostic.path else diagnostic)
 
 
-def locate_error(found: Diagnostic, stage: str, locate: Callable[[str], Sequence[Span]]) -> Diagnostic:
+def locate_error(diagnostic: Diagnostic, stage: str, locate: Callable[[str], Sequence[Span]]) -> Diagnostic:
     """Give what a stage was refused for a place in the recipe, after the one that it has in a file.
 
     The place is the key that it names, absolute or the stage's own; without any place, the stage as a whole.
@@ -183,14 +183,14 @@ def locate_error(found: Diagnostic, stage: str, locate: Callable[[str], Sequence
     'stages.align.preference'
     """
     key = f"stages.{stage}"
-    if found.path:
-        whole = found.path.partition(".")[0] in {"stages", "evaluate", "machine", "trackers"}
-        key = found.path if whole else f"{key}.{found.path}"
-        places = tuple(span for span in locate(key) if span not in found.spans)
-        return replace(found, spans=(*found.spans, *(places[:1] if found.spans else places)), path=key)
-    if found.spans:
-        return found
-    return replace(found, spans=tuple(span.labelled(f"stage `{stage}` ended here") for span in locate(key)[:1]))
+    if diagnostic.path:
+        whole = diagnostic.path.partition(".")[0] in {"stages", "evaluate", "machine", "trackers"}
+        key = diagnostic.path if whole else f"{key}.{diagnostic.path}"
+        places = tuple(span for span in locate(key) if span not in diagnostic.spans)
+        return replace(diagnostic, spans=(*diagnostic.spans, *(places[:1] if diagnostic.spans else places)), path=key)
+    if diagnostic.spans:
+        return diagnostic
+    return replace(diagnostic, spans=tuple(span.labelled(f"stage `{stage}` ended here") for span in locate(key)[:1]))
 
 
 def check_same_recipe(graph: Graph, folder: RunFolder, options: Options, allowed: Collection[str] = ()) -> None:
@@ -285,9 +285,9 @@ def notes_on_finished(graph: Graph, folder: RunFolder, stage: StageGraph) -> Ite
         yield progress_errors.other_versions(stage.name, changed)
     for name, problem in journal.damage(folder.stage(stage.name)):
         yield errors.lost_records(str(folder.stage(stage.name) / name), problem)
-    made = results.evaluated(folder.path, stage.name)
-    asked = [f"{name}/{metric}" for name, one in graph.evaluate.items() for metric in one["metrics"]]
-    if missing := [name for name in asked if name not in made]:
+    evaluated = results.evaluated(folder.path, stage.name)
+    metrics = [f"{name}/{metric}" for name, one in graph.evaluate.items() for metric in one["metrics"]]
+    if missing := [name for name in metrics if name not in evaluated]:
         yield progress_errors.not_evaluated(stage.name, missing, str(folder.path))
 
 

@@ -89,9 +89,9 @@ def about_run(run: Path) -> dict[str, Any]:
         RecipeError: RC772, they cannot be read.
     """
     try:
-        found = json.loads(read_small(run / "run.json"))
+        facts = json.loads(read_small(run / "run.json"))
         recipe = read_small(run / RESOLVED) if (run / RESOLVED).exists() else ""
-        return {"versions": dict(found["versions"]), "seed": found["seed"], "recipe": recipe}
+        return {"versions": dict(facts["versions"]), "seed": facts["seed"], "recipe": recipe}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RecipeError(run_errors.unreadable_run(str(run), error)) from error
 
@@ -128,12 +128,12 @@ def card(run: Path, about: Mapping[str, Any], names: list[str], stage: str, base
     lines += [f"Trained with recipec {about['versions']['recipec']}; this is the {what} after the stage `{stage}`.", ""]
     lines += ["## Training", "", "| stage | kind | from | data | steps |", "|---|---|---|---|---|"]
     lines += [_row(run, one) for one in graph["stages"][: names.index(stage) + 1]]
-    found = results(run, names)
-    if found is not None:
-        lines += ["", "## Held-out results", "", "| | " + " | ".join(found.columns) + " |"]
-        lines += ["|---" * (len(found.columns) + 1) + "|"]
-        for moment in found.points:
-            cells = (f"{value} ({change})" if change else value for value, change in found.cells(moment))
+    table = results(run, names)
+    if table is not None:
+        lines += ["", "## Held-out results", "", "| | " + " | ".join(table.columns) + " |"]
+        lines += ["|---" * (len(table.columns) + 1) + "|"]
+        for moment in table.points:
+            cells = (f"{value} ({change})" if change else value for value, change in table.cells(moment))
             lines.append(f"| {moment.when} | " + " | ".join(cells) + " |")
     sources = [f"- `{what}`: {licence}" for what, licence in licences(graph["stages"][: names.index(stage) + 1])]
     first = "Not stated. It depends on those of the initial weights and of the data"
@@ -170,7 +170,7 @@ def _relative(text: str) -> Iterator[str]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(read_small(path))
+        parsed = json.loads(read_small(path))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return parsed if isinstance(parsed, dict) else {}

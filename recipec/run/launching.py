@@ -103,13 +103,13 @@ def compiled(recipe: Path, overrides: tuple[str, ...], text: str | None = None) 
     raise RecipeError(*(one for one in result.diagnostics if one.is_error))
 
 
-def prepare(arguments: RunArguments, found: tuple[Compiled, Graph] | None = None) -> Prepared:
-    """Compile a recipe, unless it is ``found``; plan it, and let the plan decide what the recipe leaves open.
+def prepare(arguments: RunArguments, precompiled: tuple[Compiled, Graph] | None = None) -> Prepared:
+    """Compile a recipe, unless it is ``precompiled``; plan it, and let the plan decide what the recipe leaves open.
 
     Raises:
         RecipeError: everything that is wrong with it.
     """
-    result, graph = found or compiled(arguments.recipe, arguments.overrides, arguments.text)
+    result, graph = precompiled or compiled(arguments.recipe, arguments.overrides, arguments.text)
     assert result.recipe is not None
     root = Path.cwd() if arguments.text is not None else arguments.recipe.resolve().parent
     check_use(result.recipe.use, arguments.use, root)
@@ -143,8 +143,8 @@ def run_prepared(prepared: Prepared, arguments: RunArguments, display: Progress)
         return launched(prepared, arguments, display.say)
     outcome = run(prepared.graph, prepared.options, display)
     if here.size != prepared.devices and here.leads:
-        found = errors.other_number_of_ranks(here.size, int(machine["nodes"]), int(machine["devices"]))
-        outcome.diagnostics.append(located(found, prepared.options.locate))
+        problem = errors.other_number_of_ranks(here.size, int(machine["nodes"]), int(machine["devices"]))
+        outcome.diagnostics.append(located(problem, prepared.options.locate))
     return outcome
 
 
@@ -153,8 +153,8 @@ def launched(prepared: Prepared, arguments: RunArguments, say: Callable[[str], N
     try:
         ended = gang_of(prepared, arguments, say).run(rank, arguments)
     except RecipeError as error:
-        found = [located(one, prepared.options.locate) for one in error.diagnostics]
-        return Outcome(finished=False, diagnostics=found)
+        problems = [located(one, prepared.options.locate) for one in error.diagnostics]
+        return Outcome(finished=False, diagnostics=problems)
     if not isinstance(ended, list):
         return Outcome(finished=False, diagnostics=[ended], started=True)
     if not ended:
@@ -206,7 +206,7 @@ def rank(arguments: RunArguments) -> dict[str, Any]:
     outcome, lost = Outcome(finished=False), False
     try:
         outcome = run_prepared(prepare(arguments), arguments, Progress(quiet=arguments.quiet or not place().leads))
-        lost = any(found.code in RankLostError.codes for found in outcome.diagnostics)
+        lost = any(problem.code in RankLostError.codes for problem in outcome.diagnostics)
     except RecipeError as error:
         outcome.diagnostics.extend(error.diagnostics)
     except Exception:

@@ -44,8 +44,8 @@ def _of_hub(name: str, kind: str) -> str:
     from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - only exports of such models need it
 
     repository, _, revision = name.partition("@")
-    found = try_to_load_from_cache(repository, "README.md", revision=revision or None, repo_type=kind)
-    return stated(Path(found)) if isinstance(found, str) else NOT_STATED
+    path = try_to_load_from_cache(repository, "README.md", revision=revision or None, repo_type=kind)
+    return stated(Path(path)) if isinstance(path, str) else NOT_STATED
 
 
 def _of_package(name: str) -> str:
@@ -53,8 +53,8 @@ def _of_package(name: str) -> str:
         about = importlib.metadata.metadata(name)
     except importlib.metadata.PackageNotFoundError:
         return NOT_STATED
-    found = (str(about[key]) for key in ("License-Expression", "License") if key in about)
-    return next((name.partition("\n")[0] for name in found if name), NOT_STATED)
+    values = (str(about[key]) for key in ("License-Expression", "License") if key in about)
+    return next((name.partition("\n")[0] for name in values if name), NOT_STATED)
 
 
 def stated(card: Path) -> str:
@@ -73,5 +73,5 @@ def stated(card: Path) -> str:
     if not lines or lines[0].strip() != "---" or "---" not in lines[1:]:
         return NOT_STATED
     head = dict(line.split(":", 1) for line in lines[1 : lines.index("---", 1)] if ":" in line)
-    found = (head.get(key, "").strip().strip("'\"") for key in _KEYS)
-    return next((name for name in found if name), NOT_STATED)
+    values = (head.get(key, "").strip().strip("'\"") for key in _KEYS)
+    return next((name for name in values if name), NOT_STATED)

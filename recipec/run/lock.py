@@ -51,7 +51,7 @@ class Lock:
         >>> Lock({"packages": {"torch": "2.12"}}).differences(Lock({"packages": {"torch": "2.13"}}))
         ['torch is 2.13, was 2.12']
         """
-        found = []
+        differences = []
         for kind in sorted({*self.entries, *now.entries}):
             old, new = self.entries.get(kind, {}), now.entries.get(kind, {})
             for name in sorted({*old, *new}):
@@ -60,8 +60,10 @@ class Lock:
                     short = [value if kind == "packages" else value[:12] for value in values]
                     both = name in old and name in new
                     other = f"settings of {name} are others"  # hashes of them say nothing to a reader
-                    found.append(other if kind == "settings" and both else f"{name} is {short[0]}, was {short[1]}")
-        return found
+                    differences.append(
+                        other if kind == "settings" and both else f"{name} is {short[0]}, was {short[1]}"
+                    )
+        return differences
 
 
 def lock_path(recipe: Path) -> Path:
@@ -127,18 +129,18 @@ def commit(name: str) -> str:
     """
     with runtime_packages():
         from recipec.runtime.model.hub_cache import cached_commit  # noqa: PLC0415 - the hub's package comes in here
-    found = cached_commit(name)
-    if not found:
+    revision = cached_commit(name)
+    if not revision:
         raise RecipeError(errors.cannot_lock(name, "it is not in the cache of models"))
-    return found
+    return revision
 
 
 def write_lock(prepared: Prepared, path: Path) -> Lock:
     """Write the lock file of a recipe."""
-    made = lock_of(prepared.graph, prepared.options)
+    lock = lock_of(prepared.graph, prepared.options)
     with disk_errors(path):
-        write_atomic(path, made.to_json())
-    return made
+        write_atomic(path, lock.to_json())
+    return lock
 
 
 def check_lock(prepared: Prepared, path: Path) -> None:
@@ -154,10 +156,10 @@ def check_lock(prepared: Prepared, path: Path) -> None:
 
 def _read(path: Path) -> Lock:
     try:
-        found: dict[str, Any] = json.loads(read_small(path))
-        if found.pop("format") != FORMAT:
+        entries: dict[str, Any] = json.loads(read_small(path))
+        if entries.pop("format") != FORMAT:
             raise RecipeError(errors.no_lock(str(path), "it has the format of another version"))
-        return Lock({kind: dict(names) for kind, names in found.items()})
+        return Lock({kind: dict(names) for kind, names in entries.items()})
     except OSError as error:
         raise RecipeError(errors.no_lock(str(path), error.strerror or str(error))) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -48,8 +48,8 @@ def longer_stages(before: Graph, after: Graph) -> list[Longer]:
     if before.seed != after.seed:
         return []
     old = {stage.name: stage for stage in before.stages}
-    found = (_raised(old[stage.name], stage) for stage in after.stages if stage.name in old)
-    return [one for one in found if one is not None]
+    raised = (_raised(old[stage.name], stage) for stage in after.stages if stage.name in old)
+    return [one for one in raised if one is not None]
 
 
 def _raised(before: StageGraph, after: StageGraph) -> Longer | None:
@@ -98,15 +98,15 @@ def continued_stages(before: Graph, graph: Graph, folder: RunFolder, options: Op
     """Return the stages that a run would continue with their raised budgets; nothing is changed."""
     raised = {one.stage.name: one for one in longer_stages(before, graph)}
     digests: dict[str, str] = {}
-    found = []
+    continued = []
     for stage in graph.stages:
         digests[stage.name] = run_digest(stage, graph, digests, options)
         one = raised.get(stage.name)
         if one is not None:
             was = run_digest(replace(stage, digest=one.before.digest), graph, digests, options)
             if folder.digest_of(stage.name) == was and _usable(one, folder, was)[0]:
-                found.append(stage.name)
-    return found
+                continued.append(stage.name)
+    return continued
 
 
 def _relabelled(
@@ -137,11 +137,11 @@ def _relabelled(
 
 def dependents(graph: Graph, name: str) -> list[str]:
     """Return the stages that start from a stage or read its rows or weights, directly or through others."""
-    found: list[str] = []
+    names: list[str] = []
     for stage in graph.stages:
-        if {stage.origin, *named_stages(stage)} & {name, *found}:
-            found.append(stage.name)
-    return found
+        if {stage.origin, *named_stages(stage)} & {name, *names}:
+            names.append(stage.name)
+    return names
 
 
 def _usable(one: Longer, folder: RunFolder, digest: str) -> tuple[list[Path], str]:

@@ -29,8 +29,8 @@ def add_times(planned: Plan, graph: Graph, root: Path, clock: Callable[[], float
     with runtime_packages():
         from recipec.runtime.trial.machine import device_of, machine_facts  # noqa: PLC0415 - torch comes in here
         from recipec.runtime.trial.rates import bytes_needed, measure_rates  # noqa: PLC0415
-    asked = str(graph.machine.get("device") or "auto")
-    device, free = device_of(asked), machine_facts(asked).memory
+    name = str(graph.machine.get("device") or "auto")
+    device, free = device_of(name), machine_facts(name).memory
     shapes = stage_shapes(graph, root)
     stages = {stage.name: stage for stage in graph.stages}
 

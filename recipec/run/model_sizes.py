@@ -21,7 +21,7 @@ def stage_shapes(graph: Graph, root: Path) -> dict[str, Shape | None]:
 def json_object(path: Path) -> Mapping[str, Any]:
     """Read a small JSON object; an empty one where there is none."""
     try:
-        found = json.loads(read_small(path))
+        parsed = json.loads(read_small(path))
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return parsed if isinstance(parsed, dict) else {}

@@ -52,16 +52,16 @@ def plan_run(compiled: Compiled, out: Path, recorded: tuple[Path, str | None] | 
         span = compiled.resolved.span(tuple(key.split(".")))
         return f"{span.file}:{span.line}"
 
-    found = {}
+    counts = {}
     if recorded is not None:
         with runtime_packages():
             from recipec.runtime.training.measured_sharing import counted  # noqa: PLC0415 - torch comes in here
         name, steps = counted(graph, *recorded)
-        found[name] = steps
+        counts[name] = steps
     earlier = _previous(graph, options)
     facts = {stage.name: described for stage in graph.stages if (described := _facts(stage, root))}
     return plan(
-        graph, shapes, earlier, inputs=inputs, rows=rows, facts=facts, recorded=found, chosen=chosen, where=where
+        graph, shapes, earlier, inputs=inputs, rows=rows, facts=facts, recorded=counts, chosen=chosen, where=where
     )
 
 

@@ -67,9 +67,9 @@ def members(each: Sequence[str]) -> list[Member]:
     """
     axes: dict[str, list[str]] = {}
     for text in each:
-        key, found, rest = text.partition("=")
+        key, equals, rest = text.partition("=")
         values = list(split_values(rest))
-        if not key or not found or not all(values):
+        if not key or not equals or not all(values):
             raise RecipeError(errors.bad_each(text, "write `KEY=VALUE,VALUE`, for example `seed=0,1,2`"))
         if key in axes:
             raise RecipeError(errors.bad_each(text, f"`{key}` is there twice: write all of its values in one `--each`"))
@@ -77,13 +77,13 @@ def members(each: Sequence[str]) -> list[Member]:
             raise RecipeError(errors.bad_each(text, "a value is there twice"))
         axes[key] = values
     shown = {key: short_name(key, list(axes)) for key in axes}
-    made: dict[str, Member] = {}
+    unique_members: dict[str, Member] = {}
     for number, chosen in enumerate(itertools.product(*axes.values()), 1):
         pairs = list(zip(axes, chosen, strict=True))
         name = "_".join(f"{shown[key]}-{file_name(value)}" for key, value in pairs)
-        unique = name if name not in made else f"{name}_{number}"
-        made[unique] = Member(unique, tuple(f"{key}={value}" for key, value in pairs))
-    return list(made.values())
+        unique = name if name not in unique_members else f"{name}_{number}"
+        unique_members[unique] = Member(unique, tuple(f"{key}={value}" for key, value in pairs))
+    return list(unique_members.values())
 
 
 def split_values(text: str) -> Iterator[str]:
@@ -145,8 +145,8 @@ def run_sweep(arguments: RunArguments, each: Sequence[str], folder: Path | None,
         except KeyboardInterrupt:
             sweep.stopped += [other.name for other, _ in ready[number - 1 :]]
             break
-        for found in sweep.failed.get(member.name, []):
-            say(f"{member.name}: {found.severity}[{found.code}]: {found.message}")
+        for problem in sweep.failed.get(member.name, []):
+            say(f"{member.name}: {problem.severity}[{problem.code}]: {problem.message}")
     _write(sweep)
     return sweep
 
@@ -183,7 +183,7 @@ def _write(sweep: Sweep) -> None:
     about = {
         "format": 1,
         "finished": sweep.finished,
-        "failed": {name: [f"{one.code}: {one.message}" for one in found] for name, found in sweep.failed.items()},
+        "failed": {name: [f"{one.code}: {one.message}" for one in problems] for name, problems in sweep.failed.items()},
         "stopped": sweep.stopped,
     }
     with disk_errors(sweep.folder):

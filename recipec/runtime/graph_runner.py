@@ -116,14 +116,14 @@ def arguments(node: Node, values: Values) -> dict[str, Any]:
     A parameter is ``None`` where the condition of its requirement does not hold, and a list where it takes several
     inputs.
     """
-    found: dict[str, Any] = {} if node.spec is None else dict.fromkeys(node.spec.parameters())
+    named: dict[str, Any] = {} if node.spec is None else dict.fromkeys(node.spec.parameters())
     for column in node.inputs:
         value = values[column.value]
         if column.parameter.startswith("*"):
-            found.setdefault(column.parameter[1:], []).append(value)
+            named.setdefault(column.parameter[1:], []).append(value)
         else:
-            found[column.parameter] = value
-    return found
+            named[column.parameter] = value
+    return named
 
 
 def _placed(diagnostic: Diagnostic, node: Node, context: StageContext) -> Diagnostic:

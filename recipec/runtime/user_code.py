@@ -58,8 +58,8 @@ class Functions(Mapping[str, Callable[..., Any]]):
         path = self.home[name]
         if path not in self.modules:
             self.modules[path] = load_file(path)
-        found: Callable[..., Any] = getattr(self.modules[path], name)
-        return found
+        function: Callable[..., Any] = getattr(self.modules[path], name)
+        return function
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.home)
@@ -81,11 +81,11 @@ def load_functions(paths: Sequence[Path], wanted: Sequence[str] = ()) -> Functio
                 raise RecipeError(errors.function_twice(name, (str(home[name]), str(path))))
             if not name.startswith("_"):
                 home[name] = path
-    found = Functions(home)
+    functions = Functions(home)
     for name in wanted:
-        if name in found:
-            found[name]
-    return found
+        if name in functions:
+            functions[name]
+    return functions
 
 
 def load_file(path: Path) -> Any:
@@ -217,9 +217,9 @@ def place_in(text: str, use: Sequence[Path], root: Path) -> tuple[Span, ...]:
     >>> place_in("game.py:7: KeyError: 'x'", [Path("/r/game.py")], Path("/r"))[0].line
     7
     """
-    found = _PLACE.match(text)
-    path = next((path for path in use if found is not None and path.name == found[1]), None)
-    return file_span(shown_name(path, root), int(found[2])) if found is not None and path is not None else ()
+    match = _PLACE.match(text)
+    path = next((path for path in use if match is not None and path.name == match[1]), None)
+    return file_span(shown_name(path, root), int(match[2])) if match is not None and path is not None else ()
 
 
 def file_of(function: Callable[..., Any]) -> str:

@@ -20,10 +20,12 @@ def after_answer(
     Raises:
         RecipeError: RC730, the template refuses such a conversation.
     """
-    given: Any = policy
-    asked = [*system, {"role": "user", "content": "x"}]
+    renderer: Any = policy
+    conversation = [*system, {"role": "user", "content": "x"}]
     one, other = (
-        given.render([*asked, {"role": "assistant", "content": letter}, *added], generation=True, variables=variables)
+        renderer.render(
+            [*conversation, {"role": "assistant", "content": letter}, *added], generation=True, variables=variables
+        )
         for letter in ANSWERS
     )
     return tuple(one[len(one) - common_end(one, other) :])

@@ -55,8 +55,8 @@ class Game:
         chosen = action.strip().casefold()
         names = [name.strip().casefold() for name in self.names]
         numbers = [str(self.first + i) for i in range(len(names))]
-        found = names if chosen in names else numbers  # a name may be the number of another action
-        return self.first + found.index(chosen) if chosen in found else None
+        spellings = names if chosen in names else numbers  # a name may be the number of another action
+        return self.first + spellings.index(chosen) if chosen in spellings else None
 
     def _shown(self, observation: Any, info: Mapping[str, Any]) -> dict[str, Any]:
         mask = info.get("action_mask")
@@ -113,5 +113,5 @@ def tasks(split: str, size: int | None, seed: int) -> list[Mapping[str, Any]]:
     >>> tasks("train", 2, 0) == tasks("train", 3, 0)[:2], tasks("test", 1, 0) == tasks("train", 1, 0)
     (True, False)
     """
-    made = (hashlib.sha256(f"{split}\x1f{seed}\x1f{i}".encode()).digest() for i in range(size or _SIZE))
-    return [{"seed": int.from_bytes(digest[:4], "big") >> 1} for digest in made]
+    digests = (hashlib.sha256(f"{split}\x1f{seed}\x1f{i}".encode()).digest() for i in range(size or _SIZE))
+    return [{"seed": int.from_bytes(digest[:4], "big") >> 1} for digest in digests]

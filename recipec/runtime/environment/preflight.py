@@ -12,10 +12,10 @@ from recipec.spec.environment import Environment
 
 def check(spec: Environment, request: PreflightRequest) -> list[Diagnostic]:
     """Return the errors of the user's template and of the ``preflight`` of the environment."""
-    found = templates.choose(request.root, spec.prompt_template())
+    diagnostics = templates.choose(request.root, spec.prompt_template())
     implementation: Any = spec.load()
     try:
         implementation.preflight(spec, request)
     except RecipeError as error:
-        found += error.diagnostics
-    return found
+        diagnostics += error.diagnostics
+    return diagnostics

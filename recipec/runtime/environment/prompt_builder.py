@@ -92,8 +92,8 @@ def read_action(text: str, shown: str = "", *, action_tag: bool = True, think_ta
     >>> read_action("open fridge 1"), read_action("open fridge 1", action_tag=False, think_tag=False)
     (Action(text=None, valid=False), Action(text='open fridge 1', valid=True))
     """
-    found = _ACTION.search(text)
-    action = (found[1] if found else "") if action_tag else text
+    tag = _ACTION.search(text)
+    action = (tag[1] if tag else "") if action_tag else text
     thought = not think_tag or _THINK.search(text) is not None
     readable = _CHINESE.search(text) is None or _CHINESE.search(shown) is not None
     return Action(action.strip() or None, bool(action.strip()) and thought and readable)
@@ -148,17 +148,17 @@ class PromptBuilder:
         """Find the action of a turn; see :func:`read_action`."""
         return read_action(text, shown.text, action_tag=self.action_tag, think_tag=self.think_tag)
 
-    def contexts(self, asked: Sequence[PromptInput]) -> list[tuple[int, ...] | None]:
+    def contexts(self, inputs: Sequence[PromptInput]) -> list[tuple[int, ...] | None]:
         """Return the context of each turn; None where the chat template changes earlier turns.
 
         Raises:
             RecipeError: RC711 or RC713, the user's template fails.
         """
         if self.history == "append_only":
-            openings = self._first_turns(asked)
-            return [self._appended(one, opening) for one, opening in zip(asked, openings, strict=True)]
-        prompts = self._first.rows([self._values(one) for one in asked], lambda i: _named(asked[i]))
-        return [self._message(one.task, prompt) for one, prompt in zip(asked, prompts, strict=True)]
+            openings = self._first_turns(inputs)
+            return [self._appended(one, opening) for one, opening in zip(inputs, openings, strict=True)]
+        prompts = self._first.rows([self._values(one) for one in inputs], lambda i: _named(inputs[i]))
+        return [self._message(one.task, prompt) for one, prompt in zip(inputs, prompts, strict=True)]
 
     def close(self) -> None:
         """Stop the rendering process."""
@@ -184,24 +184,24 @@ class PromptBuilder:
             "max_turns": self.max_turns,
         }
 
-    def _first_turns(self, asked: Sequence[PromptInput]) -> list[str | Sequence[Message]]:
+    def _first_turns(self, inputs: Sequence[PromptInput]) -> list[str | Sequence[Message]]:
         """Render the first turn of each episode; recent ones are cached."""
-        values = [self._turn(one, one.past[0].shown if one.past else one.shown, 1, []) for one in asked]
+        values = [self._turn(one, one.past[0].shown if one.past else one.shown, 1, []) for one in inputs]
         keys = [json.dumps(value, sort_keys=True, default=str) for value in values]
         new = {
             key: i
-            for i, (key, one) in enumerate(zip(keys, asked, strict=True))
+            for i, (key, one) in enumerate(zip(keys, inputs, strict=True))
             if one.opening is None and key not in self._openings
         }
         indices = list(new.values())
-        made = self._first.rows([values[i] for i in indices], lambda i: _named(asked[indices[i]]))
-        self._openings.update(zip(new, made, strict=True))
-        found = [
-            self._openings[key] if one.opening is None else one.opening for key, one in zip(keys, asked, strict=True)
+        rendered = self._first.rows([values[i] for i in indices], lambda i: _named(inputs[indices[i]]))
+        self._openings.update(zip(new, rendered, strict=True))
+        openings = [
+            self._openings[key] if one.opening is None else one.opening for key, one in zip(keys, inputs, strict=True)
         ]
         while len(self._openings) > _REMEMBERED:
             self._openings.popitem(last=False)
-        return found
+        return openings
 
     def _message(self, task: Task, prompt: str) -> tuple[int, ...]:
         """Encode a prompt without history, through the chat template where there is one."""
@@ -233,16 +233,16 @@ class PromptBuilder:
         """Append the text of the chat template after an answer; None where it changes earlier turns."""
         policy = self.policy
         whole = after_answer(policy, messages[:1] if messages[0]["role"] == "system" else [], messages[-1:])
-        made = joined(policy, context, whole)
+        ids = joined(policy, context, whole)
         # sampled control tokens cannot be reproduced from text, so the control tokens of the template are compared
         earlier = policy.render(messages[:-2], generation=True)
-        controls, text = self._controls((*earlier, *whole)), policy.decode(made)
+        controls, text = self._controls((*earlier, *whole)), policy.decode(ids)
         # the space before an answer may be written by the template, or left out by the tokenizer's decoder
         for form in (str, str.lstrip, " {}".format):
-            given = [{**m, "content": form(m["content"])} if m["role"] == "assistant" else m for m in messages]
-            rewritten = policy.render(given, generation=True)
+            respaced = [{**m, "content": form(m["content"])} if m["role"] == "assistant" else m for m in messages]
+            rewritten = policy.render(respaced, generation=True)
             if controls == self._controls(rewritten) and text == policy.decode(rewritten):
-                return made
+                return ids
         return None
 
     def _controls(self, ids: Sequence[int]) -> list[int]:
@@ -267,20 +267,20 @@ def _named(one: PromptInput) -> str:
 
 def read_next(
     layout: PromptBuilder,
-    made: list[EpisodeState],
+    states: list[EpisodeState],
     before: Sequence[tuple[int, ...]],
-    asked: Callable[[EpisodeState, tuple[int, ...]], PromptInput],
+    input_of: Callable[[EpisodeState, tuple[int, ...]], PromptInput],
 ) -> list[EpisodeState]:
     """Build the next context of each unfinished episode; it fails where the chat template changes earlier turns.
 
     ``before`` are the context and the kept ids of the previous turn of each episode; empty before the first turn.
     """
-    going = [i for i, position in enumerate(made) if not position.ended]
-    contexts = dict(zip(going, layout.contexts([asked(made[i], before[i]) for i in going]), strict=True))
-    for i, position in enumerate(made):
+    going = [i for i, position in enumerate(states) if not position.ended]
+    contexts = dict(zip(going, layout.contexts([input_of(states[i], before[i]) for i in going]), strict=True))
+    for i, position in enumerate(states):
         context = contexts.get(i, before[i] or position.context_ids)
         if context is None:
-            made[i] = replace(position, context_ids=before[i], ended=True, error=REWRITES)
+            states[i] = replace(position, context_ids=before[i], ended=True, error=REWRITES)
         else:
-            made[i] = replace(position, context_ids=context)
-    return made
+            states[i] = replace(position, context_ids=context)
+    return states

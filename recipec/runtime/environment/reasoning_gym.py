@@ -76,9 +76,9 @@ class ReasoningGymEpisodes(Environment):
 
     def step(self, positions: Sequence[EpisodeState], turns: Sequence[Turn]) -> list[EpisodeState]:
         """Score one answer of each episode."""
-        made = [self._after(position, turn) for position, turn in zip(positions, turns, strict=True)]
+        states = [self._after(position, turn) for position, turn in zip(positions, turns, strict=True)]
         before = [(*p.context_ids, *t.ids) for p, t in zip(positions, turns, strict=True)]
-        return read_next(self.layout, made, before, self._asked)
+        return read_next(self.layout, states, before, self._asked)
 
     def close(self) -> None:
         """Stop the rendering process."""
@@ -106,8 +106,8 @@ class ReasoningGymEpisodes(Environment):
     def _answer(self, text: str) -> str:
         if self.layout.action_tag:
             return self.layout.read(text, Observation("")).text or ""
-        found = tagged(text, "answer")
-        return (text if found is None else found).strip()
+        answer = tagged(text, "answer")
+        return (text if answer is None else answer).strip()
 
     def _asked(self, position: EpisodeState, before: tuple[int, ...]) -> PromptInput:
         task = position.task

@@ -105,14 +105,14 @@ class ReplayedEnvironment(Environment):
         """Get the states that did not time out before; in a second attempt, repeat calls that now fail or time out."""
         call, self._calls = self._calls, self._calls + 1
         known = {place: kept for (number, place), kept in (self._recorded or {}).items() if number == call}
-        found = {place: _again(EpisodeState(tasks[place], ()), kept) for place, kept in known.items() if _late(kept)}
-        wanted = [place for place in range(len(tasks)) if place not in found]
+        states = {place: _again(EpisodeState(tasks[place], ()), kept) for place, kept in known.items() if _late(kept)}
+        wanted = [place for place in range(len(tasks)) if place not in states]
         for _ in range(1 if self._recorded is None else _AGAIN):
-            found |= dict(zip(wanted, ask(wanted), strict=True)) if wanted else {}
-            wanted = [place for place in wanted if _clocked(found[place]) and place not in known]
-        found |= {place: _again(found[place], kept) for place, kept in known.items()}
-        self.noted |= {(call, place): _kept(found[place]) for place in sorted(found) if _clocked(found[place])}
-        return [found[place] for place in range(len(tasks))]
+            states |= dict(zip(wanted, ask(wanted), strict=True)) if wanted else {}
+            wanted = [place for place in wanted if _clocked(states[place]) and place not in known]
+        states |= {place: _again(states[place], kept) for place, kept in known.items()}
+        self.noted |= {(call, place): _kept(states[place]) for place in sorted(states) if _clocked(states[place])}
+        return [states[place] for place in range(len(tasks))]
 
 
 def _clocked(position: EpisodeState) -> bool:
@@ -160,7 +160,7 @@ def _read(path: Path) -> dict[Place, Kept]:
         return {}
     try:
         check(path)
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {(int(call), int(place)): kept for call, place, kept in found}
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        return {(int(call), int(place)): kept for call, place, kept in entries}
     except (OSError, ValueError, TypeError) as error:
         raise RecipeError(unreadable_run(str(path), error)) from error

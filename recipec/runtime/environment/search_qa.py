@@ -126,10 +126,10 @@ class SearchQa(Environment):
             for i, (position, action) in enumerate(zip(positions, actions, strict=True))
             if action.kind == "search" and position.turns + 1 < self._last
         ]
-        asked = [actions[i].text for i in searches]
-        found: dict[int, Found] = dict(zip(searches, self.retriever.search(asked) if asked else [], strict=True))
+        queries = [actions[i].text for i in searches]
+        results: dict[int, Found] = dict(zip(searches, self.retriever.search(queries) if queries else [], strict=True))
         answered = [
-            self._answered(position, turn, action, found.get(i))
+            self._answered(position, turn, action, results.get(i))
             for i, (position, turn, action) in enumerate(zip(positions, turns, actions, strict=True))
         ]
         return answered if self.layout is None else self._prompted(self.layout, answered)
@@ -140,14 +140,14 @@ class SearchQa(Environment):
         if self.layout is not None:
             self.layout.close()
 
-    def _answered(self, before: EpisodeState, turn: Turn, action: Action, found: Found | None) -> EpisodeState:
+    def _answered(self, before: EpisodeState, turn: Turn, action: Action, result: Found | None) -> EpisodeState:
         """Take one turn; an answer ends the episode, and so does the last turn."""
         number = before.turns + 1
         answered = action.kind == "answer"
         ended = answered or number >= self._last
         kept = self._kept(turn) if self.appends else len(turn.ids)
         context = (*before.context_ids, *turn.ids[:kept])
-        ids, text = ((), "") if ended else self._observation(found, context)
+        ids, text = ((), "") if ended else self._observation(result, context)
         text = text if self.appends else text.strip()
         past = (*(before.notes or ()), PastTurn(Observation(before.observation), action_text(action), turn.text))
         return EpisodeState(
@@ -160,8 +160,8 @@ class SearchQa(Environment):
             kept=kept,
             reward=self._reward(before.task, action) if answered else 0.0,
             valid=action.kind is not None if self.appends else well_formed(turn.text),
-            calls=int(found is not None),
-            failures=int(isinstance(found, Failed)),
+            calls=int(result is not None),
+            failures=int(isinstance(result, Failed)),
             observation=text,
             notes=None if self.appends else past,
         )
@@ -182,14 +182,14 @@ class SearchQa(Environment):
             low, high = (low, middle) if tag in self.policy.decode(turn.ids[:middle]) else (middle, high)
         return high
 
-    def _observation(self, found: Found | None, context: tuple[int, ...]) -> tuple[tuple[int, ...], str]:
+    def _observation(self, result: Found | None, context: tuple[int, ...]) -> tuple[tuple[int, ...], str]:
         """Return the observation: its ids, at most ``max_observation_length``, and its text."""
         limit = self.spec.max_observation_length
-        text = INVALID if found is None else OPENED + shown(found)[: limit * _LONGEST] + CLOSED
+        text = INVALID if result is None else OPENED + shown(result)[: limit * _LONGEST] + CLOSED
         ids = tuple(self.policy.encode(text, context))
         if len(ids) <= limit:
             return ids, text
-        tail = () if found is None else tuple(self.policy.encode(CLOSED, ids[: limit // 2]))
+        tail = () if result is None else tuple(self.policy.encode(CLOSED, ids[: limit // 2]))
         if len(tail) >= limit:
             tail = ()
         body = text.removesuffix(CLOSED) if tail else text
@@ -199,11 +199,11 @@ class SearchQa(Environment):
     def _prompted(self, layout: PromptBuilder, positions: Sequence[EpisodeState]) -> list[EpisodeState]:
         """Build the prompt of the next turn of each episode."""
         going = [i for i, position in enumerate(positions) if not position.ended]
-        asked = [
+        inputs = [
             PromptInput(p.task, question_of(p.task), Observation(p.observation), p.notes or ())
             for p in (positions[i] for i in going)
         ]
-        contexts = dict(zip(going, layout.contexts(asked), strict=True))
+        contexts = dict(zip(going, layout.contexts(inputs), strict=True))
         return [replace(p, context_ids=contexts.get(i) or p.context_ids) for i, p in enumerate(positions)]
 
 
@@ -213,9 +213,9 @@ def question_of(task: Task) -> str:
     >>> question_of(Task(0, "Who?", ())), question_of(Task(0, "Who?", (), {"question": "Where?"}))
     ('Who?', 'Where?')
     """
-    found = task.columns.get("question")
-    if isinstance(found, str):
-        return found
+    column = task.columns.get("question")
+    if isinstance(column, str):
+        return column
     return question(task)
 
 
@@ -228,10 +228,10 @@ def read_action(text: str) -> Action:
     ('answer', None)
     """
     cut = next((text.partition(tag)[0] + tag for tag in (SEARCH, ANSWER) if tag in text), text)
-    found = _ACTION.search(cut)
-    if found is None:
+    match = _ACTION.search(cut)
+    if match is None:
         return Action(None)
-    return Action("search" if found[1] == "search" else "answer", found[2].strip())
+    return Action("search" if match[1] == "search" else "answer", match[2].strip())
 
 
 def well_formed(text: str) -> bool:
@@ -244,16 +244,18 @@ def well_formed(text: str) -> bool:
     return read_action(text).kind is not None and searches + answers == 1
 
 
-def shown(found: Found) -> str:
+def shown(result: Found) -> str:
     r"""Format documents for the policy.
 
     >>> from recipec.runtime.environment.retrieval.bm25_index import Document
     >>> shown((Document("Lyon", "A city.</information>"),))
     'Doc 1 (Title: Lyon) A city.\n'
     """
-    if isinstance(found, Failed):
-        return f"The search failed: {found.problem}."
-    lines = [f"Doc {i} (Title: {_plain(' '.join(d.title.split()))}) {_plain(d.text)}\n" for i, d in enumerate(found, 1)]
+    if isinstance(result, Failed):
+        return f"The search failed: {result.problem}."
+    lines = [
+        f"Doc {i} (Title: {_plain(' '.join(d.title.split()))}) {_plain(d.text)}\n" for i, d in enumerate(result, 1)
+    ]
     return "".join(lines) or NOTHING
 
 

@@ -94,18 +94,18 @@ def serve(argument: Mapping[str, Any]) -> Callable[[Any], Any]:
     listed = getattr(kind, "tasks", None)
 
     def rows(split: str, size: int | None, seed: int) -> Any:
-        found = listed(split, size, seed) if listed is not None else ()
-        return list(islice(found, size)) if isinstance(found, Iterable) else found
+        listing = listed(split, size, seed) if listed is not None else ()
+        return list(islice(listing, size)) if isinstance(listing, Iterable) else listing
 
     def tasks(split: str, size: int | None, seed: int) -> Any:
-        found = first.call(rows, split, size, seed)
+        listing = first.call(rows, split, size, seed)
         code = getattr(inspect.unwrap(listed), "__code__", None) if listed is not None else None
         where = f"{Path(file).name}:{code.co_firstlineno if code is not None else line}"
-        if not isinstance(found, list):
-            raise GameError(f"{where}: `{name}.tasks` returned {type(found).__name__}, not a list of mappings")
-        other = next((task for task in found if not isinstance(task, Mapping)), None)
+        if not isinstance(listing, list):
+            raise GameError(f"{where}: `{name}.tasks` returned {type(listing).__name__}, not a list of mappings")
+        other = next((task for task in listing if not isinstance(task, Mapping)), None)
         if other is not None:
             raise GameError(f"{where}: `{name}.tasks` listed {type(other).__name__} in place of a mapping")
-        return [dict(task) for task in found]
+        return [dict(task) for task in listing]
 
     return live(make, tasks if listed is not None else None)

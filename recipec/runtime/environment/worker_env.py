@@ -156,17 +156,17 @@ class WorkerEnv(Environment):
     def tasks(self, split: str, size: int | None, seed: int) -> list[Mapping[str, Any]]:
         """List the tasks of the environment, as columns."""
         try:
-            found = self.games.tasks(split, size, seed)
+            rows = self.games.tasks(split, size, seed)
         except HandlerError as error:
             raise RecipeError(self.declined(error)) from None
-        if isinstance(found, WorkerFailure):
-            problem_text = found.message or ("it took too long" if found.reason == "late" else "its process died")
+        if isinstance(rows, WorkerFailure):
+            problem_text = rows.message or ("it took too long" if rows.reason == "late" else "its process died")
             place = place_in(problem_text, self.context.use, self.context.root)
             remedy = 'return a list of mappings, one for each task, such as `[{"question": "…"}]`' if place else ""
             raise RecipeError(errors.no_tasks(self.spec.type, split, problem_text, remedy, spans=place))
-        if not found:
+        if not rows:
             raise RecipeError(errors.no_tasks(self.spec.type, split, "the list is empty"))
-        return found
+        return rows
 
     def start(self, tasks: Sequence[Task]) -> list[EpisodeState]:
         """Begin one episode of each task; episodes of one task begin with the same observation."""
@@ -197,12 +197,12 @@ class WorkerEnv(Environment):
         answers: dict[int, StepResult | str] = dict(
             zip(acting, self._ask([_wanted(notes[i], done[i].text or "") for i in acting]), strict=True)
         )
-        made = []
+        states = []
         for i, (position, turn, action) in enumerate(zip(positions, turns, done, strict=True)):
             after = self._after(position, turn, action.text, answers.get(i))
-            made.append(replace(after, valid=after.valid and action.valid))
+            states.append(replace(after, valid=after.valid and action.valid))
         before = [(*position.context_ids, *turn.ids) for position, turn in zip(positions, turns, strict=True)]
-        return read_next(self.layout, made, before, self._asked)
+        return read_next(self.layout, states, before, self._asked)
 
     def close(self) -> None:
         """Stop the worker processes."""
@@ -212,12 +212,12 @@ class WorkerEnv(Environment):
     # implementation
 
     def _beginning(self, index: int, task: Task) -> StepRequest:
-        given = self.given(task)
-        seed = given.get("seed")
+        columns = self.given(task)
+        seed = columns.get("seed")
         if not isinstance(seed, int) or isinstance(seed, bool):
             seed = int(rng_for(self.context.seed, "world", task.id).integers(1 << 31))
         self._begun += 1
-        return StepRequest(given, seed, lane=index, label="" if self.replayable else str(self._begun))
+        return StepRequest(columns, seed, lane=index, label="" if self.replayable else str(self._begun))
 
     def _ask(self, wanted: Sequence[StepRequest]) -> list[StepResult | str]:
         try:

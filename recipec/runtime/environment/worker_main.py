@@ -80,10 +80,10 @@ def live(
         game = kept.take(_key(past, actions[:-1])) if actions else make()
         if game is None:
             return MISSING
-        made = checked(game.step(actions[-1]) if actions else game.reset(request["task"], request["seed"]))
-        if not made["terminated"]:
+        result = checked(game.step(actions[-1]) if actions else game.reset(request["task"], request["seed"]))
+        if not result["terminated"]:
             kept.put(_key(past, actions), game)
-        return made
+        return result
 
     return answer
 
@@ -96,11 +96,11 @@ class _Kept:
         self.games: OrderedDict[str, list[WorkerGame]] = OrderedDict()
 
     def take(self, key: str) -> WorkerGame | None:
-        found = self.games.get(key)
-        if not found:
+        games = self.games.get(key)
+        if not games:
             return None
-        game = found.pop()
-        if not found:
+        game = games.pop()
+        if not games:
             del self.games[key]
         return game
 
@@ -178,8 +178,8 @@ def _text(text: str) -> str:
 
 def _state(state: Any) -> Any:
     try:
-        made = plain(state)
-        text = json.dumps(made, allow_nan=False)
+        parsed = plain(state)
+        text = json.dumps(parsed, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise BadObservation(f"its state is not text, a number, a list or a mapping: {str(error)[:200]}") from None
     if len(text) > LONGEST:

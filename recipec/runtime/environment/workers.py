@@ -114,11 +114,9 @@ class Workers:
         Raises:
             HandlerError: the handler refused its argument.
         """
-        (found,) = self._pools[0].ask([{"tasks": [split, size, seed]}], TASKS_SECONDS)
-        if isinstance(found, WorkerFailure) or (
-            isinstance(found, list) and all(isinstance(row, dict) for row in found)
-        ):
-            return found
+        (rows,) = self._pools[0].ask([{"tasks": [split, size, seed]}], TASKS_SECONDS)
+        if isinstance(rows, WorkerFailure) or (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
+            return rows
         return WorkerFailure("raised", "ValueError", "it listed no mappings")
 
     def close(self) -> None:
@@ -128,28 +126,28 @@ class Workers:
             pool.close()
 
     def _one(self, pool: WorkerPool, one: StepRequest) -> StepResult | str:
-        found = self._take(pool, one, len(one.actions))
-        if found != MISSING:
-            return found
+        result = self._take(pool, one, len(one.actions))
+        if result != MISSING:
+            return result
         if not self.replayable:
             return "lost: the process that held the episode ended, and it cannot be replayed"
         for taken in range(len(one.actions) + 1):
-            found = self._take(pool, one, taken)
-            if isinstance(found, str):
-                return found if found != MISSING else "crashed: its process does not keep the game"
-            if taken == len(one.actions) - 1 and one.expected is not None and found.observation != one.expected:
+            result = self._take(pool, one, taken)
+            if isinstance(result, str):
+                return result if result != MISSING else "crashed: its process does not keep the game"
+            if taken == len(one.actions) - 1 and one.expected is not None and result.observation != one.expected:
                 return "replay: the same actions did not lead to the same observation"
-        return found
+        return result
 
     def _take(self, pool: WorkerPool, one: StepRequest, taken: int) -> StepResult | str:
         request = {"task": one.task, "seed": one.seed, "label": one.label, "actions": one.actions[:taken]}
-        (found,) = pool.ask([request], self.timeout)
-        if found == MISSING:
+        (answer,) = pool.ask([request], self.timeout)
+        if answer == MISSING:
             return MISSING
-        if isinstance(found, WorkerFailure):
-            return _reason(found, self.timeout)
+        if isinstance(answer, WorkerFailure):
+            return _reason(answer, self.timeout)
         try:
-            observed = checked(found)
+            observed = checked(answer)
         except BadObservation as error:
             return f"garbage: {error}"
         return StepResult(**{**observed, "actions": tuple(observed["actions"])})

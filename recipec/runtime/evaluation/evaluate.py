@@ -235,12 +235,12 @@ class Evaluator:
         return knowledge
 
     def _shared(self, spec: Component, build: Callable[[], P]) -> P:
-        found: P | None = next((part for known, part in self._known if known == spec), None)
-        if found is None:
-            found = build()
-            self._known.append((spec, found))
-            self._built.append(found)
-        return found
+        shared: P | None = next((part for known, part in self._known if known == spec), None)
+        if shared is None:
+            shared = build()
+            self._known.append((spec, shared))
+            self._built.append(shared)
+        return shared
 
     def close(self) -> None:
         """Release what the tasks and the rewards hold."""

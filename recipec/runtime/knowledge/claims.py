@@ -53,15 +53,15 @@ def sentences(text: str) -> list[str]:
     >>> sentences("Dry skin, e.g. xerosis. It itches!\n- No fever")
     ['Dry skin, e.g. xerosis.', 'It itches!', '- No fever']
     """
-    found: list[str] = []
+    parts: list[str] = []
     for line in _LINE.split(text):
-        begun = len(found)
+        begun = len(parts)
         for part in _END.split(line):
-            if len(found) > begun and _ABBREVIATION.search(found[-1]):
-                found[-1] = f"{found[-1]} {part}"
+            if len(parts) > begun and _ABBREVIATION.search(parts[-1]):
+                parts[-1] = f"{parts[-1]} {part}"
             elif part.strip():
-                found.append(part.strip())
-    return found
+                parts.append(part.strip())
+    return parts
 
 
 def claims(graph: Knowledge, text: str, topic: Sequence[str] = ()) -> list[Claim]:
@@ -77,7 +77,7 @@ def claims(graph: Knowledge, text: str, topic: Sequence[str] = ()) -> list[Claim
         Chapman et al., `A Simple Algorithm for Identifying Negated Findings and Diseases in Discharge Summaries
         <https://doi.org/10.1006/jbin.2001.1029>`_, 2001, the source of the cues and their scopes.
     """
-    found: dict[tuple[tuple[str, str, str], bool], Claim] = {}
+    by_fact: dict[tuple[tuple[str, str, str], bool], Claim] = {}
     carried = list(topic[:1])
     for sentence in sentences(text):
         links = graph.link(sentence)
@@ -86,8 +86,8 @@ def claims(graph: Knowledge, text: str, topic: Sequence[str] = ()) -> list[Claim
             continue
         carried = [subject]
         for claim in _claims(graph, sentence, subject, links):
-            found.setdefault((claim.triple.fact, claim.negated), claim)
-    return list(found.values())
+            by_fact.setdefault((claim.triple.fact, claim.negated), claim)
+    return list(by_fact.values())
 
 
 def _subject(graph: Knowledge, links: Sequence[Link], topic: Sequence[str], carried: Sequence[str]) -> str | None:
@@ -168,7 +168,7 @@ def _parts(word: Word, sentence: str, until: int) -> bool:
 
 
 def _cued(spoken: Sequence[str], cues: Sequence[tuple[str, ...]]) -> bool:
-    at, found = 0, False
+    at, cued = 0, False
     while at < len(spoken):
         if spoken[at] not in _CUE_BEGINS:
             at += 1
@@ -177,6 +177,6 @@ def _cued(spoken: Sequence[str], cues: Sequence[tuple[str, ...]]) -> bool:
         if feint is not None:
             at += len(feint)
             continue
-        found |= any(tuple(spoken[at : at + len(cue)]) == cue for cue in cues)
+        cued |= any(tuple(spoken[at : at + len(cue)]) == cue for cue in cues)
         at += 1
-    return found
+    return cued

@@ -62,12 +62,12 @@ def judge(knowledge: Knowledge, text: str, topic: Sequence[str]) -> Judged:
 
 
 def _claimed(knowledge: Knowledge, claim: Claim) -> dict[str, Any]:
-    found = check(knowledge, claim)
+    checked = check(knowledge, claim)
     return {
         "says": ("not: " if claim.negated else "") + knowledge.verbalize(claim.triple),
         "sentence": claim.sentence,
-        "verdict": found.verdict,
-        "triples": [written(triple) for triple in found.evidence],
+        "verdict": checked.verdict,
+        "triples": [written(triple) for triple in checked.evidence],
     }
 
 
@@ -119,10 +119,10 @@ class KgConsistency(Part):
         prompts = by_prompt_R.tolist()
         about = {p: topic(self.knowledge, prompt_P[p], self.spec.topic, self.spec.top_k) for p in set(prompts)}
         judged = [judge(self.knowledge, text, about[p]) for p, text in zip(prompts, text_R, strict=True)]
-        made: dict[str, Any] = {"reward_R": torch.tensor([self._value(one) for one in judged], dtype=torch.float64)}
+        columns: dict[str, Any] = {"reward_R": torch.tensor([self._value(one) for one in judged], dtype=torch.float64)}
         for verdict in VERDICTS:
-            made[f"metric/claims/{verdict}"] = sum(one.count(verdict) for one in judged) / max(1, len(judged))
-        return made
+            columns[f"metric/claims/{verdict}"] = sum(one.count(verdict) for one in judged) / max(1, len(judged))
+        return columns
 
     def _value(self, judged: Judged) -> float:
         if not judged.claims:

@@ -65,17 +65,17 @@ class Embedder:
     def embed(self, texts: Sequence[str]) -> Tensor:
         """Return the embeddings of texts, [texts, width], float32 of length 1."""
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # similar lengths together need little padding
-        found: list[Tensor] = [torch.empty(0)] * len(texts)
+        vectors: list[Tensor] = [torch.empty(0)] * len(texts)
         for start in range(0, len(texts), BATCH):
             places = order[start : start + BATCH]
             part = [texts[i] or " " for i in places]
-            given = self.tokenizer(part, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
-            states = self.model(**given).last_hidden_state.float()
-            mask = given["attention_mask"].unsqueeze(-1).float()
+            encoded = self.tokenizer(part, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+            states = self.model(**encoded).last_hidden_state.float()
+            mask = encoded["attention_mask"].unsqueeze(-1).float()
             mean = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
             for place, vector in zip(places, torch.nn.functional.normalize(mean, dim=-1), strict=True):
-                found[place] = vector
-        return torch.stack(found) if found else torch.empty(0)
+                vectors[place] = vector
+        return torch.stack(vectors) if vectors else torch.empty(0)
 
     def nearest(self, text: str, top_k: int, titles: Sequence[tuple[str, str]]) -> list[tuple[str, float]]:
         """Return the entities with a title similar to a text, with the best cosine, the nearest first.

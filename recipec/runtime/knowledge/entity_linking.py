@@ -32,8 +32,8 @@ def words(text: str) -> list[Word]:
     >>> [word.text for word in words("Sjögren's ulcers, DRY eyes")]
     ['sjogren', 'ulcer', 'dry', 'eye']
     """
-    found = [Word(fold(match.group()), match.start(), match.end()) for match in _WORD.finditer(text)]
-    return [word for word in found if word.text and not _possessive(text, word)]
+    matches = [Word(fold(match.group()), match.start(), match.end()) for match in _WORD.finditer(text)]
+    return [word for word in matches if word.text and not _possessive(text, word)]
 
 
 def _possessive(text: str, word: Word) -> bool:
@@ -90,20 +90,20 @@ class Linker:
         return list(self._links(text))
 
     def _links(self, text: str) -> Iterator[Link]:
-        found = words(text)
+        spoken = words(text)
         at = 0
-        while at < len(found):
-            length, place = self._longest(found, at)
+        while at < len(spoken):
+            length, place = self._longest(spoken, at)
             if place is None:
                 at += 1
                 continue
             score, entity, label = min(place.ends)
-            yield Link(entity, label, found[at].start, found[at + length - 1].end, -score)
+            yield Link(entity, label, spoken[at].start, spoken[at + length - 1].end, -score)
             at += length
 
-    def _longest(self, found: list[Word], at: int) -> tuple[int, _Place | None]:
+    def _longest(self, spoken: list[Word], at: int) -> tuple[int, _Place | None]:
         place, best, length = self.root, None, 0
-        for step, word in enumerate(found[at:], 1):
+        for step, word in enumerate(spoken[at:], 1):
             following = place.on.get(word.text)
             if following is None:
                 break

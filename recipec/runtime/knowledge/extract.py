@@ -76,20 +76,20 @@ class Extract(KnowledgeGraph):
             StoppedEarly: a stop was requested; facts extracted so far are kept.
         """
         read = extracted(spec, context, policy, rollout_engine)
-        found = [fact for fact in read if fact["confidence"] >= spec.min_confidence]
+        facts = [fact for fact in read if fact["confidence"] >= spec.min_confidence]
         shown = f"read from {spec.path}"
-        if not found:
+        if not facts:
             problem = f"none of {len(read)} has a confidence of {spec.min_confidence:g}" if read else "no fact was read"
             raise RecipeError(errors.no_facts(shown, problem))
         names = Names(spec.names)
-        store = open_store(context.cache, key_of("extract", found, spec.names), lambda: statements(found, names))
+        store = open_store(context.cache, key_of("extract", facts, spec.names), lambda: statements(facts, names))
         super().__init__(Stored(store, shown), reads(spec), resembling(spec, context), spec.min_similarity)
 
 
-def statements(found: Sequence[Mapping[str, Any]], names: Names) -> Iterator[ox.Quad]:
+def statements(facts: Sequence[Mapping[str, Any]], names: Names) -> Iterator[ox.Quad]:
     """Yield facts as statements; their named graph is the sentence and its place."""
     named: set[ox.NamedNode] = set()
-    for fact in found:
+    for fact in facts:
         place = f"{fact['file']}:{fact['row']}: {fact['sentence']}"
         yield from stated((fact["subject"], fact["relation"], fact["object"]), place, names, named)
 
@@ -169,7 +169,7 @@ class _Reader:
 
     def read(self, texts: Sequence[Document], prompts: Sequence[str]) -> tuple[list[dict[str, Any]], Counter[str]]:
         reading: tuple[Policy, RolloutEngine] | None = None
-        found: list[dict[str, Any]] = []
+        collected: list[dict[str, Any]] = []
         for start in range(0, len(texts), CHUNK):
             kept = self.parts / f"{start:08d}.json"
             part = self.context.ranks.on_leader(partial(_kept, kept))
@@ -180,9 +180,9 @@ class _Reader:
                 part = self._chunk(*reading, texts[start : start + CHUNK], prompts[start : start + CHUNK], start)
                 write_atomic(kept, json.dumps(part))
             facts, left_out = part
-            found += facts
+            collected += facts
             self.left_out.update(left_out)
-        return _once(found, self.left_out), self.left_out
+        return _once(collected, self.left_out), self.left_out
 
     def _reading(self) -> tuple[Policy, RolloutEngine]:
         """Return the extracting model and its rollout engine."""
@@ -210,19 +210,19 @@ class _Reader:
         encoder = Encoder(policy, chat=self.spec.chat and bool(policy.tokenizer.chat_template))
         room = policy.max_positions - self.spec.max_completion_length
         left_out: Counter[str] = Counter()
-        tasks, asked = [], []
+        tasks, documents = [], []
         for place, (document, prompt) in enumerate(zip(texts, prompts, strict=True), start):
             task = encoder.task(Row(place, document.file, document.number, {}), prompt)
             if len(task.prompt_ids) > room:
                 left_out["too_long_documents"] += 1
                 continue
             tasks.append(task)
-            asked.append(document)
+            documents.append(document)
         sampling = SamplingParams(self.spec.max_completion_length, self.spec.temperature, self.spec.top_p)
         key = (self.context.seed, self.context.stage, "extract")
         groups = sample(engine, tasks, sampling, self.spec.samples, key) if tasks else []
         facts: list[dict[str, Any]] = []
-        for document, group in zip(asked, groups, strict=True):
+        for document, group in zip(documents, groups, strict=True):
             statements = [list(read_answer(c.ids, c.logprob, policy.decode, lower=self.spec.lower)) for c in group]
             facts += self._facts(document, statements, left_out)
         return facts, left_out
@@ -258,10 +258,10 @@ def _kept(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def _once(found: Sequence[dict[str, Any]], left_out: Counter[str]) -> list[dict[str, Any]]:
+def _once(facts: Sequence[dict[str, Any]], left_out: Counter[str]) -> list[dict[str, Any]]:
     """Keep the most confident of equal facts."""
     best: dict[tuple[str, ...], dict[str, Any]] = {}
-    for fact in found:
+    for fact in facts:
         same = (fact["subject"], fact["relation"], fact["object"])
         if same in best:
             left_out["repeated_facts"] += 1

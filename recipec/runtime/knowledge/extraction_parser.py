@@ -81,8 +81,8 @@ def sentence_of(document: str, fact: Stated) -> str:
     relation = {word.text for word in words(fact.relation)} - entities
     best, most = "", (0, 0)
     for sentence in sentences(document):
-        found = {word.text for word in words(sentence)}
-        score = len(found & entities), len(found & relation)
+        spoken = {word.text for word in words(sentence)}
+        score = len(spoken & entities), len(spoken & relation)
         if score[0] and score > most:
             best, most = sentence, score
     return best

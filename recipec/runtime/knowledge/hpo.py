@@ -92,8 +92,8 @@ def data_folder() -> Path:
     Raises:
         RecipeError: RC716.
     """
-    found = importlib.util.find_spec(PACKAGE)
-    folder = Path(found.origin).parent / "data" if found is not None and found.origin else None
+    package = importlib.util.find_spec(PACKAGE)
+    folder = Path(package.origin).parent / "data" if package is not None and package.origin else None
     if folder is None or not all((folder / name).is_file() for name in (TERMS, DISEASES)):
         raise RecipeError(data_errors.package_missing(PACKAGE, "kg", "knowledge `hpo`"))
     return folder
@@ -166,7 +166,7 @@ def read_terms(path: Path) -> dict[str, Term]:
     References:
         `OBO flat file format 1.4 <https://owlcollab.github.io/oboformat/doc/GO.format.obo-1_4.html>`_.
     """
-    found: dict[str, Term] = {}
+    terms: dict[str, Term] = {}
     term: Term | None = None
     with path.open(encoding="utf-8") as stream:
         for number, line in enumerate(stream, 1):
@@ -175,8 +175,8 @@ def read_terms(path: Path) -> dict[str, Term]:
             elif term is not None:
                 _read_line(term, line.rstrip("\n"), number)
                 if line.startswith("id: "):
-                    found[term.id] = term
-    return {name: term for name, term in found.items() if not term.obsolete}
+                    terms[term.id] = term
+    return {name: term for name, term in terms.items() if not term.obsolete}
 
 
 def _read_line(term: Term, line: str, number: int) -> None:
@@ -202,12 +202,12 @@ def below(root: str, terms: Mapping[str, Term]) -> set[str]:
     for term in terms.values():
         for parent in term.parents:
             children.setdefault(parent, []).append(term.id)
-    found, front = {root}, deque([root])
+    descendants, front = {root}, deque([root])
     while front:
-        new = [child for child in children.get(front.popleft(), ()) if child not in found]
-        found.update(new)
+        new = [child for child in children.get(front.popleft(), ()) if child not in descendants]
+        descendants.update(new)
         front.extend(new)
-    return found
+    return descendants
 
 
 def read_findings(path: Path) -> Iterator[Finding]:

@@ -90,10 +90,10 @@ class KnowledgeGraph(Knowledge):
         The order is by score, then subjects of facts before other entities, longer before shorter mentions, earlier
         before later.  Without ``top_k`` all entities found by labels are returned, in the order of the text.
         """
-        found = self._linker.links(text)
+        links = self._linker.links(text)
         if top_k is None:
-            return found
-        best = list({link.entity: link for link in sorted(found, key=self._rank, reverse=True)}.values())
+            return links
+        best = list({link.entity: link for link in sorted(links, key=self._rank, reverse=True)}.values())
         best.sort(key=self._rank)
         if len(best) < top_k and self.embedder is not None:
             seen = {link.entity for link in best}
@@ -119,7 +119,7 @@ class KnowledgeGraph(Knowledge):
         """
         wanted = frozenset(self._named(name, "relations") for name in relations)
         front = list(dict.fromkeys(entities))
-        seen, found = set(front), dict[tuple[str, str, str], Triple]()
+        seen, facts = set(front), dict[tuple[str, str, str], Triple]()
         for _ in range(hops):
             reached: list[str] = []
             for entity in front:
@@ -129,11 +129,11 @@ class KnowledgeGraph(Knowledge):
                 for triple in near:
                     if wanted and triple.relation not in wanted:
                         continue
-                    found.setdefault(triple.fact, triple)
+                    facts.setdefault(triple.fact, triple)
                     reached.append(triple.subject if triple.object == entity else triple.object)
             front = [entity for entity in dict.fromkeys(reached) if entity not in seen and not entity.startswith('"')]
             seen.update(front)
-        return list(found.values())
+        return list(facts.values())
 
     def verbalize(self, triple: Triple) -> str:
         """Write a fact as a sentence, by the labels of its parts and the template of the recipe."""
@@ -186,13 +186,13 @@ class KnowledgeGraph(Knowledge):
         """Return the relations with an entity or a descendant as object, else those of its parents."""
         front, seen = [entity], {entity}
         while front:
-            found = {
+            relations = {
                 self.names.id(relation)
                 for one in front
                 for (relation,) in self.select(sparql_queries.RELATIONS_BELOW, entity=self.names.term(one))
             }
-            if found := {relation for relation in found if relation in self.relations}:
-                return frozenset(found)
+            if relations := {relation for relation in relations if relation in self.relations}:
+                return frozenset(relations)
             front = [up for one in front for up in sorted(self._ids(sparql_queries.PARENTS, one)) if up not in seen]
             seen.update(front)
         return frozenset()
@@ -228,8 +228,8 @@ class KnowledgeGraph(Knowledge):
     @cached_property
     def _denied(self) -> dict[str, str]:
         """Negative relations, and the relation that each denies."""
-        found = {relation: _denied(relation) for relation in self._every}
-        return {relation: plain for relation, plain in found.items() if plain is not None}
+        denied = {relation: _denied(relation) for relation in self._every}
+        return {relation: plain for relation, plain in denied.items() if plain is not None}
 
     def select(self, query: Query, **terms: Any) -> tuple[Any, ...]:
         """Query the source; results are cached."""
@@ -260,7 +260,7 @@ class KnowledgeGraph(Knowledge):
         term = self.names.term(entity)
         if not isinstance(term, ox.NamedNode):
             return frozenset()
-        return frozenset(self.names.id(found) for (found,) in self.select(query, entity=term))
+        return frozenset(self.names.id(node) for (node,) in self.select(query, entity=term))
 
     def _is_fact(self, relation: Any, thing: Any) -> bool:
         if self.names.id(relation) not in self.relations:
@@ -274,14 +274,16 @@ class KnowledgeGraph(Knowledge):
             RecipeError: RC871, RC872.
         """
         terms = [term for (term,) in self.source.select(sparql_queries.RELATIONS)]
-        found = [t.value for t in terms if t is not None and (t.value in KIND_OF or not t.value.startswith(DESCRIBING))]
-        self._every = {self.names.id(ox.NamedNode(value)) for value in found}
+        relations = [
+            t.value for t in terms if t is not None and (t.value in KIND_OF or not t.value.startswith(DESCRIBING))
+        ]
+        self._every = {self.names.id(ox.NamedNode(value)) for value in relations}
         if not self._every:
             raise RecipeError(errors.no_facts(self.source.name, "it has no relation between two things"))
         if not self.reads.relations:
             return frozenset(self._every)
-        asked = {self._named(name, "relations") for name in self.reads.relations}
-        return frozenset(asked | {denying for denying, plain in self._denied.items() if plain in asked})
+        kept = {self._named(name, "relations") for name in self.reads.relations}
+        return frozenset(kept | {denying for denying, plain in self._denied.items() if plain in kept})
 
     def _named(self, name: str, param: str) -> str:
         """Find a relation by its id or by a label.
@@ -310,20 +312,20 @@ class KnowledgeGraph(Knowledge):
     @cached_property
     def _labels(self) -> dict[str, list[tuple[float, str]]]:
         """Names of every entity, the best first."""
-        found: dict[str, dict[str, float]] = {}
+        names: dict[str, dict[str, float]] = {}
         for entity, naming, label in self.source.select(sparql_queries.LABELS):
             if not (isinstance(naming, ox.NamedNode) and isinstance(label, ox.Literal) and entity is not None):
                 continue
             language = self.reads.language
             if language is not None and label.language not in {None, language}:
                 continue
-            labels = found.setdefault(self.names.id(entity), {})
+            labels = names.setdefault(self.names.id(entity), {})
             text = " ".join(label.value.split())
             if text:
                 labels[text] = max(labels.get(text, 0.0), SYNONYMS[naming.value])
         return {
             entity: sorted(((score, label) for label, score in labels.items()), key=lambda one: (-one[0], one[1]))
-            for entity, labels in found.items()
+            for entity, labels in names.items()
             if labels
         }
 

@@ -28,7 +28,7 @@ def check(spec: Knowledge, request: PreflightRequest) -> list[Diagnostic]:
         finally:
             graph.close()
     except RecipeError as error:
-        return [replace(found, path=found.path.partition(".")[2]) for found in error.diagnostics]
+        return [replace(diagnostic, path=diagnostic.path.partition(".")[2]) for diagnostic in error.diagnostics]
     return []
 
 

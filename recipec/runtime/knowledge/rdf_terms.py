@@ -72,8 +72,8 @@ class Names:
         (<NamedNode value=urn:x-name:dry%20skin>, <NamedNode value=http://example.com/a>)
         """
         spelled = name[1:-1] if name[:1] == "<" and name[-1:] == ">" else name
-        found = iri(spelled) if spelled != name or _IRI.fullmatch(name) else None
-        return found or ox.NamedNode(self.base + quote(sound(name), safe=""))
+        node = iri(spelled) if spelled != name or _IRI.fullmatch(name) else None
+        return node or ox.NamedNode(self.base + quote(sound(name), safe=""))
 
     def term(self, name: str) -> Node:
         """Return the term of an id.

@@ -69,16 +69,16 @@ class Endpoint:
         Raises:
             RecipeError: RC804, no attempt succeeded or the answer is not valid; RC875, it has too many rows.
         """
-        found: list[Answer] = []
+        answers: list[Answer] = []
         while True:
-            page = self._page(query, terms, len(found))
-            if page and page == found[-len(page) :]:
+            page = self._page(query, terms, len(answers))
+            if page and page == answers[-len(page) :]:
                 raise self._invalid("it returns the same page twice")
-            found += page
-            if len(found) > self.spec.max_rows:
+            answers += page
+            if len(answers) > self.spec.max_rows:
                 raise RecipeError(errors.too_much(self.spec.service, self.spec.max_rows))
             if len(page) < min(_FULL, self.spec.page):
-                return found
+                return answers
 
     def close(self) -> None:
         """Nothing is kept open."""
@@ -98,14 +98,14 @@ class Endpoint:
             if row.get(name) != term:
                 raise self._invalid("its answer has other terms than the query")
         wanted = query.variables[:-1] if query.sourced else query.variables
-        found: list[Node | None] = []
+        nodes: list[Node | None] = []
         for name in wanted:
             value = row.get(name)
             literal = isinstance(value, ox.Literal)
             if not isinstance(value, ox.NamedNode | ox.Literal) or (literal and name not in _LITERALS):
                 raise self._invalid(f"its answer has no valid `{name}`")
-            found.append(value)
-        return (*found, ox.NamedNode(self.address.geturl())) if query.sourced else tuple(found)
+            nodes.append(value)
+        return (*nodes, ox.NamedNode(self.address.geturl())) if query.sourced else tuple(nodes)
 
     def _answer(self, body: bytes) -> bytes:
         """Return the first answer of the service.

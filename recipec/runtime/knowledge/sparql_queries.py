@@ -32,9 +32,9 @@ class Query:
 
         ``also`` are bound variables, which a store requires in the projection; ``values`` are serialised bindings.
         """
-        asked = (*(self.variables if graphs or not self.sourced else self.variables[:-1]), *also)
+        names = (*(self.variables if graphs or not self.sourced else self.variables[:-1]), *also)
         pattern = f"GRAPH ?source {{ {self.pattern} }}" if graphs and self.sourced else self.pattern
-        head = " ".join(f"?{name}" for name in asked)
+        head = " ".join(f"?{name}" for name in names)
         order = f" ORDER BY {self.order}" if self.order else ""
         return f"SELECT DISTINCT {head} WHERE {{ {values}{pattern} }}{order}{limit}"
 
@@ -105,13 +105,13 @@ class Stored:
 
     def select(self, query: Query, **terms: Node) -> list[Answer]:
         """Return the solutions of a query; a term that is not in the store matches nothing."""
-        found = self.store.query(
+        solutions = self.store.query(
             query.text(terms),
             use_default_graph_as_union=True,
             substitutions={ox.Variable(name): term for name, term in terms.items()},
         )
-        assert isinstance(found, ox.QuerySolutions)
-        answers = [tuple(solution[name] for name in query.variables) for solution in found]
+        assert isinstance(solutions, ox.QuerySolutions)
+        answers = [tuple(solution[name] for name in query.variables) for solution in solutions]
         return [answer for answer in answers if not any(isinstance(term, ox.BlankNode | ox.Triple) for term in answer)]
 
     def close(self) -> None:

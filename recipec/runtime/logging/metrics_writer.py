@@ -93,11 +93,11 @@ class MetricsWriter:
 
     def _send(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Send lines to every tracker; first, where it has to be opened, those of the journal that it does not have."""
-        found = lines if self._tracked else read_lines(self.path)
+        pending = lines if self._tracked else read_lines(self.path)
         for tracker in self._trackers:
             if tracker not in self._tracked:  # not before there is a line: what opens one may take seconds
                 self._tracked[tracker] = tracker.begin()
-            for line in found:
+            for line in pending:
                 if line["step"] > self._tracked[tracker]:
                     tracker.write(int(line["step"]), _finite(line))
 

@@ -19,14 +19,14 @@ from recipec.runtime.data.scored_rows import Read, write_rows
 from recipec.runtime.graph_runner import Values
 
 
-def mean(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def mean(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Average metrics over updates, each over those that have it.
 
     >>> mean([{"loss": 1.0}, {"loss": 3.0, "kl": 2.0}])
     {'loss': 2.0, 'kl': 2.0}
     """
-    names = dict.fromkeys(name for one in found for name in one)
-    return {n: sum(one[n] for one in found if n in one) / sum(n in one for one in found) for n in names}
+    names = dict.fromkeys(name for one in updates for name in one)
+    return {n: sum(one[n] for one in updates if n in one) / sum(n in one for one in updates) for n in names}
 
 
 def of_rewards(values: Values, nodes: Iterable[Node]) -> dict[str, float]:
@@ -85,9 +85,9 @@ def write_rollouts(values: Values, nodes: Iterable[Node], path: Path, step: int,
     for value, column in values.items():
         columns.setdefault(value.signal, column)
     for signal in ("reward_R", "advantage_R", "failed_R", "score_R"):
-        found = last(values, signal)
-        if found is not None:
-            columns[signal] = found
+        latest = last(values, signal)
+        if latest is not None:
+            columns[signal] = latest
     levels = {node.level: values[Value("reward_R", node.id)] for node in nodes if node.slot == "reward"}
     write_rows(path, columns, levels=levels, step=step, read=read)
 

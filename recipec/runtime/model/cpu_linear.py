@@ -75,10 +75,10 @@ def onednn_works() -> bool:
         layer.weight.copy_(torch.linspace(-1, 1, 960).reshape(40, 24).sin())
         expected = layer(grid_RI)
         try:
-            found = _multiply(grid_RI, layer.weight, layer.bias), _laid_out(layer, 2)(grid_RI)
+            results = _multiply(grid_RI, layer.weight, layer.bias), _laid_out(layer, 2)(grid_RI)
         except (AttributeError, RuntimeError):
             return False
-        return all(torch.allclose(one, expected, atol=1e-4) for one in found)
+        return all(torch.allclose(one, expected, atol=1e-4) for one in results)
 
 
 class _Product(torch.autograd.Function):

@@ -22,7 +22,7 @@ def rates(config: PreTrainedConfig) -> Iterator[tuple[MutableMapping[str, Any], 
     [('attention_dropout', 0.1)]
     """
     kept = _NO_NOISE.get(config.model_type)
-    yield from (found for found in _within(vars(config)) if found[1] != kept)
+    yield from (rate for rate in _within(vars(config)) if rate[1] != kept)
 
 
 def set_rates(config: PreTrainedConfig, dropout: float) -> None:

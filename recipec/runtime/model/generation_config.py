@@ -25,8 +25,8 @@ def check_stop_ids(file: Path, described: Mapping[str, Any], vocabulary: int) ->
     Raises:
         RecipeError: RC735, `eos_token_id` is neither null, an id of the vocabulary, nor a list of such ids.
     """
-    found = described.get("eos_token_id")
-    for token in found if isinstance(found, list) else [] if found is None else [found]:
+    stop_ids = described.get("eos_token_id")
+    for token in stop_ids if isinstance(stop_ids, list) else [] if stop_ids is None else [stop_ids]:
         if type(token) is not int or not 0 <= token < vocabulary:
             problem = f"`eos_token_id` has {token!r}, and its ids must be integers from 0 to {vocabulary - 1}"
             other = type(token) is int and token >= vocabulary
@@ -75,8 +75,8 @@ def settle(model: Any, file: Path, described: Mapping[str, Any] | None, say: Say
 
 def set_stop_ids(config: GenerationConfig, ids: list[int]) -> None:
     """Let a generation config have the stop ids of a policy: later stages and other tools read them there."""
-    found = config.eos_token_id
-    if set(ids) != set(found if isinstance(found, list) else [found]):
+    before = config.eos_token_id
+    if set(ids) != set(before if isinstance(before, list) else [before]):
         config.eos_token_id = ids
 
 

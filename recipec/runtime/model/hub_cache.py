@@ -12,7 +12,7 @@ _FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "adapter_con
 def cached_commit(name: str) -> str:
     """Return the commit of ``org/name`` that the cache has; empty if it has none."""
     for file in _FILES:
-        found = try_to_load_from_cache(name, file)
-        if isinstance(found, str):
-            return Path(found).parent.name
+        path = try_to_load_from_cache(name, file)
+        if isinstance(path, str):
+            return Path(path).parent.name
     return ""

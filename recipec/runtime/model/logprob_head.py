@@ -40,7 +40,7 @@ class TargetHiddenStates:
 
 def _wide(logits: Tensor) -> Tensor:
     """Return logits in float32, or in float64 where the model is: what is proved in float64 must not be rounded."""
-    return logits if logits.dtype == torch.float64 else logits.float()
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 class _Score(torch.autograd.Function):

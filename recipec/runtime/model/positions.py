@@ -15,8 +15,8 @@ def longest_row(config: Any) -> int | None:
     64
     """
     text = config.get_text_config(decoder=True)
-    found = getattr(text, "max_position_embeddings", None)
-    return found if found is None or (switch := switches_after(config)) is None else min(int(found), switch)
+    longest = getattr(text, "max_position_embeddings", None)
+    return longest if longest is None or (switch := switches_after(config)) is None else min(int(longest), switch)
 
 
 def switches_after(config: Any) -> int | None:
@@ -30,6 +30,8 @@ def switches_after(config: Any) -> int | None:
     text = config.get_text_config(decoder=True)
     rope = getattr(text, "rope_parameters", None)
     parts = [rope, *rope.values()] if isinstance(rope, dict) else []
-    found = [part for part in parts if isinstance(part, dict) and part.get("rope_type") in _SWITCHING]
-    lengths = [one.get("original_max_position_embeddings") or text.original_max_position_embeddings for one in found]
+    switching = [part for part in parts if isinstance(part, dict) and part.get("rope_type") in _SWITCHING]
+    lengths = [
+        one.get("original_max_position_embeddings") or text.original_max_position_embeddings for one in switching
+    ]
     return min(map(int, lengths), default=None)

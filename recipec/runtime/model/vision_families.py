@@ -108,8 +108,8 @@ class Qwen(Family):
 
     def prepare(self, processor: Any, image: Any) -> tuple[dict[str, Tensor], str]:
         """Return patches and grid."""
-        made = processor(images=[image], return_tensors="pt")
-        inputs = {"pixel_values": made["pixel_values"], "image_grid_thw": made["image_grid_thw"]}
+        processed = processor(images=[image], return_tensors="pt")
+        inputs = {"pixel_values": processed["pixel_values"], "image_grid_thw": processed["image_grid_thw"]}
         tokens = int(inputs["image_grid_thw"].prod()) // int(processor.merge_size) ** 2
         begin, end, _ = self.marks
         return inputs, begin + self.shown * tokens + end
@@ -150,8 +150,10 @@ class Qwen3(Qwen):
 
     def features(self, model: Any, images: Sequence[Inputs]) -> tuple[Tensor, ...]:
         """Encode patches of all images end to end; columns are those of the embeddings, then of each layer's share."""
-        made = model.get_image_features(**self.joined(images), return_dict=True)
-        return tuple(torch.cat(parts, -1) for parts in zip(made.pooler_output, *made.deepstack_features, strict=True))
+        encoded = model.get_image_features(**self.joined(images), return_dict=True)
+        return tuple(
+            torch.cat(parts, -1) for parts in zip(encoded.pooler_output, *encoded.deepstack_features, strict=True)
+        )
 
     def deeper(self, seen_RT: Tensor, features: Sequence[Tensor]) -> dict[str, Any]:
         """Return the mask of image tokens, and what is added to them layer by layer."""
@@ -185,9 +187,9 @@ class Idefics(Family):
     def measured(self, config: Any) -> Idefics:
         """Return the family with the number of tokens that a square of this model has."""
         vision = config.vision_config
-        made = Idefics()
-        made.length = int((vision.image_size // vision.patch_size) ** 2 / config.scale_factor**2)
-        return made
+        family = Idefics()
+        family.length = int((vision.image_size // vision.patch_size) ** 2 / config.scale_factor**2)
+        return family
 
     def configure(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Whether to read tiles."""
@@ -199,9 +201,9 @@ class Idefics(Family):
 
     def prepare(self, processor: Any, image: Any) -> tuple[dict[str, Tensor], str]:
         """Return tiles, row by row and the whole image last, with what masks their padding."""
-        made = processor(images=[[image]], return_tensors="pt", return_row_col_info=True)
-        inputs = {name: made[name] for name in ("pixel_values", "pixel_attention_mask") if name in made}
-        rows, columns = int(made["rows"][0][0]), int(made["cols"][0][0])
+        processed = processor(images=[[image]], return_tensors="pt", return_row_col_info=True)
+        inputs = {name: processed[name] for name in ("pixel_values", "pixel_attention_mask") if name in processed}
+        rows, columns = int(processed["rows"][0][0]), int(processed["cols"][0][0])
         square = self.shown * self.length
         text = ""
         for row in range(rows):
@@ -215,10 +217,10 @@ class Idefics(Family):
 
     def features(self, model: Any, images: Sequence[Inputs]) -> tuple[Tensor, ...]:
         """Encode the squares of all images as one batch."""
-        found = model.get_image_features(**self.joined(images), return_dict=True).pooler_output
+        squares = model.get_image_features(**self.joined(images), return_dict=True).pooler_output
         counts = [one["pixel_values"].shape[1] for one in images]
-        assert len(found) == sum(counts), "the encoder left out a square without a single bright pixel"
-        return tuple(part.flatten(0, 1) for part in torch.split(found, counts))
+        assert len(squares) == sum(counts), "the encoder left out a square without a single bright pixel"
+        return tuple(part.flatten(0, 1) for part in torch.split(squares, counts))
 
     def random_inputs(self, vision: Any, rows: int) -> dict[str, Tensor]:
         """Draw one square."""

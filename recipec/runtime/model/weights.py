@@ -168,16 +168,16 @@ def weight_files(folder: Path) -> list[Path]:
 
 def _tensors(folder: Path) -> dict[str, torch.Tensor]:
     """Read the tensors of a model; none may be in two of its files."""
-    found: dict[str, torch.Tensor] = {}
+    every: dict[str, torch.Tensor] = {}
     for file in weight_files(folder):
         try:
             tensors = load_file(file)
         except (SafetensorError, RuntimeError, ValueError, OSError, KeyError) as error:
             raise RecipeError(errors.damaged_weights(str(folder), _not_whole(file, error))) from error
-        if twice := sorted(set(found) & set(tensors)):
+        if twice := sorted(set(every) & set(tensors)):
             raise RecipeError(errors.damaged_weights(str(folder), f"{twice[0]} is in {file.name} and in another file"))
-        found |= tensors
-    return found
+        every |= tensors
+    return every
 
 
 def _not_whole(file: Path, error: Exception) -> str:
@@ -323,7 +323,7 @@ def _config(folder: Path) -> Any:
 def _check_complete(folder: Path, report: Mapping[str, Any]) -> None:
     """Refuse weights that are not exactly those that config.json describes."""
     missing = sorted(map(str, report["missing_keys"]))
-    other = sorted(str(found[0]) for found in report["mismatched_keys"])
+    other = sorted(str(mismatch[0]) for mismatch in report["mismatched_keys"])
     unread = sorted(str(name) for name in report["unexpected_keys"] if not str(name).endswith(_COMPUTED))
     if missing:
         problem = f"{len(missing)} parameters have none, {missing[0]} first"

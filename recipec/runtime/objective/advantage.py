@@ -219,10 +219,10 @@ def _steps_before(episode_id_R: Tensor, step_R: Tensor) -> Tensor:
     place = {
         key: row for row, key in reversed(list(enumerate(zip(episode_id_R.tolist(), step_R.tolist(), strict=True))))
     }
-    found = [
+    before = [
         place.get((episode, step - 1), -1) for episode, step in zip(episode_id_R.tolist(), step_R.tolist(), strict=True)
     ]
-    return torch.tensor(found, dtype=torch.int64, device=step_R.device)
+    return torch.tensor(before, dtype=torch.int64, device=step_R.device)
 
 
 def state_action(

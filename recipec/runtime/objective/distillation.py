@@ -83,7 +83,7 @@ def divergences(logits_UV: Tensor, teacher_UV: Tensor, beta: float, top_k: int |
     >>> [round(float(divergences(even, sure, beta)[0]), 3) for beta in (0.0, 0.5)]
     [0.693, 0.216]
     """
-    ours = functional.log_softmax(logits_UV, -1, dtype=_at_least_float32(logits_UV))
+    ours = functional.log_softmax(logits_UV, -1, dtype=torch.promote_types(logits_UV.dtype, torch.float32))
     theirs = functional.log_softmax(teacher_UV, -1, dtype=ours.dtype)
     entropy_U = -(ours.detach().exp() * ours.detach()).sum(-1)
     if top_k is not None:
@@ -102,10 +102,6 @@ def divergences(logits_UV: Tensor, teacher_UV: Tensor, beta: float, top_k: int |
 def _kl(one_UV: Tensor, other_UV: Tensor) -> Tensor:
     """Return KL(one | other) of log-probabilities; what has probability 0 adds nothing."""
     return functional.kl_div(other_UV, one_UV, reduction="none", log_target=True).sum(-1)
-
-
-def _at_least_float32(logits: Tensor) -> torch.dtype:
-    return torch.float64 if logits.dtype == torch.float64 else torch.float32
 
 
 def gkd(divergence_RT: Tensor, trained_RT: Tensor, weight_RT: Tensor, *, clamp: float | None) -> dict[str, Any]:

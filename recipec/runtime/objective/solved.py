@@ -29,9 +29,11 @@ def with_signal(
             earned.setdefault(group, {}).setdefault(episode, []).append(reward)
     totals = {group: [math.fsum(rewards) for rewards in inside.values()] for group, inside in earned.items()}
     if between is None:
-        return sorted(group for group, found in totals.items() if len(set(found)) > 1)
+        return sorted(group for group, per_episode in totals.items() if len(set(per_episode)) > 1)
     low, high = between
-    return sorted(group for group, found in totals.items() if low < math.fsum(found) / len(found) < high)
+    return sorted(
+        group for group, per_episode in totals.items() if low < math.fsum(per_episode) / len(per_episode) < high
+    )
 
 
 def passed(

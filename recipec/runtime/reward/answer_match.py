@@ -94,14 +94,14 @@ def inside(text: str, tag: str) -> list[str]:
     >>> inside("<answer>a</answer> <answer>b<answer>c</answer> <answer>", "answer")
     ['a', 'b<answer>c']
     """
-    found, place = [], 0
+    contents, place = [], 0
     while (start := text.find(f"<{tag}>", place)) >= 0:
         end = text.find(f"</{tag}>", start)
         if end < 0:
             break
-        found.append(text[start + len(tag) + 2 : end])
+        contents.append(text[start + len(tag) + 2 : end])
         place = end
-    return found
+    return contents
 
 
 def last_answer(text: str, *, least: int = 1) -> str | None:
@@ -110,8 +110,8 @@ def last_answer(text: str, *, least: int = 1) -> str | None:
     >>> last_answer("<answer> a </answer><answer>b</answer>", least=2), last_answer("<answer>a</answer>", least=2)
     ('b', None)
     """
-    found = inside(text, "answer")
-    return found[-1].strip() if len(found) >= least else None
+    answers = inside(text, "answer")
+    return answers[-1].strip() if len(answers) >= least else None
 
 
 def follows(text: str, marker: str | None = None) -> bool:
@@ -125,8 +125,8 @@ def follows(text: str, marker: str | None = None) -> bool:
     False
     """
     if marker is not None:
-        _, found, text = text.partition(marker)
-        if not found:
+        _, separator, text = text.partition(marker)
+        if not separator:
             return False
     state = "start"
     for place, part in enumerate(_TAG.split(text)):
@@ -158,11 +158,11 @@ def overlap(answer: str, right: Sequence[str]) -> float:
     >>> overlap("Jane Austen wrote it", ["Jane Austen"]), overlap("no", ["no way"])
     (0.6666666666666666, 0.0)
     """
-    best, given = 0.0, normalised(answer)
+    best, answered = 0.0, normalised(answer)
     for one in map(normalised, right):
-        if given != one and (given in _NO_PART or one in _NO_PART):
+        if answered != one and (answered in _NO_PART or one in _NO_PART):
             continue
-        words, wanted = given.split(), one.split()
+        words, wanted = answered.split(), one.split()
         same = sum((Counter(words) & Counter(wanted)).values())
         if same:
             precision, recall = same / len(words), same / len(wanted)

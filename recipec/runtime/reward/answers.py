@@ -73,13 +73,13 @@ def right_answers(task: Task, column: str) -> list[str]:
     if column not in task.columns:
         raise RecipeError(errors.no_answer_column(task.id, column, task.columns))
     value = task.columns[column]
-    found = value if isinstance(value, list | tuple) else [value]
-    known = [v for v in found if isinstance(v, str | int | float | Decimal) and not isinstance(v, bool)]
+    values = value if isinstance(value, list | tuple) else [value]
+    known = [v for v in values if isinstance(v, str | int | float | Decimal) and not isinstance(v, bool)]
     good = [text for text in map(_written, known) if text.strip()]
     if (
         not good
-        or len(good) < len(found)
-        or any(isinstance(v, float | Decimal) and not math.isfinite(v) for v in found)
+        or len(good) < len(values)
+        or any(isinstance(v, float | Decimal) and not math.isfinite(v) for v in values)
     ):
         raise RecipeError(errors.bad_answer(task.id, column, value))
     return good

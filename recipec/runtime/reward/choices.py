@@ -50,8 +50,8 @@ def multiple_choice(
     [1.0, 0.0, 1.0]
     """
     right = {p: _right_option(prompt_P[p], answer) for p in set(by_prompt_R.tolist())}
-    found = [option(tagged(text, tag) or "") for text in text_R]
-    scores = [correct if one == right[p] else wrong for p, one in zip(by_prompt_R.tolist(), found, strict=True)]
+    options = [option(tagged(text, tag) or "") for text in text_R]
+    scores = [correct if one == right[p] else wrong for p, one in zip(by_prompt_R.tolist(), options, strict=True)]
     return {"reward_R": torch.tensor(scores, dtype=torch.float64)}
 
 
@@ -79,10 +79,10 @@ def _right_option(task: Task, column: str) -> str:
     number = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
     if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 26:
         return chr(ord("A") + number)
-    found = re.fullmatch(r"\(?([A-Z])\)?[.:]?", value.strip()) if isinstance(value, str) else None
-    if found is None:
+    letter = re.fullmatch(r"\(?([A-Z])\)?[.:]?", value.strip()) if isinstance(value, str) else None
+    if letter is None:
         raise RecipeError(errors.bad_answer(task.id, column, value, "neither a capital letter nor a number from 0"))
-    return found[1]
+    return letter[1]
 
 
 def iou(

@@ -75,9 +75,9 @@ class CodeExecution(Part):
         programs = [(p, program(tagged(text, self.spec.tag) or "")) for p, text in zip(prompts, text_R, strict=True)]
         distinct = list(dict.fromkeys(programs))
         shares = self._threads.map(lambda one: self._share(one[1], tests[one[0]]), distinct)
-        found = dict(zip(distinct, shares, strict=True))
+        share_of = dict(zip(distinct, shares, strict=True))
         span = self.spec.passed - self.spec.failed
-        scores = [self.spec.failed + span * found[one] for one in programs]
+        scores = [self.spec.failed + span * share_of[one] for one in programs]
         return {"reward_R": torch.tensor(scores, dtype=torch.float64)}
 
     def _share(self, code: str, tests: Sequence[Test]) -> float:
@@ -113,17 +113,17 @@ def run_program(code: str, test: Test, seconds: float, memory: int, output: int)
     with (
         tempfile.TemporaryDirectory(prefix="recipec-program-", ignore_cleanup_errors=True) as folder,
         tempfile.TemporaryFile() as source,
-        tempfile.TemporaryFile() as given,
+        tempfile.TemporaryFile() as stdin,
         tempfile.TemporaryFile() as printed,
     ):
         source.write(json.dumps({"code": code, "test": test.code, "token": token}).encode())
-        given.write(test.input.encode("utf-8", "replace"))
-        for stream in (source, given):
+        stdin.write(test.input.encode("utf-8", "replace"))
+        for stream in (source, stdin):
             stream.seek(0)
         limits = [str(number) for number in (memory, output, seconds)]
         child = subprocess.Popen(  # noqa: S603 - our own script; the command line has no text of the model
             [sys.executable, "-P", "-s", "-B", str(_CHILD), str(source.fileno()), *limits],
-            stdin=given,
+            stdin=stdin,
             stdout=printed,
             stderr=subprocess.DEVNULL,
             cwd=folder,
@@ -161,8 +161,8 @@ def program(text: str) -> str:
     >>> program("So:\n```python\nx = 1\n```\nIt works."), program("x = 2")
     ('x = 1\n', 'x = 2')
     """
-    found = _BLOCK.findall(text)
-    return str(found[-1]) if found else text
+    blocks = _BLOCK.findall(text)
+    return str(blocks[-1]) if blocks else text
 
 
 def read_tests(task: Task, column: str) -> list[Test]:
@@ -177,23 +177,23 @@ def read_tests(task: Task, column: str) -> list[Test]:
     if column not in task.columns:
         raise RecipeError(errors.no_answer_column(task.id, column, task.columns, "tests"))
     value = task.columns[column]
-    given: Any = read_json(value)
-    if given is None and isinstance(value, str) and value.strip():
+    entries: Any = read_json(value)
+    if entries is None and isinstance(value, str) and value.strip():
         return [Test(code=value)]
-    if isinstance(given, Mapping) and {"inputs", "outputs"} <= given.keys():
-        inputs, outputs = given["inputs"], given["outputs"]
+    if isinstance(entries, Mapping) and {"inputs", "outputs"} <= entries.keys():
+        inputs, outputs = entries["inputs"], entries["outputs"]
         paired = isinstance(inputs, list) and isinstance(outputs, list) and len(inputs) == len(outputs)
         pairs = zip(inputs, outputs, strict=True) if paired else ()
-        given = [{"input": one, "output": other} for one, other in pairs]
-    found = [_test(one) for one in given] if isinstance(given, list) else []
-    if not found or None in found:
+        entries = [{"input": one, "output": other} for one, other in pairs]
+    tests = [_test(one) for one in entries] if isinstance(entries, list) else []
+    if not tests or None in tests:
         problem = "neither a list of statements nor of pairs of `input` and `output` as texts"
         raise RecipeError(errors.bad_answer(task.id, column, value, problem))
-    return [test for test in found if test is not None]
+    return [test for test in tests if test is not None]
 
 
-def _test(given: Any) -> Test | None:
-    if isinstance(given, str):
-        return Test(code=given) if given.strip() else None
-    pair = isinstance(given, Mapping) and isinstance(given.get("input"), str) and isinstance(given.get("output"), str)
-    return Test(input=given["input"], output=given["output"]) if pair else None
+def _test(entry: Any) -> Test | None:
+    if isinstance(entry, str):
+        return Test(code=entry) if entry.strip() else None
+    pair = isinstance(entry, Mapping) and isinstance(entry.get("input"), str) and isinstance(entry.get("output"), str)
+    return Test(input=entry["input"], output=entry["output"]) if pair else None

@@ -95,18 +95,20 @@ class Function(Part):
             "completion_ids": ids,
         }
 
-        def scores(found: Any) -> list[float]:
-            found = found.tolist() if hasattr(found, "tolist") else found
-            if not isinstance(found, list | tuple):
+        def scores(returned: Any) -> list[float]:
+            returned = returned.tolist() if hasattr(returned, "tolist") else returned
+            if not isinstance(returned, list | tuple):
                 remedy = f"return a list with one number for each completion, here {len(tasks)}"
-                remedy = f"it ends without `return`: {remedy}" if found is None else remedy
-                raise RecipeError(self._refused(f"returned {_kind(found)}, a list is needed", _sync(found) or remedy))
-            if len(found) != len(tasks):
+                remedy = f"it ends without `return`: {remedy}" if returned is None else remedy
+                raise RecipeError(
+                    self._refused(f"returned {_kind(returned)}, a list is needed", _sync(returned) or remedy)
+                )
+            if len(returned) != len(tasks):
                 remedy = "return one number for each completion, in their order; None where it does not apply"
-                if isinstance(found, tuple) and isinstance(found[0] if found else None, list):
+                if isinstance(returned, tuple) and isinstance(returned[0] if returned else None, list):
                     remedy = "it is a tuple with a list in it: return that list alone"
-                raise RecipeError(self._refused(f"returned {len(found)} values for {len(tasks)} rows", remedy))
-            return [self._number(row, value, texts[row]) for row, value in enumerate(found)]
+                raise RecipeError(self._refused(f"returned {len(returned)} values for {len(tasks)} rows", remedy))
+            return [self._number(row, value, texts[row]) for row, value in enumerate(returned)]
 
         arguments = {k: v for k, v in arguments.items() if self._takes(k)}
         alone = ((text, {k: v[row : row + 1] for k, v in arguments.items()}) for row, text in enumerate(texts))
@@ -160,11 +162,11 @@ class Function(Part):
             name, text = type(error).__name__, text_of(error)
             raising, always = self._raising(calls)
             answer = "" if always or raising is None else _short(raising)
-            given = [column for column in arguments if column not in GIVEN[self.signature.form or "trl"]]
+            columns = [column for column in arguments if column not in GIVEN[self.signature.form or "trl"]]
             place = self._shown(), line, row
             raise RecipeError(
                 errors.function_raised(
-                    self.spec.name, name, text, *place, answer, chat=self.chat, columns=given, always=always
+                    self.spec.name, name, text, *place, answer, chat=self.chat, columns=columns, always=always
                 )
             ) from None
 

@@ -53,7 +53,8 @@ def ifeval(
     for prompt, text in zip(by_prompt_R.tolist(), text_R, strict=True):
         answers = variants(tagged(text, tag) or "") if loose else [tagged(text, tag) or ""]
         followed = [
-            any(answer.strip() and CHECKS[name](answer, given) for answer in answers) for name, given in wanted[prompt]
+            any(answer.strip() and CHECKS[name](answer, options) for answer in answers)
+            for name, options in wanted[prompt]
         ]
         scores.append(float(all(followed)) if score == "all" else sum(followed) / len(followed))
     return {"reward_R": torch.tensor(scores, dtype=torch.float64)}
@@ -75,13 +76,13 @@ def _instructions(task: Task, names: str, arguments: str, ignore: Sequence[str])
     for column in (names, arguments):
         if column not in task.columns:
             raise RecipeError(errors.no_answer_column(task.id, column, task.columns, "instructions"))
-    listed, given = read_json(task.columns[names]), read_json(task.columns[arguments])
+    listed, each = read_json(task.columns[names]), read_json(task.columns[arguments])
     if not isinstance(listed, list) or not listed or not all(isinstance(name, str) for name in listed):
         raise RecipeError(errors.bad_answer(task.id, names, task.columns[names], "not a list of instructions"))
-    if not isinstance(given, list) or len(given) != len(listed):
+    if not isinstance(each, list) or len(each) != len(listed):
         problem = "not a list with the arguments of each instruction"
         raise RecipeError(errors.bad_answer(task.id, arguments, task.columns[arguments], problem))
-    kept = [(name, more or {}) for name, more in zip(listed, given, strict=True) if name not in ignore]
+    kept = [(name, more or {}) for name, more in zip(listed, each, strict=True) if name not in ignore]
     for name, more in kept:
         if name not in CHECKS:
             problem = f"with the instruction `{name}`, which is not checked: name it in `ignore`, or leave the row out"
@@ -128,23 +129,23 @@ def _keyword_count(text: str, word: str) -> int:
     return len(re.findall(re.escape(word.strip()), text, re.IGNORECASE))
 
 
-def _keywords(text: str, given: Mapping[str, Any]) -> bool:
-    return all(_keyword_count(text, word) for word in _texts(given["keywords"]))
+def _keywords(text: str, options: Mapping[str, Any]) -> bool:
+    return all(_keyword_count(text, word) for word in _texts(options["keywords"]))
 
 
-def _no_forbidden(text: str, given: Mapping[str, Any]) -> bool:
-    words = _texts(given["forbidden_words"])
+def _no_forbidden(text: str, options: Mapping[str, Any]) -> bool:
+    words = _texts(options["forbidden_words"])
     return not any(re.search(rf"\b{re.escape(word)}\b", text, re.IGNORECASE) for word in words)
 
 
-def _paragraphs(text: str, given: Mapping[str, Any]) -> bool:
+def _paragraphs(text: str, options: Mapping[str, Any]) -> bool:
     parts = [part.strip() for part in re.split(r"\s?\*\*\*\s?", text)]
     inner = parts[1 if not parts[0] else 0 : len(parts) - (len(parts) > 1 and not parts[-1])]
-    return all(inner) and len(inner) == int(given["num_paragraphs"])
+    return all(inner) and len(inner) == int(options["num_paragraphs"])
 
 
-def _first_word(text: str, given: Mapping[str, Any]) -> bool:
-    nth, count, wanted = int(given["nth_paragraph"]), int(given["num_paragraphs"]), given["first_word"].lower()
+def _first_word(text: str, options: Mapping[str, Any]) -> bool:
+    nth, count, wanted = int(options["nth_paragraph"]), int(options["num_paragraphs"]), options["first_word"].lower()
     parts = text.split("\n\n")
     full = sum(bool(part.strip()) for part in parts)
     if not 1 <= nth <= full or full != count or not parts[nth - 1].strip():
@@ -153,20 +154,20 @@ def _first_word(text: str, given: Mapping[str, Any]) -> bool:
     return bool(re.split(r"[.,?!'\"]", word)[0] == wanted)
 
 
-def _bullets(text: str, given: Mapping[str, Any]) -> bool:
-    found = re.findall(r"^[^\S\n]*(?:\*[^*\n]|-)", text, re.MULTILINE)
-    return len(found) == int(given["num_bullets"])
+def _bullets(text: str, options: Mapping[str, Any]) -> bool:
+    bullets = re.findall(r"^[^\S\n]*(?:\*[^*\n]|-)", text, re.MULTILINE)
+    return len(bullets) == int(options["num_bullets"])
 
 
-def _highlights(text: str, given: Mapping[str, Any]) -> bool:
+def _highlights(text: str, options: Mapping[str, Any]) -> bool:
     once = [part for part in re.findall(r"\*[^\n*]*\*", text) if part.strip("* ")]
     twice = [part for part in re.findall(r"\*\*[^\n*]*\*\*", text) if part.strip("* ")]
-    return len(once) + len(twice) >= int(given["num_highlights"])
+    return len(once) + len(twice) >= int(options["num_highlights"])
 
 
-def _sections(text: str, given: Mapping[str, Any]) -> bool:
-    mark = re.escape(given["section_spliter"].strip())
-    return len(re.findall(rf"{mark}\s?\d+", text)) >= int(given["num_sections"])
+def _sections(text: str, options: Mapping[str, Any]) -> bool:
+    mark = re.escape(options["section_spliter"].strip())
+    return len(re.findall(rf"{mark}\s?\d+", text)) >= int(options["num_sections"])
 
 
 def _is_json(text: str, _: Mapping[str, Any]) -> bool:
@@ -181,8 +182,8 @@ def _title(text: str, _: Mapping[str, Any]) -> bool:
     return any(title.strip("<> ") for title in re.findall(r"<<[^\n]+>>", text))
 
 
-def _postscript(text: str, given: Mapping[str, Any]) -> bool:
-    mark = re.escape(given["postscript_marker"].strip().lower()).replace(r"\.", r"\.\s?")
+def _postscript(text: str, options: Mapping[str, Any]) -> bool:
+    mark = re.escape(options["postscript_marker"].strip().lower()).replace(r"\.", r"\.\s?")
     return re.search(mark, text.lower()) is not None
 
 
@@ -192,17 +193,17 @@ def _two_responses(text: str, _: Mapping[str, Any]) -> bool:
     return all(parts[1:-1]) and len(full) == 2 and full[0] != full[1]
 
 
-def _starts_with(text: str, given: Mapping[str, Any]) -> bool:
-    return text.strip().lower().startswith(given["prompt_to_repeat"].strip().lower())
+def _starts_with(text: str, options: Mapping[str, Any]) -> bool:
+    return text.strip().lower().startswith(options["prompt_to_repeat"].strip().lower())
 
 
-def _ends_with(text: str, given: Mapping[str, Any]) -> bool:
-    return text.strip().strip('"').lower().endswith(given["end_phrase"].strip().lower())
+def _ends_with(text: str, options: Mapping[str, Any]) -> bool:
+    return text.strip().strip('"').lower().endswith(options["end_phrase"].strip().lower())
 
 
-def _capital_words(text: str, given: Mapping[str, Any]) -> bool:
+def _capital_words(text: str, options: Mapping[str, Any]) -> bool:
     count = sum(word.isupper() for word in re.findall(r"[\w'-]+", text))
-    return _compare(count, given["capital_relation"], given["capital_frequency"])
+    return _compare(count, options["capital_relation"], options["capital_frequency"])
 
 
 CHECKS: Mapping[str, Check] = {

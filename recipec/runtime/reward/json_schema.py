@@ -47,8 +47,8 @@ class JsonSchema(Part):
             (schema[p], fenced(tagged(text, self.spec.tag) or "")) for p, text in zip(prompts, text_R, strict=True)
         ]
         distinct = list(dict.fromkeys(pairs))
-        found = self._workers.ask([list(pair) for pair in distinct], self.spec.timeout)
-        answers = dict(zip(distinct, found, strict=True))
+        replies = self._workers.ask([list(pair) for pair in distinct], self.spec.timeout)
+        answers = dict(zip(distinct, replies, strict=True))
         scores = [self._score(prompt_P[p], answers[pair]) for p, pair in zip(prompts, pairs, strict=True)]
         if self.spec.weight:
             self._workers.tally.add(len(scores), [t for t, s in zip(text_R, scores, strict=True) if math.isnan(s)])
@@ -84,8 +84,8 @@ def fenced(text: str) -> str:
     >>> fenced("Here:\n```json\n[1]\n```"), fenced("[2]")
     ('[1]\n', '[2]')
     """
-    found = _FENCED.findall(text)
-    return str(found[-1]) if found else text
+    blocks = _FENCED.findall(text)
+    return str(blocks[-1]) if blocks else text
 
 
 def read_json(value: Any) -> Any:

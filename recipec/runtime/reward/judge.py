@@ -67,8 +67,8 @@ class Judge(Part):
         for key, verdict in zip(new, verdicts, strict=True):
             if verdict is not None:
                 self.kept.add(key, verdict)
-        found = [self.kept.get(key) for key in keys]
-        scores = [math.nan if verdict is None else score_of(self.spec, verdict.text) for verdict in found]
+        kept = [self.kept.get(key) for key in keys]
+        scores = [math.nan if verdict is None else score_of(self.spec, verdict.text) for verdict in kept]
         score_R = torch.tensor(scores, dtype=torch.float64)
         unscored = score_R.isnan()
         if self.spec.unscored is not None:
@@ -80,13 +80,13 @@ class Judge(Part):
         key, body = item
         service = HttpService(self.endpoint.address, self.spec.timeout, self.spec.retries, (key,))
         for answer in service.attempts(body, self.endpoint.headers):
-            if not isinstance(answer, HttpFailure) and (found := read_answer(answer)) is not None:
-                return found
+            if not isinstance(answer, HttpFailure) and (verdict := read_answer(answer)) is not None:
+                return verdict
         return None
 
     def _counted(self, new: Mapping[str, bytes], verdicts: Sequence[Verdict | None], unscored: int) -> dict[str, Any]:
-        given = [verdict for verdict in verdicts if verdict is not None]
-        tokens_in, tokens_out = (sum(of) for of in ([v.tokens_in for v in given], [v.tokens_out for v in given]))
+        answered = [verdict for verdict in verdicts if verdict is not None]
+        tokens_in, tokens_out = (sum(of) for of in ([v.tokens_in for v in answered], [v.tokens_out for v in answered]))
         cost = (self.spec.price_in * tokens_in + self.spec.price_out * tokens_out) / 1e6
         counts = {"requests": len(new), "unscored": unscored, "tokens_in": tokens_in, "tokens_out": tokens_out}
         return {f"metric/judge/{name}": torch.tensor(value) for name, value in {**counts, "cost": cost}.items()}
@@ -124,7 +124,7 @@ def request(spec: specs.Judge, text: str, *, max_tokens: int | None = None) -> b
 
 def check(spec: specs.Judge, preflight: PreflightRequest) -> Iterator[Diagnostic]:
     """Yield what a run with this judge would lack: a valid rubric, its key, an answer to a request of one token."""
-    yield from (replace(found, path="rubric") for found in templates.choose(preflight.root, spec.rubric))
+    yield from (replace(diagnostic, path="rubric") for diagnostic in templates.choose(preflight.root, spec.rubric))
     try:
         where = endpoint(spec, preflight.services, preflight.service_keys)
     except RecipeError as error:

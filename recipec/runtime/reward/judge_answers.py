@@ -36,9 +36,9 @@ class KeptAnswers:
         self._known: dict[str, Verdict] = {}
         for line in path.read_bytes().splitlines() if path is not None and path.is_file() else ():
             try:
-                found = json.loads(line)
-                key = str(found.pop("key"))
-                self._known[key] = Verdict(**found)
+                entry = json.loads(line)
+                key = str(entry.pop("key"))
+                self._known[key] = Verdict(**entry)
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 continue
 
@@ -68,9 +68,9 @@ def read_answer(body: bytes) -> Verdict | None:
     Verdict(text='4', tokens_in=9, tokens_out=0)
     """
     try:
-        found = json.loads(body)
-        text = found["choices"][0]["message"]["content"]
-        usage = found.get("usage") or {}
+        completion = json.loads(body)
+        text = completion["choices"][0]["message"]["content"]
+        usage = completion.get("usage") or {}
         counts = (usage.get("prompt_tokens"), usage.get("completion_tokens"))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
@@ -85,17 +85,17 @@ def score_of(spec: specs.Judge, text: str) -> float:
     >>> score_of(judge, "Of 10 points I give it 4."), score_of(judge, "9"), score_of(judge, "none")
     (4.0, nan, nan)
     """
-    found: Any = {"number": _last_number, "regex": _matched, "json": _field}[spec.score](spec, text[-_LONGEST:])
+    written: Any = {"number": _last_number, "regex": _matched, "json": _field}[spec.score](spec, text[-_LONGEST:])
     try:
-        value = math.nan if isinstance(found, bool) or found is None else float(found)
+        value = math.nan if isinstance(written, bool) or written is None else float(written)
     except (TypeError, ValueError, OverflowError):
         return math.nan
     return value if spec.range[0] <= value <= spec.range[1] else math.nan
 
 
 def _last_number(spec: specs.Judge, text: str) -> str | None:  # noqa: ARG001 - one signature
-    found = _NUMBER.findall(text)
-    return found[-1] if found else None
+    numbers = _NUMBER.findall(text)
+    return numbers[-1] if numbers else None
 
 
 def _matched(spec: specs.Judge, text: str) -> str | None:
@@ -103,15 +103,15 @@ def _matched(spec: specs.Judge, text: str) -> str | None:
 
     assert spec.pattern is not None, "the spec asks for it"
     try:
-        found = [match[1] for match in regex.finditer(spec.pattern, text, regex.VERSION0, timeout=_SECONDS)]
+        matches = [match[1] for match in regex.finditer(spec.pattern, text, regex.VERSION0, timeout=_SECONDS)]
     except TimeoutError:
         return None
-    return found[-1] if found else None
+    return matches[-1] if matches else None
 
 
 def _field(spec: specs.Judge, text: str) -> Any:
     """Return the field of the last JSON object of a text that has it."""
-    decoder, found = json.JSONDecoder(), None
+    decoder, last = json.JSONDecoder(), None
     place = text.find("{")
     while place >= 0:
         try:
@@ -120,6 +120,6 @@ def _field(spec: specs.Judge, text: str) -> Any:
             place = text.find("{", place + 1)
             continue
         if isinstance(value, dict) and spec.field in value:
-            found = value[spec.field]
+            last = value[spec.field]
         place = text.find("{", end)
-    return found
+    return last

@@ -38,16 +38,16 @@ def label_of(text: str, tag: str | None, labels: Sequence[str] = ()) -> str | No
         return folded(content)
     words = f" {_words(content)} "
     known = {_words(label): folded(label) for label in labels}
-    found = [label for label in known if f" {label} " in words]
+    named = [label for label in known if f" {label} " in words]
     if words.strip() in known:
         return known[words.strip()]
     # what is left once the longer names are out may still name a shorter one
-    for label in sorted(found, key=len, reverse=True):
+    for label in sorted(named, key=len, reverse=True):
         if f" {label} " in words:
             words = words.replace(f" {label} ", " | ")
         else:
-            found.remove(label)
-    return known[found[0]] if len(found) == 1 else None
+            named.remove(label)
+    return known[named[0]] if len(named) == 1 else None
 
 
 def right_labels(task: Task, column: str, labels: Sequence[str] = ()) -> list[str]:
@@ -56,13 +56,13 @@ def right_labels(task: Task, column: str, labels: Sequence[str] = ()) -> list[st
     Raises:
         RecipeError: RC741 the task lacks the column, RC742 it holds no text or none of the labels.
     """
-    found = []
+    right = []
     for answer in right_answers(task, column):
         label = label_of(answer, None, labels)
         if label is None:
             raise RecipeError(errors.bad_answer(task.id, column, answer, "which is not one of the labels", labels))
-        found.append(label)
-    return found
+        right.append(label)
+    return right
 
 
 def vote(answers: Iterable[str | None]) -> str | None:
@@ -91,11 +91,11 @@ def macro_f1(right: Sequence[Sequence[str]], answers: Sequence[str | None], labe
         Opitz & Burst, `Macro F1 and Macro F1 <https://arxiv.org/abs/1911.03347>`_, 2019: the mean of F1 scores.
     """
     truth = [row[0] for row in right]
-    given = [row[0] if answer in row else answer for row, answer in zip(right, answers, strict=True)]
+    predicted = [row[0] if answer in row else answer for row, answer in zip(right, answers, strict=True)]
     scores = []
     for label in dict.fromkeys(map(folded, labels)) if labels else sorted(set(truth)):
-        hits = sum(t == g == label for t, g in zip(truth, given, strict=True))
-        wrong = sum((t == label) != (g == label) for t, g in zip(truth, given, strict=True))
+        hits = sum(t == g == label for t, g in zip(truth, predicted, strict=True))
+        wrong = sum((t == label) != (g == label) for t, g in zip(truth, predicted, strict=True))
         if hits + wrong:
             scores.append(2 * hits / (2 * hits + wrong))
     return sum(scores) / max(1, len(scores))

@@ -159,23 +159,23 @@ def _braced(text: str) -> str:
 
 def _undelimited(text: str) -> str:
     """Return the formulas between dollar signs and brackets; the text where it has none, or nothing in prose."""
-    found = list(_FORMULA.finditer(text))
-    if not found:
+    formulas = list(_FORMULA.finditer(text))
+    if not formulas:
         return text
-    around = text[: found[0].start()], text[found[-1].end() :]
-    between = [text[one.end() : other.start()] for one, other in pairwise(found)]
+    around = text[: formulas[0].start()], text[formulas[-1].end() :]
+    between = [text[one.end() : other.start()] for one, other in pairwise(formulas)]
     if re.search(r"[\d\\$]", "".join(around)) or not all(map(_JOINT.fullmatch, between)):
         return ""
     unit = f"\\text{{{around[1]}}}" if unit_of(around[1]) else ""
-    return ", ".join(next(filter(None, formula.groups())) for formula in found) + unit
+    return ", ".join(next(filter(None, formula.groups())) for formula in formulas) + unit
 
 
 def _plain(text: str) -> str:
     """Rewrite what only a whole text can be: a quantity inside a text command, a set by its condition, an angle."""
-    if found := _IN_TEXT.fullmatch(text):
-        text = found[1].strip()
-    if found := _SET_OF.fullmatch(text):
-        text = found[2].strip()
+    if match := _IN_TEXT.fullmatch(text):
+        text = match[1].strip()
+    if match := _SET_OF.fullmatch(text):
+        text = match[2].strip()
     if r"\begin{" in text:  # the end of a line is not part of the command after it
         text = text.replace(r"\\", r"\\ ")
     return _DEGREES.sub(r"(\1\\pi/180)", text) if _ANGLES.search(text) else text

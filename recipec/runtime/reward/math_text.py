@@ -65,13 +65,13 @@ def read(text: str) -> Reading | None:
     (Reading(values=(3*sqrt(13),), unit=None), None, Reading(values=(12,), unit='cm'))
     """
     text = to_latex(text)
-    if found := _CLOCK.fullmatch(text):
-        time = Symbol(f"{int(found['hour'])}:{found['minute']}{found['half'] or ''}".casefold(), real=True)
-        sure = found["half"] or found["minute"] == "00"
-        return Reading((time,) if sure else (time, Rational(int(found["hour"]), int(found["minute"]))))
-    if found := _CHOICE.fullmatch(text):
-        value = read(found["value"])
-        return Reading((Symbol(found["letter"].lower(), real=True), *(value.values if value else ())))
+    if match := _CLOCK.fullmatch(text):
+        time = Symbol(f"{int(match['hour'])}:{match['minute']}{match['half'] or ''}".casefold(), real=True)
+        sure = match["half"] or match["minute"] == "00"
+        return Reading((time,) if sure else (time, Rational(int(match["hour"]), int(match["minute"]))))
+    if match := _CHOICE.fullmatch(text):
+        value = read(match["value"])
+        return Reading((Symbol(match["letter"].lower(), real=True), *(value.values if value else ())))
     number, unit = split_unit(text)
     if not number or _prose(number):
         return None
@@ -92,8 +92,8 @@ def read_answer(text: str) -> Reading | None:
     text = half_width(text)
     if has_box(text):
         return read(text)
-    if _bare(text.strip()) and (found := read(text)):
-        return found
+    if _bare(text.strip()) and (whole := read(text)):
+        return whole
     text = _BESIDE_IDEOGRAPH.sub(" ", text)
     values = parse(text, _SEARCH, extraction_mode="first_match", parsing_timeout=None, raise_on_error=True)
     if not values:
@@ -124,8 +124,8 @@ def equal(right: Reading, answer: Reading) -> bool:
     """
     if right.unit and answer.unit and right.unit != answer.unit:
         return False
-    values, given = (one.values + _alternatives(one, other) for one, other in ((right, answer), (answer, right)))
-    return any(_same(value, other) for value in values for other in given)
+    values, answered = (one.values + _alternatives(one, other) for one, other in ((right, answer), (answer, right)))
+    return any(_same(value, other) for value in values for other in answered)
 
 
 def _alternatives(one: Reading, other: Reading) -> tuple[Any, ...]:

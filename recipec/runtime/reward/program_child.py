@@ -55,7 +55,7 @@ def main() -> None:
     """Run the program, then its test, and print the token that says that both came to their end."""
     source, memory, output, seconds = sys.argv[1:5]
     with os.fdopen(int(source)) as stream:
-        given = json.load(stream)
+        request = json.load(stream)
     _limit(int(memory), int(output), float(seconds))
     sys.argv = ["program.py"]
     sys.setrecursionlimit(10_000)
@@ -63,9 +63,9 @@ def main() -> None:
     sys.modules["__main__"] = module
     sys.addaudithook(_watch)
     for name in ("code", "test"):
-        exec(compile(given[name], f"<{name}>", "exec"), module.__dict__)  # noqa: S102 - this process is for it
+        exec(compile(request[name], f"<{name}>", "exec"), module.__dict__)  # noqa: S102 - this process is for it
     sys.stdout.flush()
-    os.write(1, given["token"].encode())
+    os.write(1, request["token"].encode())
 
 
 if __name__ == "__main__":

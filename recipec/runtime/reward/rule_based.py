@@ -57,8 +57,8 @@ def exact_match(
     right = {p: right_labels(prompt_P[p], answer, labels) for p in set(by_prompt_R.tolist())}
     scores = []
     for prompt, text in zip(by_prompt_R.tolist(), text_R, strict=True):
-        found = label_of(text, tag, labels)
-        scores.append(correct if found is not None and found in right[prompt] else wrong)
+        label = label_of(text, tag, labels)
+        scores.append(correct if label is not None and label in right[prompt] else wrong)
     return {"reward_R": torch.tensor(scores, dtype=torch.float64)}
 
 

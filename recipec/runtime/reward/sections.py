@@ -35,11 +35,11 @@ def sections(
     """
     scores = []
     for text in text_R:
-        found = parts(text, reasoning, answer)
-        if found is None:
+        halves = parts(text, reasoning, answer)
+        if halves is None:
             scores.append(malformed)
             continue
-        thought, between = found
+        thought, between = halves
         share = len(present(thought, sections, filled=filled)) / len(sections) if sections else 1.0
         scores.append(well_formed + (0.0 if between else nothing_between) + complete * share)
     return {"reward_R": torch.tensor(scores, dtype=torch.float64)}
@@ -58,8 +58,8 @@ def parts(text: str, reasoning: str, answer: str) -> tuple[str, str] | None:
     if not once or places != sorted(places) or places[0] != 0 or not text.endswith(tags[-1]):
         return None
     inside = [text[place + len(tag) : end] for place, tag, end in zip(places, tags, places[1:], strict=False)]
-    thought, between, given = (part.strip() for part in inside)
-    return (thought, between) if thought and given else None
+    thought, between, answered = (part.strip() for part in inside)
+    return (thought, between) if thought and answered else None
 
 
 def present(thought: str, sections: Sequence[str], *, filled: bool) -> list[str]:
@@ -70,12 +70,12 @@ def present(thought: str, sections: Sequence[str], *, filled: bool) -> list[str]
     """
     text = folded(thought)
     places = {name: text.find(folded(name)) for name in sections}
-    found = [name for name, place in places.items() if place >= 0]
+    named = [name for name, place in places.items() if place >= 0]
     if not filled:
-        return found
-    starts = sorted(places[name] for name in found)
+        return named
+    starts = sorted(places[name] for name in named)
     kept = []
-    for name in found:
+    for name in named:
         begin = places[name] + len(folded(name))
         end = next((start for start in starts if start > places[name]), len(text))
         if any(letter.isalpha() for letter in text[begin:end]):

@@ -67,19 +67,19 @@ def split_unit(text: str) -> tuple[str, str | None]:
     (('12', 'cm^2'), ('5', None), ('3m', None), ('2.50', 'dollar'))
     """
     text = text.strip()
-    if found := _CURRENCY.match(text):
-        return found["sign"] + text[found.end() :], _CURRENCIES[found["unit"]]
+    if match := _CURRENCY.match(text):
+        return match["sign"] + text[match.end() :], _CURRENCIES[match["unit"]]
     for pattern, unit in ((_PERCENT, "percent"), (_DEGREE, "deg")):
-        if (found := pattern.search(text)) and found.start():
-            return text[: found.start()], unit
-    if (found := _IN_COMMAND.search(text)) and found.start():
-        head, phrase = text[: found.start()].rstrip(), found[0]
+        if (match := pattern.search(text)) and match.start():
+            return text[: match.start()], unit
+    if (match := _IN_COMMAND.search(text)) and match.start():
+        head, phrase = text[: match.start()].rstrip(), match[0]
         known = unit_of(phrase)
         letters = sum(map(str.isalpha, re.sub(r"\\[a-z]+", "", phrase)))
         if known or (letters > 1 and _measured(head)):
             return head, known
-    if (found := _BARE.search(text)) and found.start():
-        head, phrase = text[: found.start()], found[0]
+    if (match := _BARE.search(text)) and match.start():
+        head, phrase = text[: match.start()], match[0]
         apart, head = head.endswith(" "), head.rstrip()
         known = unit_of(phrase)
         if known and head[-1:].isdigit() and len(phrase) > 1:
@@ -104,10 +104,10 @@ def unit_of(text: str) -> str | None:
     plain = " ".join(re.sub(r"[{}.\\]", " ", plain).casefold().split())
     parts = []
     for part in re.split(r"\s*/\s*|\s+per\s+", plain):
-        found = _PART.fullmatch(part)
-        name = found and (_NAME.get(found["name"]) or _NAME.get(re.sub(r"(?<=..)s$", "", found["name"])))
-        if not found or not name:
+        match = _PART.fullmatch(part)
+        name = match and (_NAME.get(match["name"]) or _NAME.get(re.sub(r"(?<=..)s$", "", match["name"])))
+        if not match or not name:
             return None
-        power = (found["before"] or found["after"] or "").strip(" ^")
+        power = (match["before"] or match["after"] or "").strip(" ^")
         parts.append(name + {"s": "^2", "c": "^3", "2": "^2", "3": "^3"}.get(power[:1], ""))
     return _SPELLED.get("/".join(parts), "/".join(parts))

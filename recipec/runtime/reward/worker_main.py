@@ -88,8 +88,8 @@ def mathematics(argument: Any) -> Callable[[Any], Any]:  # noqa: ARG001 - every 
         gold = golds[right]
         if gold is None:
             return None
-        found = attempt(math_text.read_answer, text)
-        return found is not None and bool(attempt(math_text.equal, gold, found))
+        reading = attempt(math_text.read_answer, text)
+        return reading is not None and bool(attempt(math_text.equal, gold, reading))
 
     answer(["1", "$1$"])  # the grammar is built on first use, which must not count against the first answer
     return answer

@@ -174,8 +174,8 @@ class Growth:
             groups.setdefault(chain.tip.position.context_ids, []).append(i)
         requests = [self._request(ids, [chains[i] for i in members]) for ids, members in groups.items()]
         written: dict[int, Completion] = {}
-        for members, found in zip(groups.values(), self.engine.generate(requests, self.sampling), strict=True):
-            written |= dict(zip(members, found, strict=True))
+        for members, completions in zip(groups.values(), self.engine.generate(requests, self.sampling), strict=True):
+            written |= dict(zip(members, completions, strict=True))
         return [written[i] for i in range(len(chains))]
 
     def _request(self, ids: tuple[int, ...], chains: Sequence[_Chain]) -> Request:
@@ -197,13 +197,13 @@ class Growth:
         cut = [i for i, c in enumerate(completions) if len(kept[i]) < len(c.ids)]
         for i, text in zip(cut, decode(self.tokenizer, [kept[i] for i in cut]), strict=True):
             texts[i] = text
-        found = []
+        below = []
         for i, (node, position) in enumerate(zip(nodes, positions, strict=True)):
             if not position.ended and not self._fits(position):
                 position = replace(position, ended=True, truncated=True)  # noqa: PLW2901
             logprob = completions[i].logprob[: len(kept[i])]
-            found.append(_below(node, Node(node, position, kept[i], logprob, texts[i])))
-        return found
+            below.append(_below(node, Node(node, position, kept[i], logprob, texts[i])))
+        return below
 
 
 def _below(parent: Node, child: Node) -> Node:

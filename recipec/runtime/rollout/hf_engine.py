@@ -64,7 +64,7 @@ class HfEngine(RolloutEngine):
                 numbers.
         """
         policy = self.policy
-        found: list[list[Completion]] = [[] for _ in requests]
+        written: list[list[Completion]] = [[] for _ in requests]
         rows = min(self.spec.max_rows, sum(len(request.keys) for request in requests))
         image_encoder = policy.image_encoder
         assert image_encoder is not None or not any(one.images for one in requests), (
@@ -88,8 +88,8 @@ class HfEngine(RolloutEngine):
                 for number, completions in zip(
                     batch, decoder.generate_batch([requests[i] for i in batch], self.spec.max_rows), strict=True
                 ):
-                    found[number] = completions
-        return found
+                    written[number] = completions
+        return written
 
     @torch.no_grad()
     def update_weights(self, weights: Iterator[tuple[str, Tensor]]) -> None:
@@ -309,12 +309,12 @@ class _OutputBuffer:
         Raises:
             RecipeError: RC784 where a log-probability is not a number.
         """
-        found = []
+        completions = []
         for ids_T, logprob_T, length, ended, kv in zip(
             self.ids_RT, self.logprob_RT, self.length_R, self.ended_R, self.kvs, strict=True
         ):
             if not np.isfinite(logprob_T[:length]).all():
                 raise RecipeError(errors.logits_not_finite())
             ids, logprob = tuple(ids_T[:length].tolist()), tuple(logprob_T[:length].tolist())
-            found.append(Completion(ids, logprob, bool(ended), kv))
-        return found
+            completions.append(Completion(ids, logprob, bool(ended), kv))
+        return completions

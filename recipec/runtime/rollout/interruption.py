@@ -54,6 +54,6 @@ def _joined(begun: Completion, put: tuple[int, ...], rest: Completion) -> Comple
     >>> _joined(Completion((5,), (-1.0,), ended=False), (7, 8), Completion((9,), (-2.0,), ended=True))
     Completion(ids=(5, 7, 8, 9), logprob=(-1.0, 0.0, 0.0, -2.0), ended=True, kv=None, given=(1, 3))
     """
-    given = (len(begun.ids), len(begun.ids) + len(put))
+    span = (len(begun.ids), len(begun.ids) + len(put))
     ids, logprob = (*begun.ids, *put, *rest.ids), (*begun.logprob, *(0.0 for _ in put), *rest.logprob)
-    return Completion(ids, logprob, rest.ended, given=given)
+    return Completion(ids, logprob, rest.ended, given=span)

@@ -101,14 +101,14 @@ def _below(root: Node) -> list[Node]:
 
 
 def _lengths(kept: Sequence[Node]) -> dict[str, float]:
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     every = [(sum(len(turn.ids) for turn in leaf.path()), leaf.position.truncated) for leaf in kept]
     ended = [length for length, cut in every if not cut]
     for name, lengths in {"": [length for length, _ in every], "terminated_": ended}.items():
         for which, value in (("mean", np.mean), ("min", np.min), ("max", np.max)):
-            found[f"completions/{which}_{name}length"] = float(value(lengths)) if lengths else 0.0
-    found["completions/clipped_ratio"] = 1.0 - len(ended) / max(1, len(every))
-    return found
+            metrics[f"completions/{which}_{name}length"] = float(value(lengths)) if lengths else 0.0
+    metrics["completions/clipped_ratio"] = 1.0 - len(ended) / max(1, len(every))
+    return metrics
 
 
 def _mean(values: Iterable[float]) -> float:

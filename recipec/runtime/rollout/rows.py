@@ -109,14 +109,14 @@ def _transcripts(path: Sequence[Node]) -> list[str]:
 
 def _steps(number: int, leaf: Node, start: tuple[int, ...]) -> list[_Row]:
     path = leaf.path()
-    found = []
+    rows = []
     for step, (turn, transcript) in enumerate(zip(path, _transcripts(path), strict=True)):
         context = _context(turn, start)
         assert turn.parent is not None
         turns = ((len(context), turn, step + 1),)
         state = turn.parent.position.state
-        found.append(_Row(context + turn.ids, turns, number, turn.text, transcript, step, state))
-    return found
+        rows.append(_Row(context + turn.ids, turns, number, turn.text, transcript, step, state))
+    return rows
 
 
 def _trajectory(number: int, leaf: Node, start: tuple[int, ...], appends: dict[int, bool]) -> _Row:

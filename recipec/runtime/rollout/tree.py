@@ -60,28 +60,28 @@ class TreeSampler(Part):
             RecipeError: RC785, too many episodes ended in an error that is not the policy's.
         """
         spec, context = self.spec, self.context
-        made = roots(self.environment, prompt_P, spec.trees)
+        tree_roots = roots(self.environment, prompt_P, spec.trees)
         prefix = (context.seed, context.stage, step)
         keys = [key for task in keys_of(prompt_P, spec.trees, prefix, attempt) for key in task]
         growth = Growth(
             self.policy, self.environment, self.engine, turn_sampling(spec), spec.max_context_length, forks=True
         )
-        grow(growth, made, keys, spec.rounds, lambda tree, number, nodes: self._draw(keys[tree], number, nodes))
+        grow(growth, tree_roots, keys, spec.rounds, lambda tree, number, nodes: self._draw(keys[tree], number, nodes))
         growth.clear_cache()
-        grown = [leaf for root in made for leaf in leaves(root)]
-        kept = [self._keep(root, key) for root, key in zip(made, keys, strict=True)]
-        found = [leaf for inside in kept for leaf in inside]
+        grown = [leaf for root in tree_roots for leaf in leaves(root)]
+        kept = [self._keep(root, key) for root, key in zip(tree_roots, keys, strict=True)]
+        episode_leaves = [leaf for inside in kept for leaf in inside]
         by_prompt = [i // spec.trees for i, inside in enumerate(kept) for _ in inside]
         of_episode = torch.tensor([i for i, inside in enumerate(kept) for _ in inside], dtype=torch.int64)
-        signals = rows_from(prompt_P, found, by_prompt, spec.rows, self.episodes)
+        signals = rows_from(prompt_P, episode_leaves, by_prompt, spec.rows, self.episodes)
         self.errors.refuse(grown, attempt)  # what breaks rows of whole trajectories was found just now
         signals["by_tree_R"] = of_episode[signals["episode_id_R"] - self.episodes] + self.trees
-        self.episodes += len(found)
-        self.trees += len(made)
+        self.episodes += len(episode_leaves)
+        self.trees += len(tree_roots)
         self.tokens += int(signals["attend_RT"].sum())
         if spec.max_staleness:
             signals |= versions_of(signals, self.engine)
-        counted = episodes(found, spec.rows, grown) | trees(made)
+        counted = episodes(episode_leaves, spec.rows, grown) | trees(tree_roots)
         return {**signals, **counted, "metric/num_tokens": self.tokens}
 
     def state(self) -> dict[str, Any]:

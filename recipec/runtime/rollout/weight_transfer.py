@@ -88,8 +88,8 @@ class WeightTransfer:
         prompts = [tuple(rng.integers(vocabulary, size=length - i % 2).tolist()) for i, rng in enumerate(draws)]
         requests = [Request(ids, (("parity", i),), i) for i, ids in enumerate(prompts)]
         sampling = SamplingParams(max_length=length, temperature=self.context.temperature or 1.0)
-        made = [found for (found,) in self.rollout_engine.generate(requests, sampling)]
-        return float(self._differences(list(zip(prompts, made, strict=True))).mean())
+        completions = [completion for (completion,) in self.rollout_engine.generate(requests, sampling)]
+        return float(self._differences(list(zip(prompts, completions, strict=True))).mean())
 
     @torch.no_grad()
     def _differences(self, rows: list[tuple[tuple[int, ...], Completion]]) -> torch.Tensor:

@@ -64,11 +64,11 @@ def conditions_of(stage: RunningStage) -> dict[str, str]:
     """Return what a stage must find again to continue: the machine, and settings of speed and rounding."""
     names = {"attention": "attention", "train_engine": "machine.train", "rollout_engine": "machine.rollout"}
     setup = {node.name: node.spec for node in stage.graph.setup}
-    made: dict[str, Any] = {
+    settings: dict[str, Any] = {
         what: spec.plain(minimal=False) for name, what in names.items() if (spec := setup[name]) is not None
     }
-    made["ranks"] = {"processes": stage.context.ranks.size}
-    return conditions() | {what: json.dumps(plain, sort_keys=True) for what, plain in made.items()}
+    settings["ranks"] = {"processes": stage.context.ranks.size}
+    return conditions() | {what: json.dumps(plain, sort_keys=True) for what, plain in settings.items()}
 
 
 def _samples(stage: RunningStage) -> Path:

@@ -28,27 +28,31 @@ def culprit(rows: Batch, forward: tuple[Node, ...], runner: GraphRunner, policy:
     for unit in unit_R.unique().tolist():
         index = torch.nonzero(unit_R == unit).flatten()
         one = trim_padding(rows.rows(index)).to(runner.context.device)
-        found = _bad_signal(one) or _bad_pass(one, forward, runner, policy)
-        if found:
+        problem = _bad_signal(one) or _bad_pass(one, forward, runner, policy)
+        if problem:
             ids = one.get("prompt_id_R")
-            return f"{found} in a row of prompt {int(ids[0])}" if ids is not None else f"{found} in row {int(index[0])}"
+            return (
+                f"{problem} in a row of prompt {int(ids[0])}"
+                if ids is not None
+                else f"{problem} in row {int(index[0])}"
+            )
     return ""
 
 
 def _bad_pass(one: Batch, forward: tuple[Node, ...], runner: GraphRunner, policy: Policy) -> str:
     inside = {node.id for node in forward}
-    wanted = {given.value for node in forward for given in node.inputs if given.value.node not in inside}
+    wanted = {column.value for node in forward for column in node.inputs if column.value.node not in inside}
     values: Values = {value: one[value.signal] for value in wanted}
     runner.run(forward, values)
-    made = {key.signal: values[key] for node in forward for key in values if key.node == node.id}
-    found = _bad_signal(made)
-    if not found and made["loss"].requires_grad:
-        made["loss"].backward()
+    signals = {key.signal: values[key] for node in forward for key in values if key.node == node.id}
+    problem = _bad_signal(signals)
+    if not problem and signals["loss"].requires_grad:
+        signals["loss"].backward()
         grads = [p.grad for p in policy.trainable_parameters().values() if p.grad is not None]
-        found = "" if all(bool(grad.isfinite().all()) for grad in grads) else "the gradient is not finite"
+        problem = "" if all(bool(grad.isfinite().all()) for grad in grads) else "the gradient is not finite"
     for parameter in policy.trainable_parameters().values():
         parameter.grad = None
-    return found
+    return problem
 
 
 def _bad_signal(columns: Mapping[str, Any]) -> str:

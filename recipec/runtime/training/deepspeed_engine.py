@@ -128,8 +128,8 @@ class PartitionedMasters(MasterWeights):
         self.partitions: list[Tensor] = (
             self.zero.single_partition_of_fp32_groups if whole else self.zero.fp32_partitioned_groups_flat
         )
-        made = WholeWeights if whole else PartitionedWeights
-        self.layout: WholeWeights = made(policy.model, self.engine, context.ranks)
+        layout = WholeWeights if whole else PartitionedWeights
+        self.layout: WholeWeights = layout(policy.model, self.engine, context.ranks)
 
     def step(self, rate: float, *, finite_loss: bool = True) -> float:  # noqa: ARG002 - the gradient says so
         """Update by the gradients added so far, unless they are not finite; return their norm."""
@@ -184,8 +184,8 @@ class PartitionedMasters(MasterWeights):
     def _whole(self, name: str, tensors: list[Tensor]) -> Tensor:
         """Gather a parameter from tensors that are laid out like the partitions."""
         own = self._piece(name)
-        found = tensors[own.group].detach().narrow(0, own.offset, own.length)
-        return joined(found, own.start, self.layout.shape(self.named[name]), self.context.ranks)
+        piece = tensors[own.group].detach().narrow(0, own.offset, own.length)
+        return joined(piece, own.start, self.layout.shape(self.named[name]), self.context.ranks)
 
     def _put(self, name: str, tensors: list[Tensor], whole: Tensor) -> None:
         """Write a whole parameter into tensors that are laid out like the partitions."""
@@ -204,8 +204,8 @@ class WholeWeights(WeightLayout):
 
     def inside(self, function: Callable[[], T]) -> T:
         """Run a function inside the forward pass of DeepSpeed's module."""
-        found: T = self.engine(function)
-        return found
+        result: T = self.engine(function)
+        return result
 
 
 class PartitionedWeights(WholeWeights):
@@ -216,14 +216,14 @@ class PartitionedWeights(WholeWeights):
     def shape(self, tensor: Tensor) -> torch.Size:
         """Return the shape of a whole weight."""
         weight: Any = tensor
-        found: torch.Size = weight.ds_shape if isinstance(tensor, nn.Parameter) else tensor.shape
-        return found
+        shape: torch.Size = weight.ds_shape if isinstance(tensor, nn.Parameter) else tensor.shape
+        return shape
 
     def part(self, tensor: Tensor) -> Tensor:
         """Return what this process has of a weight, in the memory of the weight itself."""
         weight: Any = tensor
-        found: Tensor = weight.ds_tensor.data if isinstance(tensor, nn.Parameter) else tensor.detach()
-        return found
+        part: Tensor = weight.ds_tensor.data if isinstance(tensor, nn.Parameter) else tensor.detach()
+        return part
 
     def joined(self, tensor: Tensor, part: Tensor) -> Tensor:
         """Return a tensor laid out like the weight ``tensor`` whole; a collective of all ranks."""
@@ -283,8 +283,8 @@ def padded(whole: Tensor, start: int, length: int) -> Tensor:
     tensor([4., 0.])
     """
     flat = whole.reshape(-1)
-    found = flat[start : start + length]
-    return found if len(found) == length else nn.functional.pad(found, (0, length - len(found)))
+    piece = flat[start : start + length]
+    return piece if len(piece) == length else nn.functional.pad(piece, (0, length - len(piece)))
 
 
 def settings(engine: Spec, optimizer: Adamw, weights: Sequence[nn.Parameter]) -> dict[str, Any]:

@@ -66,8 +66,8 @@ class ShardedWeights(WeightLayout):
 
     def inside(self, function: Callable[[], T]) -> T:
         """Run a function inside the forward pass of the sharded model."""
-        found: T = self.entry(function)
-        return found
+        result: T = self.entry(function)
+        return result
 
     @contextmanager
     def with_parameters(self, copies: Mapping[str, Tensor]) -> Iterator[None]:
@@ -89,17 +89,17 @@ def blocks(model: nn.Module) -> list[nn.Module]:
     >>> [type(block).__name__ for block in blocks(nn.Sequential(nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])))]
     ['Linear', 'Linear']
     """
-    found: list[nn.Module] = []
+    stacked: list[nn.Module] = []
     inside: set[int] = set()
     for module in model.modules():
         if isinstance(module, nn.ModuleList) and id(module) not in inside:
             layers = [layer for layer in module if any(True for _ in layer.parameters())]
-            found += layers
+            stacked += layers
             inside |= {id(inner) for layer in layers for inner in layer.modules()}
-    return found
+    return stacked
 
 
 def _local(tensor: Tensor) -> Tensor:
     """Return this rank's part of a tensor, in the memory of the tensor itself."""
-    found: Tensor = tensor.to_local() if isinstance(tensor, DTensor) else tensor
-    return found.detach()
+    local: Tensor = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return local.detach()

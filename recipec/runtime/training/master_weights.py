@@ -42,8 +42,8 @@ class MasterWeights:
         for name, parameter in self.named.items():
             master = self.masters[name]
             # an update without rows is an update all the same: moments decay
-            given = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            master.grad = given if master is parameter else given.float()
+            grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            master.grad = grad if master is parameter else grad.float()
         norm = self._norm()
         if math.isfinite(norm) and finite_loss:
             self._scale(norm)
@@ -76,12 +76,12 @@ class MasterWeights:
 
     def state(self) -> dict[str, Any]:
         """Moments and float32 copies by parameter name."""
-        found: dict[str, dict[str, Any]] = {"moments": {}, "masters": {}}
+        tensors: dict[str, dict[str, Any]] = {"moments": {}, "masters": {}}
         for name, parameter in self.named.items():
-            found["moments"][name] = self.moments(name)
+            tensors["moments"][name] = self.moments(name)
             if parameter.dtype != torch.float32:
-                found["masters"][name] = self.master(name)
-        return found
+                tensors["masters"][name] = self.master(name)
+        return tensors
 
     def moments(self, name: str) -> dict[str, Gathering]:
         """Return the moments of a parameter and the number of its updates; empty before the first."""
@@ -121,7 +121,7 @@ class MasterWeights:
         # moments of eight bits are packed, those of Adafactor are of rows and columns
         alike = isinstance(self.spec, Muon) or (isinstance(self.spec, Adamw) and self.spec.moments == "float32")
         moments = state["moments"].items() if alike else ()
-        flat = [(name, value) for name, found in moments for value in found.values() if value.dim()]
+        flat = [(name, value) for name, of_weight in moments for value in of_weight.values() if value.dim()]
         for name, value in (*flat, *state["masters"].items()):
             if value.shape != self.masters[name].shape or value.dtype != torch.float32:
                 raise ValueError(f"a moment of `{name}` is of {tuple(value.shape)} numbers of type {value.dtype}")
@@ -145,5 +145,5 @@ def adamw(spec: Adamw, device: torch.device, weights: Iterable[Tensor]) -> torch
     params: dict[str, Any] = {"lr": spec.learning_rate, "betas": spec.betas, "eps": spec.epsilon}
     if spec.moments == "float32":
         return torch.optim.AdamW(groups, **params, fused=True)
-    made: torch.optim.Optimizer = eight_bit_adamw(device, paged=spec.moments == "paged_int8")(groups, **params)
-    return made
+    optimizer: torch.optim.Optimizer = eight_bit_adamw(device, paged=spec.moments == "paged_int8")(groups, **params)
+    return optimizer

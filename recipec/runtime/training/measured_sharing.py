@@ -61,7 +61,7 @@ def counted(graph: Graph, path: Path, name: str | None = None) -> tuple[str, lis
     steps: dict[int, list[RecordedRow]] = {}
     for row in rows:
         steps.setdefault(row.step, []).append(row)
-    return stage.name, [_step(stage, graph.seed, step, found) for step, found in sorted(steps.items())]
+    return stage.name, [_step(stage, graph.seed, step, rows_of_step) for step, rows_of_step in sorted(steps.items())]
 
 
 def _stage(graph: Graph, name: str | None, *, pairs: bool) -> StageGraph:
@@ -95,8 +95,8 @@ class _PaddedRows:
         self.trained_RT[:, 0] = False
         self.lengths_R = torch.tensor([len(row.ids) for row in rows])
         numbers: dict[Any, int] = {}
-        found = [numbers.setdefault(row.unit if pairs else place, len(numbers)) for place, row in enumerate(rows)]
-        self.pass_R = torch.tensor(found)
+        passes = [numbers.setdefault(row.unit if pairs else place, len(numbers)) for place, row in enumerate(rows)]
+        self.pass_R = torch.tensor(passes)
 
     def count(self, index: Tensor) -> Counted:
         """Count some rows on their own and as prefix trees."""
@@ -105,7 +105,7 @@ class _PaddedRows:
         two, _ = self.tree(index, prompts=True)
         units = groups(self.pass_R[index])
         lengths_R = self.lengths_R[index]
-        made = pack(self.tokens_RT[index], lengths_R, units, self.tokens)
+        packing = pack(self.tokens_RT[index], lengths_R, units, self.tokens)
         parts = microbatches(lengths_R, self.pass_R[index], max(self.tokens, int(lengths_R.max()) * 2), padded=True)
         return {
             "rows": len(index),
@@ -113,8 +113,8 @@ class _PaddedRows:
             "padded": sum(int(read_R[part].max()) * len(part) for part in parts),
             "prefixes": trie,
             "prompts": two,
-            "passes": len(made.parts),
-            "lost": made.recomputed_tokens,
+            "passes": len(packing.parts),
+            "lost": packing.recomputed_tokens,
         }
 
     def tree(self, index: Tensor, *, prompts: bool = False) -> tuple[list[int], PrefixTree]:
@@ -134,11 +134,11 @@ def read(path: Path) -> tuple[list[RecordedRow], bool]:
     Raises:
         RecipeError: RC845.
     """
-    found = [row for file in _files(path) for row in _rows(file)]
-    pairs = {isinstance(row, list) for row in found}
+    entries = [row for file in _files(path) for row in _rows(file)]
+    pairs = {isinstance(row, list) for row in entries}
     if len(pairs) > 1:
         raise RecipeError(errors.no_ids(str(path), 0, "there are both rows and pairs"))
-    rows = [row for one in found for row in (one if isinstance(one, list) else [one])]
+    rows = [row for one in entries for row in (one if isinstance(one, list) else [one])]
     if not rows:
         raise RecipeError(errors.no_ids(str(path), 0, "there are no rows"))
     return rows, pairs == {True}

@@ -21,10 +21,10 @@ def groups(unit_R: Tensor) -> list[Tensor]:
     >>> [g.tolist() for g in groups(torch.tensor([5, 5, 2, 5, 2]))]
     [[0, 1, 3], [2, 4]]
     """
-    found: dict[int, list[int]] = {}
+    members: dict[int, list[int]] = {}
     for row, unit in enumerate(unit_R.tolist()):
-        found.setdefault(unit, []).append(row)
-    return [torch.tensor(rows) for rows in found.values()]
+        members.setdefault(unit, []).append(row)
+    return [torch.tensor(rows) for rows in members.values()]
 
 
 def minibatches(unit_R: Tensor, budget: Mapping[str, Any], key: tuple[int | str, ...]) -> Iterator[Tensor]:

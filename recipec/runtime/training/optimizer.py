@@ -50,10 +50,10 @@ class AdamW(Part):
         """
         model = self.policy.model
         freeze(model, self.spec.freeze, self.policy.module_groups())
-        found = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        if not found:
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if not trained:
             raise RecipeError(errors.nothing_to_train("every parameter is frozen"))
-        return found
+        return trained
 
     def bind(self, total: int, weights: MasterWeights | None = None) -> None:
         """Optimise the trained parameters over ``total`` updates; ``weights`` of an engine that keeps them itself.
@@ -146,9 +146,9 @@ class Muon(AdamW):
         ]
         rest = [weight for name, weight in weights.items() if name not in set(inside)]
         rate = spec.learning_rate
-        found: list[torch.optim.Optimizer] = []
+        optimizers: list[torch.optim.Optimizer] = []
         if inside:
-            found.append(
+            optimizers.append(
                 torch.optim.Muon(
                     [weights[name] for name in inside],
                     lr=rate,
@@ -161,8 +161,8 @@ class Muon(AdamW):
             )
         if rest:
             groups = decayed(rest, spec.weight_decay)
-            found.append(torch.optim.AdamW(groups, lr=rate, betas=spec.betas, eps=spec.epsilon, fused=True))
-        return found
+            optimizers.append(torch.optim.AdamW(groups, lr=rate, betas=spec.betas, eps=spec.epsilon, fused=True))
+        return optimizers
 
 
 class Adafactor(AdamW):

@@ -20,13 +20,13 @@ class MachineFacts:
     """Free bytes, where the system tells them."""
 
 
-def machine_facts(asked: str) -> MachineFacts:
+def machine_facts(name: str) -> MachineFacts:
     """Find the device of ``machine.device``.
 
     Raises:
         RecipeError: RC771, there is no such device.
     """
-    if device_of(asked).type == "cuda":
+    if device_of(name).type == "cuda":
         free, _ = torch.cuda.mem_get_info()
         return MachineFacts(torch.cuda.get_device_name(), float(free))
     return MachineFacts("cpu", _available(Path("/proc/meminfo")))
@@ -34,23 +34,23 @@ def machine_facts(asked: str) -> MachineFacts:
 
 def devices() -> tuple[str, ...]:
     """Name the devices of this machine, as `machine.device` calls them."""
-    found = ["cpu"]
+    names = ["cpu"]
     for number in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(number)
         name = torch.cuda.get_device_name(number)
-        found.append(f"cuda:{number} {name}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free")
-    return (*found, f"CUDA of torch: {torch.version.cuda}") if torch.version.cuda else tuple(found)
+        names.append(f"cuda:{number} {name}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free")
+    return (*names, f"CUDA of torch: {torch.version.cuda}") if torch.version.cuda else tuple(names)
 
 
-def device_of(asked: str) -> torch.device:
+def device_of(name: str) -> torch.device:
     """Return the device that ``machine.device`` stands for here.
 
     Raises:
         RecipeError: RC771, there is no such device.
     """
-    if asked == "cuda" and not torch.cuda.is_available():
-        raise RecipeError(errors.no_device(asked))
-    return torch.device("cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RecipeError(errors.no_device(name))
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _available(table: Path) -> float | None:

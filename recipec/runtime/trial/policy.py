@@ -26,8 +26,8 @@ class _WithoutWeights(CausalLm):
 
     def _load(self) -> nn.Module:
         # outside of the context below, under which a package's weights could not be converted
-        given = self.parent is None and self.origin.kind != "scratch"
-        folder = folder_of(self.origin, self.context) if given else None
+        from_files = self.parent is None and self.origin.kind != "scratch"
+        folder = folder_of(self.origin, self.context) if from_files else None
         with torch.device("meta"):
             if self.parent is not None:
                 model = self._again(self.parent)
@@ -49,8 +49,8 @@ class _WithoutWeights(CausalLm):
         """Build the parent's model a second time, with the same tokenizer and image processor."""
         for name in {"tokenizer", "processor"} & set(vars(parent)):
             setattr(self, name, getattr(parent, name))
-        made: nn.Module = type(parent.model)(deepcopy(parent.model.config))
-        return made
+        model: nn.Module = type(parent.model)(deepcopy(parent.model.config))
+        return model
 
     def _model_of(self, folder: Path, dtype: torch.dtype) -> nn.Module:
         with torch.device("cpu"):  # the library refuses to read weights in the context of another one
@@ -71,6 +71,6 @@ def without_weights(spec: Component, context: StageContext, origin: Origin, pare
     kind = spec.load()
     if not (isinstance(kind, type) and issubclass(kind, CausalLm)):
         return None
-    made: Any = type("WithoutWeights", (_WithoutWeights, kind), {"parent": parent})
-    found: CausalLm = made(spec, context, origin)
-    return found
+    unloaded: Any = type("WithoutWeights", (_WithoutWeights, kind), {"parent": parent})
+    policy: CausalLm = unloaded(spec, context, origin)
+    return policy

@@ -72,8 +72,8 @@ def _adapter(work: StageWorkload) -> _Adapter | None:
     """Return the adapter that the timed layers have, under the names of a Llama's matrices."""
     if work.lora is None:
         return None
-    asked = work.lora["targets"]
-    named = tuple(name for name in MATRICES if asked == "all_linear" or name in asked)
+    targets = work.lora["targets"]
+    named = tuple(name for name in MATRICES if targets == "all_linear" or name in targets)
     return _Adapter(int(work.lora["r"]), named or MATRICES)
 
 
@@ -91,7 +91,7 @@ def _measured(
     count, length = rows
     models = [_model(shape, layers, adapter, device, dtype) for layers in LAYERS]
     ids = torch.zeros(1, count * length, dtype=torch.int64, device=device)
-    given = {
+    inputs = {
         "input_ids": ids,
         "position_ids": torch.arange(length, device=device).repeat(count)[None],
         "row_lengths": (length,) * count,
@@ -106,17 +106,17 @@ def _measured(
         with packed.without_mask(), nullcontext() if gradient else torch.inference_mode():
             return _least(call, device, clock)
 
-    def train(made: Tensor) -> None:
-        made.backward(torch.ones_like(made))  # type: ignore[no-untyped-call]
+    def train(output: Tensor) -> None:
+        output.backward(torch.ones_like(output))  # type: ignore[no-untyped-call]
 
     def losses() -> Tensor:
         return functional.cross_entropy(functional.linear(hidden, head).float(), ids[0])
 
     def train_by(model: Any) -> float:
-        return timed(lambda: train(model.model(**given).last_hidden_state), gradient=True)
+        return timed(lambda: train(model.model(**inputs).last_hidden_state), gradient=True)
 
     def read_by(model: Any) -> float:
-        return timed(lambda: model.model(**given))
+        return timed(lambda: model.model(**inputs))
 
     trained, read = _line([train_by(m) for m in models]), _line([read_by(m) for m in models])
     next_token = _line([_decoding(m, decoded, length, device, clock) for m in models])
@@ -157,17 +157,17 @@ def _model(shape: Shape, layers: int, adapter: _Adapter | None, device: torch.de
         head_dim=shape.head_dim, max_position_embeddings=max(2 * ROWS, shape.positions),
     )  # fmt: skip
     with torch.device("meta"):
-        made = LlamaForCausalLM(config)
-    made = made.to(dtype).to_empty(device=device)
+        model = LlamaForCausalLM(config)
+    model = model.to(dtype).to_empty(device=device)
     with torch.no_grad():
-        for tensor in (*made.parameters(), *made.buffers()):
+        for tensor in (*model.parameters(), *model.buffers()):
             tensor.fill_(0.01)
     if adapter is not None:
-        made.requires_grad_(False)
-        inject_adapter_in_model(LoraConfig(r=adapter.rank, target_modules=list(adapter.targets)), made)
-    use_onednn(made)
-    made.set_attn_implementation(packed.NAME)
-    return made
+        model.requires_grad_(False)
+        inject_adapter_in_model(LoraConfig(r=adapter.rank, target_modules=list(adapter.targets)), model)
+    use_onednn(model)
+    model.set_attn_implementation(packed.NAME)
+    return model
 
 
 def _decoding(model: Any, rows: int, length: int, device: torch.device, clock: Clock) -> float:
@@ -176,16 +176,16 @@ def _decoding(model: Any, rows: int, length: int, device: torch.device, clock: C
     token_R1 = torch.zeros(rows, 1, dtype=torch.int64, device=device)
     with torch.inference_mode(), grouped_queries(runner.inner, runner.config), prepacked_weights(model, rows, DECODED):
         prompts = runner.prefill([(0,) * before])
-        found = []
+        seconds = []
         for _ in range(2):
-            made = prompts.select_rows(torch.zeros(rows, dtype=torch.int64, device=device), DECODED)
+            cache = prompts.select_rows(torch.zeros(rows, dtype=torch.int64, device=device), DECODED)
             for _ in range(DECODED):
                 began = clock()
-                made.append_tokens(token_R1)
+                cache.append_tokens(token_R1)
                 if device.type == "cuda":
                     torch.cuda.synchronize(device)
-                found.append(clock() - began)
-    return sorted(found)[len(found) // 2]
+                seconds.append(clock() - began)
+    return sorted(seconds)[len(seconds) // 2]
 
 
 def _least(call: Callable[[], object], device: torch.device, clock: Clock) -> float:
@@ -202,7 +202,7 @@ def _least(call: Callable[[], object], device: torch.device, clock: Clock) -> fl
     batch(1)
     count = max(1, int(SPENT / 100 / max(batch(1), 1e-7)))
     ends = clock() + SPENT
-    found = [batch(count)]
+    seconds = [batch(count)]
     while clock() < ends:
-        found.append(batch(count))
-    return max(min(found), 1e-9) / count
+        seconds.append(batch(count))
+    return max(min(seconds), 1e-9) / count

@@ -77,8 +77,8 @@ def same_ids(tasks: Sequence[Task], policy: Policy, key: str) -> Iterator[Diagno
     """Yield RC949 where prompts that differ have the same tokens: a chat template that leaves the messages out."""
     ids = {task.prompt_ids for task in tasks}
     if len(ids) == 1 and any(ids) and len({str(task.prompt) for task in tasks}) > 1:
-        found = errors.equal_prompts(len(tasks), policy.decode(ids.pop())[:60])
-        yield replace(found, path=f"{key}.policy.chat_template")
+        problem = errors.equal_prompts(len(tasks), policy.decode(ids.pop())[:60])
+        yield replace(problem, path=f"{key}.policy.chat_template")
 
 
 def _has(task: Task, column: str) -> bool:
@@ -94,16 +94,18 @@ Known = Sequence[tuple[Row, Task, list[str]]]
 def _too_long(policy: Policy, known: Known, read: Read, limit: int | None) -> Iterator[Diagnostic]:
     if limit is None:
         return
-    found = []
+    too_long = []
     for row, _, answers in known:
         texts = [f"<{read.tag}>{answer}</{read.tag}>" if read.tag else answer for answer in answers]
         if all(len(text.encode()) > limit for text in texts):  # a token has a byte at least
             length = min(len(policy.encode(text)) for text in texts)
-            found += [(length, row)] if length > limit else []
-    if found:
-        longest = max(length for length, _ in found)
-        first = found[0][1]
-        yield errors.answer_over_length(first.file, first.number, read.column, len(found), len(known), longest, limit)
+            too_long += [(length, row)] if length > limit else []
+    if too_long:
+        longest = max(length for length, _ in too_long)
+        first = too_long[0][1]
+        yield errors.answer_over_length(
+            first.file, first.number, read.column, len(too_long), len(known), longest, limit
+        )
 
 
 def _tagged(known: Known, read: Read) -> Iterator[Diagnostic]:

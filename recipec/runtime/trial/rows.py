@@ -99,7 +99,7 @@ def try_graph(
         RecipeError: RC771, a stage's device is missing; RC750, RC751, a file of the user's code cannot be loaded.
     """
     policies: dict[str, CausalLm | None] = {}
-    found: list[Tried] = []
+    results: list[Tried] = []
     for stage in graph.stages:
         context = replace(_context(graph, stage, folder, options), device=torch.device("meta"), home=None)
         last = stage is graph.stages[-1]
@@ -109,22 +109,22 @@ def try_graph(
             policies[stage.name] = policy = _policy(stage, folder, context, policies)
         except RecipeError as error:
             policies[stage.name] = None
-            found.append(Tried(f"stages.{stage.name}", problems=[_at(stage, one) for one in error.diagnostics]))
+            results.append(Tried(f"stages.{stage.name}", problems=[_at(stage, one) for one in error.diagnostics]))
             continue
         if policy is None or stage.name not in stages:
             continue
         units = [*_of_stage(stage), *(_of_evaluations(graph) if last else ())]
-        found += [_Trial(unit, policy, context, answers, every_environment).run() for unit in units]
-    _compare(found, options.allowed)
-    return found
+        results += [_Trial(unit, policy, context, answers, every_environment).run() for unit in units]
+    _compare(results, options.allowed)
+    return results
 
 
-def _compare(found: Sequence[Tried], allowed: Mapping[str, Collection[str]]) -> None:
+def _compare(results: Sequence[Tried], allowed: Mapping[str, Collection[str]]) -> None:
     """Note in each evaluation the stages that train its prompts; keep one of equal problems of a file."""
     seen: set[tuple[object, ...]] = set()
-    stages = {one.key.partition(".")[2]: one.scanned for one in found if one.key.startswith("stages.")}
+    stages = {one.key.partition(".")[2]: one.scanned for one in results if one.key.startswith("stages.")}
     known = {name: scanned for name, scanned in stages.items() if "RC942" not in allowed.get(name, ())}
-    for one in found:
+    for one in results:
         if one.key.startswith("evaluate."):
             one.problems += overlaps(one.key.partition(".")[2], one.scanned, known)
         places = [(p.code, *(p.spans[:1] or (p.path, p.message))) for p in one.problems]
@@ -246,9 +246,9 @@ class _Trial:
 
     def _environment(self) -> Environment:
         assert self.unit.environment is not None
-        made: Environment = build_part(self.unit.environment, self.context, {"policy": self.policy})
-        self.closing.callback(made.close)
-        return made
+        environment: Environment = build_part(self.unit.environment, self.context, {"policy": self.policy})
+        self.closing.callback(environment.close)
+        return environment
 
     def _scan(self, environment: Environment | None) -> None:
         """Read all rows of small files, without their tokens."""
@@ -289,8 +289,8 @@ class _Trial:
         """Answer the tasks; each answer is a row, or an episode."""
         # an empty action reaches no environment
         fixed = ANSWERS if environment is None else (*filter(None, ANSWERS), *self._words())
-        asked = columns_asked(self.unit.rewards, self.context)
-        answers = {one.id: [*(self.answers or (*filter(None, [right_answer(one, asked)]), *fixed))] for one in tasks}
+        columns = columns_asked(self.unit.rewards, self.context)
+        answers = {one.id: [*(self.answers or (*filter(None, [right_answer(one, columns)]), *fixed))] for one in tasks}
         if environment is None:
             return self._answered(tasks, answers)
         self._note(*long_actions(self.policy, self._words(), self.unit.limit, self.unit.key))
@@ -346,9 +346,9 @@ class _Trial:
             callable_here = isinstance(spec, Reward) and spec.tried and not spec.needs("knowledge")
             if not callable_here or not set(spec.parameters()) <= set(rows):
                 continue
-            made = self._placed(name, lambda: self._called(name, spec, rows, tasks))  # noqa: B023 - called here
-            if made is not None:
-                scores[name.removeprefix("reward.")] = made
+            values_R = self._placed(name, lambda: self._called(name, spec, rows, tasks))  # noqa: B023 - called here
+            if values_R is not None:
+                scores[name.removeprefix("reward.")] = values_R
         turns: dict[int, list[int]] = {}
         for row, episode in enumerate(rows["episode_id_R"].tolist() if self.plays else range(len(rows["text_R"]))):
             turns.setdefault(episode, []).append(row)
@@ -374,22 +374,22 @@ class _Trial:
             self.closing.callback(function.close)
 
         def scored(rows: dict[str, Any]) -> list[float]:
-            found: list[float] = function(**{name: rows[name] for name in spec.parameters()})["reward_R"].tolist()
-            return found
+            doubtful: list[float] = function(**{name: rows[name] for name in spec.parameters()})["reward_R"].tolist()
+            return doubtful
 
         begun = time.monotonic()
-        made = scored(rows)
+        scores = scored(rows)
         took = time.monotonic() - begun
         if isinstance(function, Function) and not self.answers:
             per_step = self.unit.per_step
-            found = [*drift(function, made, lambda: scored(rows), rows["text_R"])] if took <= NOTICED else []
-            found += [*slowness(function, lambda: scored(rows), took, len(made), per_step)]
+            doubtful = [*drift(function, scores, lambda: scored(rows), rows["text_R"])] if took <= NOTICED else []
+            doubtful += [*slowness(function, lambda: scored(rows), took, len(scores), per_step)]
             if not self.plays:
                 more = {task.id: written(task, function.signature.columns()) for task in tasks}
-                found += doubts(function, made, lambda: scored(self._answered(tasks, more)), tasks)
-            for one in found:
+                doubtful += doubts(function, scores, lambda: scored(self._answered(tasks, more)), tasks)
+            for one in doubtful:
                 self._note(replace(one, path=f"{self.unit.key}.{name}"))
-        return made
+        return scores
 
     def _prompt(self, rows: Mapping[str, Any], row: int) -> str:
         """Decode what comes before the first token of the answer."""

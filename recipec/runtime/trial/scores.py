@@ -83,14 +83,14 @@ def doubts(
     without = function.unscored
     if len(set(scores)) > 1:
         return
-    found = more()
+    others = more()
     without += function.unscored
-    given = [*scores, *found]
-    if without == len(given):
-        yield errors.no_score(function.spec.name, len(given), function.span())
-    elif len(set(given)) == 1:
+    every = [*scores, *others]
+    if without == len(every):
+        yield errors.no_score(function.spec.name, len(every), function.span())
+    elif len(set(every)) == 1:
         why = _CHAT if function.chat else cause(function, tasks)
-        yield errors.same_score(function.spec.name, given[0], len(given), function.span(), why, right=right)
+        yield errors.same_score(function.spec.name, every[0], len(every), function.span(), why, right=right)
 
 
 def drift(

@@ -107,23 +107,23 @@ def scan(
     ``limit`` is the most tokens of an answer of the policy, where that is known; ``signals`` are those of
     the stage: of larger files, what its loss needs of each row is checked in the first rows.
     """
-    found = Scanned()
+    scanned = Scanned()
     if policy.image_encoder is not None:
-        return found
+        return scanned
     files = {"data": source} if isinstance(source, File) else {}
     if isinstance(source, Mixture):
         files = {f"data.sources.{name}": file for name, file in source.sources.items()}
     for key, file in files.items():
         first = file if is_small(file.path) else File(file.spec.first(FIRST), file.context, policy=file.policy)
-        found.problems += [replace(problem, path=f"{key}.path") for problem in _unmarked(first, signals)]
+        scanned.problems += [replace(problem, path=f"{key}.path") for problem in _unmarked(first, signals)]
         if first is not file:
             continue
-        asked = () if len(files) > 1 else columns_asked(rewards, file.context)
-        one = _scan(file, policy, kind, rewards, asked, limit)
-        found.rows += one.rows
-        found.questions = {**one.questions, **found.questions}
-        found.problems += [replace(problem, path=problem.path or f"{key}.path") for problem in one.problems]
-    return found
+        columns = () if len(files) > 1 else columns_asked(rewards, file.context)
+        one = _scan(file, policy, kind, rewards, columns, limit)
+        scanned.rows += one.rows
+        scanned.questions = {**one.questions, **scanned.questions}
+        scanned.problems += [replace(problem, path=problem.path or f"{key}.path") for problem in one.problems]
+    return scanned
 
 
 def _unmarked(file: File, signals: Collection[str]) -> Iterator[Diagnostic]:
@@ -164,43 +164,43 @@ def _scan(
     policy: CausalLm,
     kind: Kind,
     rewards: Mapping[str, Component],
-    asked: Sequence[str],
+    answer_columns: Sequence[str],
     limit: int | None,
 ) -> Scanned:
-    found = Scanned()
+    scanned = Scanned()
     source = File(file.spec, file.context, policy=WithoutTokens(policy), environment=file.environment)  # type: ignore[arg-type]
     source.kind = kind
     try:
         rows = source.rows()
     except RecipeError as error:
-        found.problems += error.diagnostics
-        return found
-    found.rows = len(rows)
+        scanned.problems += error.diagnostics
+        return scanned
+    scanned.rows = len(rows)
     if sum(_size(row) for row in rows) > LARGEST:  # a small file may hold large texts, compressed
-        found.problems += _longest(file, rows, kind)
-        return found
+        scanned.problems += _longest(file, rows, kind)
+        return scanned
     refused: dict[str, list[Diagnostic]] = {}
     tasks = _tasks(source, rows, refused)
     for row, task in zip(rows, tasks, strict=True):
         if task is not None:
-            found.questions.setdefault(" ".join(question(task).split()), (row.file, row.number))
+            scanned.questions.setdefault(" ".join(question(task).split()), (row.file, row.number))
             for problem in _answers(task, row, rewards):
                 refused.setdefault(problem.code, []).append(problem)
-    found.problems += [_counted(same) for same in refused.values()]
+    scanned.problems += [_counted(same) for same in refused.values()]
     if kind in {"dpo", "rm"}:
         columns = file.spec.columns
-        found.problems += _without_preference(rows, columns.prompt, columns.chosen, columns.rejected)
-    found.problems += [problem for column in asked for problem in _uneven(rows, column)]
-    found.problems += _repeated(rows)
-    found.problems += _begun(file, rows, kind)
-    found.problems += _unknown(file, rows, tasks)
-    found.problems += _markup(file, rows)
-    found.problems += _same_prompt(file, rows, tasks)
+        scanned.problems += _without_preference(rows, columns.prompt, columns.chosen, columns.rejected)
+    scanned.problems += [problem for column in answer_columns for problem in _uneven(rows, column)]
+    scanned.problems += _repeated(rows)
+    scanned.problems += _begun(file, rows, kind)
+    scanned.problems += _unknown(file, rows, tasks)
+    scanned.problems += _markup(file, rows)
+    scanned.problems += _same_prompt(file, rows, tasks)
     if file.environment is None and kind == "rl":
-        found.problems += about_answers(policy, rows, tasks, [*columns_read(rewards, asked)], limit)
+        scanned.problems += about_answers(policy, rows, tasks, [*columns_read(rewards, answer_columns)], limit)
     good = [row for row, task in zip(rows, tasks, strict=True) if task is not None]
-    found.problems += _longest(file, good, kind)
-    return found
+    scanned.problems += _longest(file, good, kind)
+    return scanned
 
 
 def _tasks(source: File, rows: Sequence[Row], refused: dict[str, list[Diagnostic]]) -> list[Task | None]:
@@ -211,14 +211,14 @@ def _tasks(source: File, rows: Sequence[Row], refused: dict[str, list[Diagnostic
         except RecipeError as error:
             refused.setdefault(error.diagnostics[0].code, []).append(error.diagnostics[0])
             return [None] * len(rows)
-    made: list[Task | None] = []
+    tasks: list[Task | None] = []
     for row in rows:
         try:
-            made += [task for task, *_ in source.made([row])]
+            tasks += [task for task, *_ in source.made([row])]
         except RecipeError as error:
             refused.setdefault(error.diagnostics[0].code, []).append(error.diagnostics[0])
-            made.append(None)
-    return made
+            tasks.append(None)
+    return tasks
 
 
 def _answers(task: Task, row: Row, rewards: Mapping[str, Component]) -> Iterator[Diagnostic]:
@@ -336,8 +336,8 @@ def _same_prompt(file: File, rows: Sequence[Row], tasks: Sequence[Task | None]) 
     prompts = {str(task.prompt) for task in tasks if task is not None}
     differ = any(row.columns != rows[0].columns for row in rows)
     if len(prompts) == 1 and len(rows) >= FEWEST and None not in tasks and differ:
-        found = errors.equal_prompts(len(rows), next(iter(prompts))[:60])
-        yield replace(found, path="data.template" if file.spec.template is not None else "")
+        problem = errors.equal_prompts(len(rows), next(iter(prompts))[:60])
+        yield replace(problem, path="data.template" if file.spec.template is not None else "")
 
 
 def _uneven(rows: Sequence[Row], column: str) -> Iterator[Diagnostic]:
@@ -366,20 +366,20 @@ def _longest(file: File, rows: Sequence[Row], kind: Kind) -> Iterator[Diagnostic
     source.kind = kind
     longest = sorted(rows, key=_size, reverse=True)[:LONGEST]
     try:
-        for made in source.made(sorted(longest, key=lambda row: row.index)):
-            source.bounded(made)
+        for encoded in source.made(sorted(longest, key=lambda row: row.index)):
+            source.bounded(encoded)
     except RecipeError as error:
         yield error.diagnostics[0]
 
 
-def overlaps(held_out: str, found: Scanned, stages: Mapping[str, Scanned]) -> Iterator[Diagnostic]:
+def overlaps(held_out: str, scanned: Scanned, stages: Mapping[str, Scanned]) -> Iterator[Diagnostic]:
     """Yield RC942 where prompts of an evaluation are prompts of stages."""
-    in_stage = {name: {*found.questions} & {*one.questions} - {""} for name, one in stages.items()}
+    in_stage = {name: {*scanned.questions} & {*one.questions} - {""} for name, one in stages.items()}
     names = [name for name, same in in_stage.items() if same]
-    same = [question for question in found.questions if any(question in one for one in in_stage.values())]
+    same = [question for question in scanned.questions if any(question in one for one in in_stage.values())]
     if same:
         first = next(name for name in names if same[0] in in_stage[name])
         there = stages[first].questions[same[0]]
         yield errors.held_out_in_training(
-            held_out, names, len(same), len(found.questions), found.questions[same[0]], there
+            held_out, names, len(same), len(scanned.questions), scanned.questions[same[0]], there
         )

@@ -59,11 +59,11 @@ class ImageEncoder:
             # what is kept must serve a pass with gradients, too, and be the same whatever was encoded before
             parts = [[one] for one in new_pictures] if fixed else [new_pictures]
             with torch.inference_mode(mode=False), torch.set_grad_enabled(torch.is_grad_enabled() and not fixed):
-                made = [one for part in parts for one in self.family.features(model, part)]
+                encoded = [one for part in parts for one in self.family.features(model, part)]
             self.encoded += len(missing)
-            kept |= {p.digest: one.to(dtype) for p, one in zip(missing, made, strict=True)}
+            kept |= {p.digest: one.to(dtype) for p, one in zip(missing, encoded, strict=True)}
             if fixed:
-                self._keep({(p.digest, dtype): one.to(dtype) for p, one in zip(missing, made, strict=True)})
+                self._keep({(p.digest, dtype): one.to(dtype) for p, one in zip(missing, encoded, strict=True)})
         return [one for p in pictures if (one := kept[p.digest]) is not None]
 
     def _keep(self, features: dict[tuple[str, torch.dtype], Tensor]) -> None:

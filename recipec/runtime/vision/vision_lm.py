@@ -128,14 +128,14 @@ class VisionLm(CausalLm):
                 it.
         """
         try:
-            made, text = self.family.prepare(self.processor, framed(image, self.spec.image))
+            prepared, text = self.family.prepare(self.processor, framed(image, self.spec.image))
         except (ValueError, ZeroDivisionError, OverflowError) as error:
             raise RecipeError(errors.image_refused(path, str(error).partition("\n")[0])) from error
         tokens = tuple(int(i) for i in self.tokenizer(text, add_special_tokens=False).input_ids)
         if len(tokens) >= self.max_positions:
             raise RecipeError(errors.image_too_large(path, len(tokens), self.max_positions))
         # the encoder takes its own type; kept in it, many images need half of the memory
-        inputs = {k: v.to(self.model.dtype) if v.is_floating_point() else v for k, v in sorted(made.items())}
+        inputs = {k: v.to(self.model.dtype) if v.is_floating_point() else v for k, v in sorted(prepared.items())}
         digest = hashlib.sha256(repr([(k, v.dtype, tuple(v.shape)) for k, v in inputs.items()]).encode())
         for value in inputs.values():
             digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -56,8 +56,8 @@ class Certificate:
 
 def certify(small: Any) -> Certificate:
     """Compare both in a random model of a small configuration; the random state of the caller does not change."""
-    if found := _WHOLE_BATCH_ROPE & set(_rope_types(small.to_dict())):
-        return Certificate(equal=False, why=f"its rope scaling `{min(found)}` depends on the longest sequence")
+    if types := _WHOLE_BATCH_ROPE & set(_rope_types(small.to_dict())):
+        return Certificate(equal=False, why=f"its rope scaling `{min(types)}` depends on the longest sequence")
     try:
         with torch.random.fork_rng(devices=[]), weights.quiet(), torch.enable_grad():
             return _compare(random_model(small, 1))
@@ -81,8 +81,8 @@ def _compare(model: Any) -> Certificate:
     attention.layers, recurrent = interface.install(model)
     policy.attention = attention
     logprob_RT = policy.logprobs(*batch.values(), entropy=False)["logprob_RT"]
-    found, found_grad = _gradient(model, weight_M, logprob_RT[scored_RT])
-    certificate = _compared(found, found_grad, expected, expected_grad)
+    logprob_M, grad = _gradient(model, weight_M, logprob_RT[scored_RT])
+    certificate = _compared(logprob_M, grad, expected, expected_grad)
     layers = model.config.get_text_config().num_hidden_layers
     if not certificate.equal and attention.layers + recurrent < layers:
         bound = attention.layers + recurrent
@@ -108,9 +108,9 @@ def _in_passes(policy: GivenModel, batch: Batch, scored_RT: Tensor, weight_M: Te
     return found_RT[scored_RT], _gradients(policy.model)
 
 
-def _compared(found: Tensor, found_grad: Tensor, expected: Tensor, expected_grad: Tensor) -> Certificate:
-    off = float((found - expected).abs().max())
-    off_grad = float((found_grad - expected_grad).norm() / expected_grad.norm())
+def _compared(logprob_M: Tensor, grad: Tensor, expected: Tensor, expected_grad: Tensor) -> Certificate:
+    off = float((logprob_M - expected).abs().max())
+    off_grad = float((grad - expected_grad).norm() / expected_grad.norm())
     equal = off <= TOLERANCE and off_grad <= TOLERANCE
     why = "" if equal else f"log-probabilities differ by {off:.1e}, gradients by {off_grad:.1e}"
     return Certificate(equal, off, off_grad, why)

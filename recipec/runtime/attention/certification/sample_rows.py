@@ -57,8 +57,8 @@ def read_rows(path: Path, limit: int, vocabulary: int) -> Batch:
     return _batch(rows)
 
 
-def _tokens(found: Any, vocabulary: int) -> bool:
-    return isinstance(found, list) and all(type(i) is int and 0 <= i < vocabulary for i in found)
+def _tokens(ids: Any, vocabulary: int) -> bool:
+    return isinstance(ids, list) and all(type(i) is int and 0 <= i < vocabulary for i in ids)
 
 
 def random_rows(stage: StageGraph, limit: int, vocabulary: int, positions: int) -> Batch:
@@ -144,7 +144,7 @@ class _RandomRows:
     def steps(self, leaves: Sequence[Sequence[Span]], *, windowed: bool) -> list[list[Span]]:
         """Make a row of each turn after its history or a windowed prompt; equal histories have equal prompts."""
         stem, windows = self.some(max(1, self.prompt // _STEM)), dict[tuple[int, ...], list[int]]()
-        made: list[list[Span]] = []
+        rows: list[list[Span]] = []
         for leaf in leaves:
             for place in range(1, len(leaf), 2):
                 before = [token for part, _ in leaf[:place] for token in part]
@@ -153,8 +153,8 @@ class _RandomRows:
                     if key not in windows:
                         windows[key] = stem + self.some(self.prompt - len(stem))
                     before = windows[key]
-                made.append([(before, False), leaf[place]])
-        return made
+                rows.append([(before, False), leaf[place]])
+        return rows
 
 
 def _batch(rows: Sequence[Sequence[Span]]) -> Batch:

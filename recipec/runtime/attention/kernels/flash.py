@@ -72,10 +72,10 @@ class Torch:
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         """Compute the gradients of a call."""
         assert not cap, "these kernels have no soft-cap"
-        found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten._flash_attention_backward(  # noqa: SLF001
+        grads: tuple[Tensor, Tensor, Tensor] = torch.ops.aten._flash_attention_backward(  # noqa: SLF001
             grad, q, k, v, out, lse.float().contiguous(), *call.ends, 0.0, call.causal, *kept, scale=scale
         )
-        return found
+        return grads
 
 
 class Package:
@@ -147,7 +147,7 @@ class Cpu:
         assert kept is None, "nothing is kept on a CPU"
         by_q, by_k, by_v = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
         for rows, keys in _sequences(call):
-            made = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(  # noqa: SLF001
+            grads = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(  # noqa: SLF001
                 _heads(grad[rows]),
                 _heads(q[rows]),
                 _heads(k[keys], q),
@@ -158,9 +158,9 @@ class Cpu:
                 call.causal,
                 scale=scale,
             )
-            by_q[rows] = made[0][0].transpose(0, 1)
-            by_k[keys] = made[1][0].unflatten(0, (k.shape[1], -1)).sum(1).transpose(0, 1)
-            by_v[keys] = made[2][0].unflatten(0, (k.shape[1], -1)).sum(1).transpose(0, 1)
+            by_q[rows] = grads[0][0].transpose(0, 1)
+            by_k[keys] = grads[1][0].unflatten(0, (k.shape[1], -1)).sum(1).transpose(0, 1)
+            by_v[keys] = grads[2][0].unflatten(0, (k.shape[1], -1)).sum(1).transpose(0, 1)
         return by_q, by_k, by_v
 
 

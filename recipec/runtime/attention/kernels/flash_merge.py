@@ -51,7 +51,7 @@ class _Rectangles(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, sink: Tensor | None, tiling: Tiling, scale: float) -> Tensor:
-        exact = _exact(q)
+        exact = torch.promote_types(q.dtype, torch.float32)
         new = torch.zeros if tiling.partial else torch.empty
         out, lse = (new(shape, dtype=exact, device=q.device) for shape in (q.shape, q.shape[:3]))
         expanded = _expanded(k, q), _expanded(v, q)
@@ -100,10 +100,6 @@ class _Rectangles(torch.autograd.Function):
                     whole.copy_(part)
         by_sink = None if sink is None else sink_gradient(grad, out, lse, sink.view(q.shape[0], -1, 1)).view_as(sink)
         return dq.to(q.dtype), dk.sum(1).to(k.dtype), dv.sum(1).to(v.dtype), by_sink, None, None
-
-
-def _exact(tensor: Tensor) -> torch.dtype:
-    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
 def _expanded(tensor: Tensor, q: Tensor) -> Tensor:

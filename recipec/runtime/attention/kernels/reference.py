@@ -102,7 +102,7 @@ def masked_attention(
     k, v = k.repeat_interleave(heads, -3), v.repeat_interleave(heads, -3)
     if stock and layer.softcap is None and layer.sink_H is None:
         return scaled_dot_product_attention(q[None], k[None], v[None], seen, dropout, scale=layer.scale)[0]
-    exact = torch.float64 if q.dtype == torch.float64 else torch.float32
+    exact = torch.promote_types(q.dtype, torch.float32)
     scores = (q @ k.transpose(-1, -2)).to(exact) * layer.scale
     if layer.softcap is not None:
         scores = layer.softcap * torch.tanh(scores / layer.softcap)

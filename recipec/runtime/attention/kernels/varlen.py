@@ -89,12 +89,12 @@ class _Varlen(torch.autograd.Function):
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, sink: Tensor | None, plan: tuple[Call, ...], scale: float,
         cap: float, kernel: flash.Kernel,
     ) -> Tensor:  # fmt: skip
-        exact = torch.float64 if q.dtype == torch.float64 else torch.float32
+        exact = torch.promote_types(q.dtype, torch.float32)
         own, keys = plan[0].queries, plan[0].keys
         whole = (q, k, v) if own is None else (q[own], k[keys], v[keys])
-        found, found_lse, one = kernel.forward(*whole, plan[0], scale, cap)
+        first, first_lse, one = kernel.forward(*whole, plan[0], scale, cap)
         kept = [one]
-        out_HND, lse_HN = found.to(exact).transpose(0, 1).contiguous(), found_lse.to(exact).clone()
+        out_HND, lse_HN = first.to(exact).transpose(0, 1).contiguous(), first_lse.to(exact).clone()
         if own is not None:
             out_HND = out_HND.new_zeros((q.shape[1], q.shape[0], v.shape[2])).index_copy_(1, own, out_HND)
             lse_HN = lse_HN.new_zeros((q.shape[1], q.shape[0])).index_copy_(1, own, lse_HN)
@@ -123,15 +123,15 @@ class _Varlen(torch.autograd.Function):
         more = (ctx.scale, ctx.cap)
         for call, kept in zip(ctx.plan, ctx.kept, strict=True):
             if call.queries is None:
-                made = ctx.kernel.backward(grad, q, k, v, out, lse, call, *more, kept)
-                for total, one in zip(totals, made, strict=True):
+                partial = ctx.kernel.backward(grad, q, k, v, out, lse, call, *more, kept)
+                for total, one in zip(totals, partial, strict=True):
                     total.add_(one)
                 continue
             queries, keys = call.queries, call.keys
-            made = ctx.kernel.backward(
+            partial = ctx.kernel.backward(
                 grad[queries], q[queries], k[keys], v[keys], out[queries], lse[:, queries], call, *more, kept
             )
-            for total, one, place in zip(totals, made, (queries, keys, keys), strict=True):
+            for total, one, place in zip(totals, partial, (queries, keys, keys), strict=True):
                 total.index_add_(0, place, one.to(total.dtype))  # the tokens of a level are distinct
         by_sink = None
         if sink is not None:

@@ -79,8 +79,8 @@ class Alfworld(WorkerEnv):
             RecipeError: RC811, there is no such split.
         """
         if self.folder is not None:
-            found = self._files(self.folder, split, seed)
-            return [{"game": name, "kind": kind} for name, kind in found[:size]]
+            games = self._files(self.folder, split, seed)
+            return [{"game": name, "kind": kind} for name, kind in games[:size]]
         if split not in game_maker.SIZES:
             raise RecipeError(errors.no_tasks("alfworld", split, have=game_maker.SIZES))
         names = game_maker.names(split, size, seed, self.goals)
@@ -108,18 +108,18 @@ class Alfworld(WorkerEnv):
 
     def _files(self, folder: Path, split: str, seed: int) -> list[tuple[str, str]]:
         """Find the games of the goals; as in ALFWorld, those with sliced or movable things are left out."""
-        found = []
+        games = []
         for file in (folder / split).rglob(f"*{SUFFIX}") if (folder / split).is_dir() else ():
             name = file.relative_to(folder).as_posix()
             kind = next((goal for goal in game_maker.GOALS if goal in name), "")
             odd = "Sliced" in name or "movable" in name
             if not odd and (kind in self.goals or not kind):
-                found.append((name, kind))
-        if not found:
+                games.append((name, kind))
+        if not games:
             raise _no_games(folder.name, split, folder)
-        found.sort()
-        Random(seed).shuffle(found)  # noqa: S311 - an order, not a secret
-        return found
+        games.sort()
+        Random(seed).shuffle(games)  # noqa: S311 - an order, not a secret
+        return games
 
 
 def _no_games(shown: str, split: str, folder: Path) -> RecipeError:

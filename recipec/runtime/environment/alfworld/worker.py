@@ -79,7 +79,7 @@ class _State(pddl.PddlState):  # type: ignore[misc]
         kept = self._first
         self._facts = defaultdict(set, {sign: set(facts) for sign, facts in kept[0].items()})
         self._vars_by_name = dict(kept[1])
-        self._vars_by_type = defaultdict(set, {kind: set(found) for kind, found in kept[2].items()})
+        self._vars_by_type = defaultdict(set, {kind: set(variables) for kind, variables in kept[2].items()})
         self._var_counts = Counter(kept[3])
         self._ordered.clear()
         self.changed.clear()
@@ -113,11 +113,11 @@ class _State(pddl.PddlState):  # type: ignore[misc]
     def all_applicable_actions(self) -> list[Action]:
         """List the possible actions; each is built once."""
         count = self.downward_lib.get_applicable_operators_count()
-        found = (fast_downward.Operator * count)()
-        self.downward_lib.get_applicable_operators(found)
-        self._operators.update((operator.id, operator) for operator in found)
+        operators = (fast_downward.Operator * count)()
+        self.downward_lib.get_applicable_operators(operators)
+        self._operators.update((operator.id, operator) for operator in operators)
         first: dict[str, int] = {}
-        for operator in found:
+        for operator in operators:
             first.setdefault(operator.name, operator.id)
         return [self._action(name, number) for name, number in first.items()]
 
@@ -150,8 +150,8 @@ class _State(pddl.PddlState):  # type: ignore[misc]
         return Proposition(atom.predicate, [Variable(name, self.name2type[name]) for name in atom.args])
 
     def _copied(self) -> tuple[Any, ...]:
-        facts = {sign: set(found) for sign, found in self._facts.items()}
-        kinds = {kind: set(found) for kind, found in self._vars_by_type.items()}
+        facts = {sign: set(members) for sign, members in self._facts.items()}
+        kinds = {kind: set(members) for kind, members in self._vars_by_type.items()}
         return facts, dict(self._vars_by_name), kinds, Counter(self._var_counts)
 
 
@@ -253,10 +253,10 @@ class Game(PddlEnv):  # type: ignore[misc]
 
     def _possible(self) -> dict[str, Action]:
         """Return the possible actions by their commands."""
-        found: dict[str, Action] = {}
+        actions: dict[str, Action] = {}
         for action in self._pddl_state.all_applicable_actions():
-            found.setdefault(self._command(action), action)
-        return found
+            actions.setdefault(self._command(action), action)
+        return actions
 
     def _observation(self, rule: str, mapping: Mapping[Any, Any]) -> dict[str, Any]:
         """Return the text of a grammar rule, the possible commands, and whether the task is fulfilled."""

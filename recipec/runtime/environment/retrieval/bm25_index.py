@@ -76,13 +76,13 @@ class Index:
         words = list(dict.fromkeys(word.casefold() for word in _WORD.findall(text)))[:MAX_WORDS]
         if not words:
             return []
-        asked = " OR ".join(f'"{word}"' for word in words)
-        found = self._base.execute(
+        match = " OR ".join(f'"{word}"' for word in words)
+        rows = self._base.execute(
             "SELECT title, text, id FROM documents WHERE documents MATCH ?"
             " ORDER BY bm25(documents, ?, 1.0), rowid LIMIT ?",
-            (asked, _TITLE, top_k),
+            (match, _TITLE, top_k),
         )
-        return [Document(*row) for row in found]
+        return [Document(*row) for row in rows]
 
     def __len__(self) -> int:
         """Number of documents."""

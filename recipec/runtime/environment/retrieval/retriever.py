@@ -90,8 +90,8 @@ class Sqlite:
 
     def search(self, queries: Sequence[str]) -> list[Found]:
         """Return the documents of each query, in order."""
-        found = {query: tuple(self.index.search(query, self.top_k)) for query in dict.fromkeys(queries)}
-        return [found[query] for query in queries]
+        documents = {query: tuple(self.index.search(query, self.top_k)) for query in dict.fromkeys(queries)}
+        return [documents[query] for query in queries]
 
     def close(self) -> None:
         """Close the index."""
@@ -117,25 +117,25 @@ class Http:
     def search(self, queries: Sequence[str]) -> list[Found]:
         """Return the documents of each query in order, :class:`Failed` where every attempt failed."""
         words = [query for query in dict.fromkeys(queries) if query.strip()]
-        found: dict[str, Found] = dict.fromkeys(queries, ())
+        documents: dict[str, Found] = dict.fromkeys(queries, ())
         if words:
-            found |= dict(zip(words, self._request(words), strict=True))
-        return [found[query] for query in queries]
+            documents |= dict(zip(words, self._request(words), strict=True))
+        return [documents[query] for query in queries]
 
     def close(self) -> None:
         """Do nothing: no connection is kept open."""
 
     def _request(self, queries: list[str]) -> list[Found]:
-        found: list[Found] = []
+        results: list[Found] = []
         request = {"queries": queries, "topk": self.top_k, "return_scores": True}
         for answer in self.service.attempts(json.dumps(request).encode(), _JSON):
             if isinstance(answer, HttpFailure):
-                found = [Failed(answer.problem)] * len(queries)
+                results = [Failed(answer.problem)] * len(queries)
             else:
-                found = read_answer(answer, len(queries), self.top_k)
-            if not any(isinstance(one, Failed) for one in found):
+                results = read_answer(answer, len(queries), self.top_k)
+            if not any(isinstance(one, Failed) for one in results):
                 break
-        return found
+        return results
 
 
 def read_answer(body: bytes, queries: int, top_k: int) -> list[Found]:
@@ -148,10 +148,10 @@ def read_answer(body: bytes, queries: int, top_k: int) -> list[Found]:
     if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
         return [unread] * queries
     try:
-        found = json.loads(body)
+        answer = json.loads(body)
     except (ValueError, RecursionError):
         return [unread] * queries
-    lists = found.get("result") if isinstance(found, dict) else None
+    lists = answer.get("result") if isinstance(answer, dict) else None
     if not isinstance(lists, list) or len(lists) != queries:
         return [unread] * queries
     return [_documents(one[:top_k]) or unread if isinstance(one, list) and one else _none(one, unread) for one in lists]
@@ -163,18 +163,18 @@ def _none(one: Any, unread: Failed) -> Found:
 
 def _documents(listed: Sequence[Any]) -> tuple[Document, ...]:
     """Read the documents of one query; empty where one of them is not valid."""
-    found = []
+    documents = []
     for item in listed:
         inner = item.get("document", item) if isinstance(item, dict) else None
         known = inner if isinstance(inner, dict) else {}
         contents, title, text = (known.get(key) for key in ("contents", "title", "text"))
         if isinstance(contents, str):
-            found.append(titled(_whole(contents)))
+            documents.append(titled(_whole(contents)))
         elif isinstance(title, str) and isinstance(text, str):
-            found.append(Document(_whole(title), _whole(text)))
+            documents.append(Document(_whole(title), _whole(text)))
         else:
             return ()
-    return tuple(found)
+    return tuple(documents)
 
 
 def _whole(text: str) -> str:

@@ -125,13 +125,13 @@ def main() -> None:
     import textworld  # noqa: PLC0415 - takes a second
 
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    asked = json.loads(sys.argv[1])
-    path = Path(asked["path"])
+    settings = json.loads(sys.argv[1])
+    path = Path(settings["path"])
     problems = []
-    for seed in _seeds(asked):
+    for seed in _seeds(settings):
         options = textworld.GameOptions()
-        options.nb_rooms, options.nb_objects, options.seeds = asked["rooms"], asked["objects"], seed
-        options.quest_length = asked["quest_length"]
+        options.nb_rooms, options.nb_objects, options.seeds = settings["rooms"], settings["objects"], seed
+        options.quest_length = settings["quest_length"]
         with tempfile.TemporaryDirectory(dir=path.parent) as folder, contextlib.redirect_stdout(sys.stderr):
             options.path = str(Path(folder) / "game.z8")
             try:
@@ -154,9 +154,9 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _seeds(asked: dict[str, object]) -> Iterator[int]:
+def _seeds(settings: dict[str, object]) -> Iterator[int]:
     for attempt in range(_ATTEMPTS):
-        key = f"textworld {_VERSION} {asked['name']} {attempt}"
+        key = f"textworld {_VERSION} {settings['name']} {attempt}"
         yield int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") >> 1
 
 

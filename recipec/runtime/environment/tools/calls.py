@@ -78,11 +78,11 @@ def _several(text: str) -> Iterator[Call]:
     """Read JSON objects, or a list of them, with spaces and semicolons between."""
     while text:
         try:
-            found, end = _JSON.raw_decode(text)
+            parsed, end = _JSON.raw_decode(text)
         except (ValueError, RecursionError):
             yield Call(problem="it is not JSON")
             return
-        yield from map(_made, found if isinstance(found, list) else [found])
+        yield from map(_made, parsed if isinstance(parsed, list) else [parsed])
         rest = text[end:].lstrip(" \t\r\n;")
         text = rest if rest.startswith(("{", "[")) else ""
 
@@ -94,18 +94,18 @@ def _one(text: str) -> Call:
         return Call(problem="it is not JSON")
 
 
-def _made(found: Any) -> Call:
+def _made(parsed: Any) -> Call:
     """Return a call of parsed JSON; arguments may be their JSON text, as some models write them."""
-    if isinstance(found, Mapping) and isinstance(found.get("function"), Mapping):
-        found = found["function"]
-    if not isinstance(found, Mapping) or not isinstance(found.get("name"), str):
+    if isinstance(parsed, Mapping) and isinstance(parsed.get("function"), Mapping):
+        parsed = parsed["function"]
+    if not isinstance(parsed, Mapping) or not isinstance(parsed.get("name"), str):
         return Call(problem="it has no `name`")
-    arguments = found.get("arguments", found.get("parameters", {}))
+    arguments = parsed.get("arguments", parsed.get("parameters", {}))
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments)
         except (ValueError, RecursionError):
             arguments = None
     if arguments is not None and not isinstance(arguments, Mapping):
-        return Call(found["name"], problem="its arguments are not an object")
-    return Call(found["name"], arguments or {})
+        return Call(parsed["name"], problem="its arguments are not an object")
+    return Call(parsed["name"], arguments or {})

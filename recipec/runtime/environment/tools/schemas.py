@@ -65,15 +65,15 @@ def function_schema(function: Callable[..., Any]) -> dict[str, Any]:
 def _described(text: str) -> dict[str, str]:
     """Return the descriptions of parameters in a docstring."""
     section = _ARGUMENTS.search(f"\n{text}")
-    found: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     last = ""
     for line in section["body"].splitlines() if section else ():
         if begun := _ARGUMENT.match(line):
             last = begun["name"]
-            found[last] = begun["text"].strip()
+            descriptions[last] = begun["text"].strip()
         elif last and line.strip():
-            found[last] = f"{found[last]} {line.strip()}"
-    return found
+            descriptions[last] = f"{descriptions[last]} {line.strip()}"
+    return descriptions
 
 
 def _shape(hint: Any) -> dict[str, Any]:

@@ -50,11 +50,11 @@ class ToolUse(Environment):
 
     def _check_shown(self) -> None:
         """Refuse a chat template that shows neither the tools nor their results."""
-        asked = [{"role": "user", "content": "x"}]
+        messages = [{"role": "user", "content": "x"}]
         try:
-            with_tools = self.policy.render(asked, generation=True, variables={"tools": self.schemas})
+            with_tools = self.policy.render(messages, generation=True, variables={"tools": self.schemas})
             result = after_answer(self.policy, (), [_result("x", "found", 0)], {"tools": self.schemas})
-            if with_tools != self.policy.render(asked, generation=True) and "found" in self.policy.decode(result):
+            if with_tools != self.policy.render(messages, generation=True) and "found" in self.policy.decode(result):
                 return
         except RecipeError as error:
             problem = error.diagnostics[0].message
@@ -68,8 +68,8 @@ class ToolUse(Environment):
         known: dict[int, tuple[int, ...]] = {}
         for task in tasks:
             if task.id not in known:
-                given = self._given(task)
-                known[task.id] = tuple(self.policy.render(_messages(task), generation=True, variables=given))
+                variables = self._given(task)
+                known[task.id] = tuple(self.policy.render(_messages(task), generation=True, variables=variables))
         return [EpisodeState(task, known[task.id], state=question(task), notes=0) for task in tasks]
 
     def step(self, positions: Sequence[EpisodeState], turns: Sequence[Turn]) -> list[EpisodeState]:
@@ -80,11 +80,11 @@ class ToolUse(Environment):
             for text in texts
         ]
         going = [i for i, turn in enumerate(turns) if turn.ended and positions[i].turns + 1 < self.spec.max_turns]
-        made = [(i, j) for i in going for j, call in enumerate(called[i]) if not call.problem]
-        requests = [{"call": [called[i][j].name, called[i][j].arguments]} for i, j in made]
-        found = dict(zip(made, self._ask(requests), strict=True))
+        places = [(i, j) for i in going for j, call in enumerate(called[i]) if not call.problem]
+        requests = [{"call": [called[i][j].name, called[i][j].arguments]} for i, j in places]
+        results = dict(zip(places, self._ask(requests), strict=True))
         return [
-            self._after(position, turn, called[i], [found.get((i, j)) for j in range(len(called[i]))])
+            self._after(position, turn, called[i], [results.get((i, j)) for j in range(len(called[i]))])
             for i, (position, turn) in enumerate(zip(positions, turns, strict=True))
         ]
 
@@ -109,7 +109,7 @@ class ToolUse(Environment):
         ends = (self.policy.tokenizer.decode([one], skip_special_tokens=False) for one in self.policy.stop_ids)
         return next((text.removesuffix(end) for end in ends if end and text.endswith(end)), text)
 
-    def _after(self, before: EpisodeState, turn: Turn, calls: Sequence[Call], found: Sequence[Any]) -> EpisodeState:
+    def _after(self, before: EpisodeState, turn: Turn, calls: Sequence[Call], answers: Sequence[Any]) -> EpisodeState:
         """Return the state after a turn; one without calls is the answer, which ends the episode."""
         context, number = (*before.context_ids, *turn.ids), before.turns + 1
         after = replace(
@@ -118,7 +118,7 @@ class ToolUse(Environment):
         )  # fmt: skip
         if not calls or not turn.ended or number >= self.spec.max_turns:
             return replace(after, ended=True, truncated=bool(calls) or not turn.ended)
-        texts = [self._text(call, result) for call, result in zip(calls, found, strict=True)]
+        texts = [self._text(call, result) for call, result in zip(calls, answers, strict=True)]
         results = [_result(calls[i].name, text, before.notes + i) for i, text in enumerate(texts)]
         prompt = _messages(before.task)
         system = prompt[:1] if prompt[0]["role"] == "system" else []
@@ -127,9 +127,9 @@ class ToolUse(Environment):
             after,
             context_ids=joined(self.policy, context, piece),
             state="\n".join(texts),
-            valid=all(result is not None for result in found),
-            calls=sum(result is not None for result in found),
-            failures=sum(isinstance(result, WorkerFailure) for result in found),
+            valid=all(result is not None for result in answers),
+            calls=sum(result is not None for result in answers),
+            failures=sum(isinstance(result, WorkerFailure) for result in answers),
             observation=self.policy.decode(piece),
             notes=before.notes + len(calls),
         )

@@ -114,9 +114,9 @@ def _entry(index: int, asin: str, problem: Exception) -> str:
 def _json(path: Path, shown: str) -> Any:
     try:
         content = path.read_bytes()
-        found = json.loads(content)
+        parsed = json.loads(content)
         if _HALF.search(content):  # json reads half a surrogate pair, which cannot be encoded
-            json.dumps(found, ensure_ascii=False).encode()
+            json.dumps(parsed, ensure_ascii=False).encode()
     except OSError as error:
         raise RecipeError(data_errors.data_missing(shown, error.strerror or str(error))) from None
     except UnicodeDecodeError as error:
@@ -129,7 +129,7 @@ def _json(path: Path, shown: str) -> Any:
         ) from None
     except (RecursionError, ValueError) as error:
         raise RecipeError(errors.bad_catalogue(shown, f"this cannot be read: {error}")) from None
-    return found
+    return parsed
 
 
 def _product(row: Any, apart: Mapping[str, Any]) -> Product:
@@ -167,27 +167,27 @@ def _price(value: Any, asin: str) -> tuple[float, str]:
         value = " ".join(f"${float(price):.2f}" for price in value)
     if not isinstance(value, str) and value is not None:
         raise TypeError("`pricing` is not text, a number or a list of numbers")
-    found = [float(number.replace(",", "")) for number in _PRICE.findall(value or "")][:2]
-    if not found:
+    prices = [float(number.replace(",", "")) for number in _PRICE.findall(value or "")][:2]
+    if not prices:
         return 100.0, "$100.00"
-    if len(found) == 1:
-        return found[0], f"${found[0]:.2f}"
-    price = Random(f"price {asin}").uniform(*found)  # noqa: S311 - a price, not a secret
-    return price, f"${found[0]:.2f} to ${found[1]:.2f}"
+    if len(prices) == 1:
+        return prices[0], f"${prices[0]:.2f}"
+    price = Random(f"price {asin}").uniform(*prices)  # noqa: S311 - a price, not a secret
+    return price, f"${prices[0]:.2f} to ${prices[1]:.2f}"
 
 
 def _options(value: Any) -> dict[str, tuple[str, ...]]:
     if not isinstance(value, dict):
         raise TypeError("`customization_options` is not a mapping")
-    found = {}
+    options = {}
     for name, values in value.items():
         if values is None:
             continue
         if not isinstance(values, list):
             raise TypeError(f"the option `{name}` is not a list")
         plain = [value.get("value") if isinstance(value, dict) else value for value in values]
-        found[name.lower()] = tuple(v.strip().replace("/", " | ").lower() for v in _texts(plain, f"option `{name}`"))
-    return found
+        options[name.lower()] = tuple(v.strip().replace("/", " | ").lower() for v in _texts(plain, f"option `{name}`"))
+    return options
 
 
 def _review(value: Any) -> str:

@@ -51,10 +51,10 @@ class Shop:
 
     def act(self, page: Page, action: str, instruction: Instruction) -> Page:
         """Take an action: ``search[words]`` anywhere, or ``click[...]`` on a text of the page; others do nothing."""
-        found = _ACTION.fullmatch(action.strip())
-        if found is None or page.kind == "done":
+        call = _ACTION.fullmatch(action.strip())
+        if call is None or page.kind == "done":
             return page
-        verb, argument = found[1], found[2].strip().lower()
+        verb, argument = call[1], call[2].strip().lower()
         if verb == "search":
             return Page("results", argument, tuple(self.search(argument, FOUND)))
         return self._clicked(page, argument, instruction) if argument in self.clickable(page) else page
