@@ -191,6 +191,30 @@ def test_what_devices_receive() -> None:
     assert sent(name="fsdp", offload=True) == {**whole, "host memory": shard * (4 + 2)}
 
 
+def test_further_passes_over_rows_repeat_what_updates_send() -> None:
+    """With three passes, three times as many updates gather weights and sum gradients; scores are made once."""
+    sampler = part("sampler", "chain", num_generations=4, max_completion_length=16)
+
+    def sent(passes: int, **engine: Any) -> dict[str, float]:
+        budget = Budget(steps=5, prompts_per_step=8, updates_per_step=2, microbatch_tokens=4 * 48, passes=passes)
+        found = replace(work(on(recipe(a=rl(sampler=sampler, budget=budget)), train=engine_of(**engine))), devices=4)
+        assert {phase.name for phase in phases(found)} >= {"old", "update"}  # old: two updates make ratios not 1
+        assert [forward_rounds(found, one) for one in phases(found) if one.name in {"old", "update"}] == [2, 2]
+        return {one.name: one.bytes for one in exchanges(found, phases(found))}
+
+    weights, shard = 4 * SHAPE.parameters * 3 / 4, SHAPE.parameters
+    for passes in (1, 3):
+        updates = 2 * passes
+        assert sent(passes, name="local") == {"sum gradients": 2 * weights * updates}
+        sums = {"sum gradients": weights * updates, "updated weights": weights * updates}
+        assert sent(passes, name="deepspeed", zero=2) == sums
+        assert sent(passes, name="deepspeed", zero=2, offload=True) == {**sums, "host memory": 2 * shard * updates}
+        gathered = 2 * updates + 2  # forward and backward of each update, and two rounds of `old`
+        whole = {"gather weights": weights * gathered, "sum gradients": weights * updates, "update sampler": weights}
+        assert sent(passes, name="fsdp") == whole
+        assert sent(passes, name="fsdp", offload=True) == {**whole, "host memory": shard * (gathered + updates)}
+
+
 def test_devices_wait_where_prompts_do_not_divide() -> None:
     """Two prompts on three devices leave one without, in sampling; the time of the phase says so."""
     built = recipe(a=rl()).model_copy(update={"machine": machine(devices=3)})
