@@ -200,10 +200,10 @@ def __getattr__(name: str) -> Any:
         return version("recipec")
     if name not in _HOME:
         raise AttributeError(f"module 'recipec' has no attribute {name!r}")
-    found = getattr(importlib.import_module(_HOME[name]), name)
+    value = getattr(importlib.import_module(_HOME[name]), name)
     if _HOME[name].startswith("recipec.spec."):
-        found.model_rebuild()  # fields and signature of a model that is built on first use
-    return found
+        value.model_rebuild()  # fields and signature of a model that is built on first use
+    return value
 
 
 def __dir__() -> list[str]:

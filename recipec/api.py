@@ -132,8 +132,8 @@ def check(
     use: Sequence[str | os.PathLike[str]] = (),
 ) -> Checked:
     """Check what a run checks before its first stage; problems are in the result."""
-    found, _ = prepared(recipe, overrides, out, use)
-    return check_all(found.graph, found.planned, found.options)
+    ready, _ = prepared(recipe, overrides, out, use)
+    return check_all(ready.graph, ready.planned, ready.options)
 
 
 def run(
@@ -155,17 +155,17 @@ def run(
         RecipeError: why it cannot start or go on; what was completed is kept. RC980, ``on_step`` is in this process,
             and the steps are in others.
     """
-    found, arguments = prepared(recipe, overrides, out, use, replace=replace, quiet=quiet)
-    if place().size == 1 and found.devices > 1:
+    ready, arguments = prepared(recipe, overrides, out, use, replace=replace, quiet=quiet)
+    if place().size == 1 and ready.devices > 1:
         if on_step is not None:
-            raise RecipeError(callback_elsewhere(found.devices))
+            raise RecipeError(callback_elsewhere(ready.devices))
         outcome = started(arguments)
     else:
-        outcome = execute(found.graph, found.options, _Steps(on_step, quiet=quiet))
+        outcome = execute(ready.graph, ready.options, _Steps(on_step, quiet=quiet))
     errors = [one for one in outcome.diagnostics if one.is_error]
     if errors:
         raise RecipeError(*errors)
-    return Run(found.options.out)
+    return Run(ready.options.out)
 
 
 def sweep(
@@ -188,11 +188,11 @@ def sweep(
     name, text = source(recipe)
     folder = None if out is None else Path(out)
     arguments = RunArguments(name, tuple(overrides), None, tuple(map(Path, use)), replace, quiet, text)
-    given = [
+    axes = [
         f"{key}={','.join(value if isinstance(value, str) else json.dumps(value) for value in values)}"
         for key, values in each.items()
     ]
-    return run_sweep(arguments, given, folder, Progress(quiet=quiet).say)
+    return run_sweep(arguments, axes, folder, Progress(quiet=quiet).say)
 
 
 def evaluate(
@@ -210,8 +210,8 @@ def evaluate(
     ready, _ = prepared(recipe, overrides, out, use)
     if model is not None:
         return evaluate_model(ready.graph, ready.options, Progress(quiet=True), model)
-    found = evaluate_run(ready.graph, ready.options, Progress(quiet=True))
-    return dict(found.points[-1].values) if found is not None else {}
+    table = evaluate_run(ready.graph, ready.options, Progress(quiet=True))
+    return dict(table.points[-1].values) if table is not None else {}
 
 
 def load_run(folder: str | os.PathLike[str]) -> Run:
@@ -220,6 +220,6 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     Raises:
         RecipeError: RC772, the directory is not that of a run.
     """
-    found = Run(Path(folder))
-    stages_of(found.folder)
-    return found
+    loaded = Run(Path(folder))
+    stages_of(loaded.folder)
+    return loaded

@@ -59,20 +59,20 @@ def check_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = (), *,
     checked = check_all(reading)
     if not resolved.complete:  # what a warning misses may be in the part that was not read
         checked = [diagnostic for diagnostic in checked if diagnostic.is_error]
-    found = (*resolved.diagnostics, *reading.diagnostics, *checked)
-    return Compiled(resolved, reading, reading.recipe, None, _tried(resolved, found))
+    diagnostics = (*resolved.diagnostics, *reading.diagnostics, *checked)
+    return Compiled(resolved, reading, reading.recipe, None, _tried(resolved, diagnostics))
 
 
-def _tried(resolved: Resolved, found: tuple[Diagnostic, ...]) -> tuple[Diagnostic, ...]:
+def _tried(resolved: Resolved, diagnostics: tuple[Diagnostic, ...]) -> tuple[Diagnostic, ...]:
     """Compile the edits that the messages propose, and say of those that are not accepted why.
 
     All edits are made in one copy of the recipe, so that a recipe with many mistakes is compiled twice, not many times.
     """
-    proposed = [diagnostic.proposal for diagnostic in found if diagnostic.proposal is not None]
+    proposed = [diagnostic.proposal for diagnostic in diagnostics if diagnostic.proposal is not None]
     if not proposed:
-        return found
+        return diagnostics
     data = deepcopy(resolved.data)
-    for diagnostic in found:
+    for diagnostic in diagnostics:
         if diagnostic.code == UNKNOWN_KEY:
             _removed(data, diagnostic.path.split("."))
     for proposal in proposed:
@@ -81,13 +81,13 @@ def _tried(resolved: Resolved, found: tuple[Diagnostic, ...]) -> tuple[Diagnosti
             _put(data, path.split("."), json.loads(value))
     copy = resolve(read_source(resolved.files[0], text_of(data)))
     reading = read_recipe(copy)
-    known = {(diagnostic.code, diagnostic.path, diagnostic.message) for diagnostic in found}
+    known = {(diagnostic.code, diagnostic.path, diagnostic.message) for diagnostic in diagnostics}
     errors = [
         error
         for error in (*copy.diagnostics, *reading.diagnostics, *check_all(reading))
         if error.is_error and (error.code, error.path, error.message) not in known
     ]
-    return tuple(_with_verdict(diagnostic, errors) for diagnostic in found)
+    return tuple(_with_verdict(diagnostic, errors) for diagnostic in diagnostics)
 
 
 def _with_verdict(diagnostic: Diagnostic, errors: Sequence[Diagnostic]) -> Diagnostic:

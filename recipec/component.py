@@ -116,10 +116,10 @@ def is_signal(info: FieldInfo) -> bool:
 
 def _marked(info: FieldInfo, mark: type) -> bool:
     """Look for a mark on the parameter itself and, where it is optional, on its choices."""
-    found = [*info.metadata]
+    marks = [*info.metadata]
     for choice in get_args(info.annotation):
-        found += getattr(choice, "__metadata__", ())
-    return any(isinstance(m, mark) for m in found)
+        marks += getattr(choice, "__metadata__", ())
+    return any(isinstance(m, mark) for m in marks)
 
 
 def param(default: Any, doc: str, *, unit: str = "", **constraints: Any) -> Any:
@@ -259,8 +259,8 @@ class Component(Section):
         """Return the installed packages that bring the component; none for a component of recipec."""
         if cls.__module__.partition(".")[0] == __name__.partition(".")[0]:
             return ()
-        found = entry_points(group=ENTRY_POINTS, name=f"{cls.slot}.{cls.type_name}")
-        return tuple(entry.dist.name for entry in found if entry.dist is not None)
+        entries = entry_points(group=ENTRY_POINTS, name=f"{cls.slot}.{cls.type_name}")
+        return tuple(entry.dist.name for entry in entries if entry.dist is not None)
 
     def load(self) -> Callable[..., Any]:
         """Import the implementing function or class: the only door through which torch arrives."""
@@ -270,8 +270,8 @@ class Component(Section):
 def load_object(name: str) -> Callable[..., Any]:
     """Import ``module:attribute``."""
     module, _, attribute = name.partition(":")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-    return found
+    function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    return function
 
 
 def texts(section: Section) -> Iterator[tuple[str, FieldInfo, str]]:
@@ -390,10 +390,10 @@ def installed_components(slot: str) -> dict[str, type[Component] | Exception]:
 
     In place of a component that cannot be imported there is the reason.
     """
-    found: dict[str, type[Component] | Exception] = {}
+    classes: dict[str, type[Component] | Exception] = {}
     for name in component_names(slot):
         try:
-            found[name] = find_component(slot, name) or LookupError("the package does not define it")
+            classes[name] = find_component(slot, name) or LookupError("the package does not define it")
         except Exception as error:  # noqa: BLE001 - a package may raise anything while it is imported
-            found[name] = error
-    return found
+            classes[name] = error
+    return classes

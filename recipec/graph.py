@@ -240,7 +240,8 @@ def _item(data: Mapping[str, Any]) -> Node | Loop:
         body, carries = tuple(_item(item) for item in data["body"]), tuple(data["carries"])
         return Loop(data["id"], data["over"], body, carries)
     inputs, parts = (
-        tuple(Input(given["parameter"], Value(**given["value"])) for given in data[key]) for key in ("inputs", "parts")
+        tuple(Input(column["parameter"], Value(**column["value"])) for column in data[key])
+        for key in ("inputs", "parts")
     )
     return Node(
         **{**data, "inputs": inputs, "parts": parts, "outputs": tuple(data["outputs"]), "keys": tuple(data["keys"])}
@@ -272,21 +273,21 @@ def in_recipe(graph: Graph, key: str) -> bool:
 
 def settings_of(stage: StageGraph) -> dict[str, Any]:
     """Map the dotted key of every setting that the results of a stage depend on to its value, defaults included."""
-    found = ((prefix, flat(params)) for prefix, params in _said(stage).items())
-    return {f"{prefix}.{key}": value for prefix, flat in found for key, value in flat.items()}
+    by_prefix = ((prefix, flat(params)) for prefix, params in _said(stage).items())
+    return {f"{prefix}.{key}": value for prefix, flat in by_prefix for key, value in flat.items()}
 
 
 def _said(stage: StageGraph) -> dict[str, Mapping[str, Any]]:
     """Map the prefix of each component to its parameters; what the compiler made says nothing of its own."""
     prefix = f"stages.{stage.name}"
-    found: dict[str, Mapping[str, Any]] = {
+    params: dict[str, Mapping[str, Any]] = {
         prefix: {key: stage.settings[key] for key in ("kind", "from", "adapter")},
         f"{prefix}.budget": {k: v for k, v in stage.settings["budget"].items() if k not in BOOKKEEPING},
     }
     for node in stage.nodes():
         if node.slot != "compiler" and node.name not in {"old", "values"}:
-            found[f"{prefix}.{node.name}"] = {"type": node.type, **node.params}
-    return found
+            params[f"{prefix}.{node.name}"] = {"type": node.type, **node.params}
+    return params
 
 
 def _changed(was: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -301,7 +302,7 @@ def _changed(was: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str
 
 def flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Map dotted keys to the values of nested mappings."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, value in params.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
-    return found
+        values |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return values

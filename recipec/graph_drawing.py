@@ -27,8 +27,8 @@ def _branch(items: tuple[Node | Loop, ...], indent: str, width: int) -> Iterator
             yield f"{stem}loop over {item.over}, carrying {', '.join(item.carries)}"
             yield from _branch(item.body, f"{indent}{'   ' if last else '│  '}", width)
         else:
-            made = f" -> {', '.join(item.outputs)}" if item.outputs else ""
-            yield f"{stem}{item.name}".ljust(width) + f" {item.type}{made}"
+            outputs = f" -> {', '.join(item.outputs)}" if item.outputs else ""
+            yield f"{stem}{item.name}".ljust(width) + f" {item.type}{outputs}"
 
 
 def to_mermaid(graph: Graph) -> str:
@@ -60,8 +60,8 @@ def _boxes(items: tuple[Node | Loop, ...], numbers: dict[str, str], prefix: str,
 def _edges(stage: StageGraph, numbers: dict[str, str]) -> Iterator[str]:
     for node in stage.nodes():
         signals: dict[str, list[str]] = {}
-        for given in node.inputs:
-            signals.setdefault(given.value.node, []).append(given.value.signal)
+        for column in node.inputs:
+            signals.setdefault(column.value.node, []).append(column.value.signal)
         for source, names in signals.items():
             yield f'  {numbers[source]} -->|"{", ".join(dict.fromkeys(names))}"| {numbers[node.id]}'
 

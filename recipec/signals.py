@@ -163,10 +163,10 @@ def find_signal(name: str) -> Signal | None:
     ('reward_R', 'policy')
     """
     stage, dot, artifact = name.rpartition(".")
-    found = SIGNALS.get(artifact if dot else name)
-    if dot and (not stage or found is None or found.kind != "artifact"):
+    signal = SIGNALS.get(artifact if dot else name)
+    if dot and (not stage or signal is None or signal.kind != "artifact"):
         return SIGNALS["reward_R"] if reward_level(name) else None
-    return found
+    return signal
 
 
 def reward_level(name: str) -> str:

@@ -120,8 +120,8 @@ def _scalar(value: object) -> str:
     """
     if not isinstance(value, str):
         return json.dumps(value)
-    text = _REFERENCE.sub(lambda found: found[1] * 2 + r"\${", value)
+    text = _REFERENCE.sub(lambda match: match[1] * 2 + r"\${", value)
     if _PLAIN.fullmatch(text) and read_scalar(text) == (text, ""):
         return text
     quoted = json.dumps(text, ensure_ascii=False)
-    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted)
+    return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", quoted)

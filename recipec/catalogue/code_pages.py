@@ -35,12 +35,12 @@ def page(code: str) -> str | None:
     >>> print(page("rc204").splitlines()[0])
     RC204 unmet-requirement (error)
     """
-    found = find(code)
-    if found is None:
+    entry = find(code)
+    if entry is None:
         return None
     code = code.upper()
-    note = f"{code} is retired; it is now {found.code}.\n\n" if code in RETIRED else ""
-    return f"{note}{found.code} {found.name} ({found.severity})\n\n{found.page}"
+    note = f"{code} is retired; it is now {entry.code}.\n\n" if code in RETIRED else ""
+    return f"{note}{entry.code} {entry.name} ({entry.severity})\n\n{entry.page}"
 
 
 def reference() -> str:

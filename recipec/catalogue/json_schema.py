@@ -62,30 +62,30 @@ def write(folder: Path) -> list[Path]:
 
 def _recipe() -> Schema:
     raw = _raw(Recipe)
-    made = _head("recipe", "A recipe for LLM post-training: a sequence of training stages.")
-    made["properties"] = {**_params(raw), "extends": EXTENDS}
-    made["properties"]["stages"] = {
+    schema = _head("recipe", "A recipe for LLM post-training: a sequence of training stages.")
+    schema["properties"] = {**_params(raw), "extends": EXTENDS}
+    schema["properties"]["stages"] = {
         "type": "object",
         "description": raw["properties"]["stages"]["description"],
         "additionalProperties": {
             "oneOf": [*({"$ref": f"#/$defs/stage.{name}"} for name in (*KINDS, "unspecified")), NULL]
         },
     }
-    made["required"] = ["recipec"]
-    made["anyOf"] = [{"required": ["name", "stages"]}, {"required": ["extends"]}]
-    made["$defs"] = (
+    schema["required"] = ["recipec"]
+    schema["anyOf"] = [{"required": ["name", "stages"]}, {"required": ["extends"]}]
+    schema["$defs"] = (
         _definitions() | {f"stage.{kind}": _stage(kind) for kind in KINDS} | {"stage.unspecified": _stage(None)}
     )
-    return made
+    return schema
 
 
 def _fragment() -> Schema:
-    made = _head("fragment", "A part of a recipe or of a stage that other files extend.")
+    schema = _head("fragment", "A part of a recipe or of a stage that other files extend.")
     everything = _params(_raw(Recipe)) | _stage(None)["properties"]
-    made["properties"] = {name: param for name, param in everything.items() if name != "stages"}
-    made["required"] = ["recipec"]
-    made["$defs"] = _definitions(strict=False)
-    return made
+    schema["properties"] = {name: param for name, param in everything.items() if name != "stages"}
+    schema["required"] = ["recipec"]
+    schema["$defs"] = _definitions(strict=False)
+    return schema
 
 
 def _graph() -> Schema:
@@ -107,9 +107,9 @@ def _stage(kind: Kind | None) -> Schema:
         param = params.pop(key)
         if slot in params:
             params[slot] = _with_property(params[slot], key, param)
-    made: Schema = {"type": "object", "description": _first_paragraph(raw), "additionalProperties": False}
+    schema: Schema = {"type": "object", "description": _first_paragraph(raw), "additionalProperties": False}
     if kind is None:
-        return {**made, "properties": {name: param for name, param in params.items() if name != "kind"}}
+        return {**schema, "properties": {name: param for name, param in params.items() if name != "kind"}}
     params["kind"] = {"const": kind, "description": raw["properties"]["kind"]["description"]}
     for slot in slots:
         if default := default_type(slot, kind):
@@ -118,41 +118,41 @@ def _stage(kind: Kind | None) -> Schema:
                 "description": f"{params[slot]['description']} Default type: `{default}`.",
             }
     needed = [{"required": ["from", "budget"]}, {"required": ["extends"]}]
-    return {**made, "properties": params, "required": ["kind"], "anyOf": needed}
+    return {**schema, "properties": params, "required": ["kind"], "anyOf": needed}
 
 
 def _with_property(levels: Schema, name: str, param: Schema) -> Schema:
     """Allow a mapping of levels a key that is not a level."""
     branches = levels["anyOf"]
-    found = [
+    widened = [
         {**b, "properties": {**b.get("properties", {}), name: param}} if b.get("type") == "object" else b
         for b in branches
     ]
-    return {**levels, "anyOf": found}
+    return {**levels, "anyOf": widened}
 
 
 def _definitions(*, strict: bool = True) -> Schema:
     """Return the definitions of sections, components and slots; in a fragment, no key is required."""
-    made: Schema = {}
+    definitions: Schema = {}
     for name, section in _raw(Recipe)["$defs"].items():
         if name not in {"Component", "Stage"}:
-            made[name] = _object(section, strict=strict)
+            definitions[name] = _object(section, strict=strict)
     for slot in COMPONENT_SLOTS:
         for name, cls in _components(slot).items():
             raw = _raw(cls)
             component = _object(raw, strict=strict)
             component["properties"]["type"] = {"const": name, "description": _first_paragraph(raw)}
             component["required"] = ["type", *component.get("required", ())]
-            made[f"{slot}.{name}"] = component
-            made |= {key: _object(nested, strict=strict) for key, nested in raw.get("$defs", {}).items()}
-    made |= {slot: _slot(slot) for slot in COMPONENT_SLOTS}
-    return {name: {"title": name.replace(".", " "), **found} for name, found in sorted(made.items())}
+            definitions[f"{slot}.{name}"] = component
+            definitions |= {key: _object(nested, strict=strict) for key, nested in raw.get("$defs", {}).items()}
+    definitions |= {slot: _slot(slot) for slot in COMPONENT_SLOTS}
+    return {name: {"title": name.replace(".", " "), **definition} for name, definition in sorted(definitions.items())}
 
 
 def _components(slot: str) -> dict[str, type[Component]]:
     """Return the components of a slot, those of installed packages included."""
-    found = ((name, load_component(slot, name)) for name in component_names(slot))
-    return {name: cls for name, cls in found if cls is not None}
+    classes = ((name, load_component(slot, name)) for name in component_names(slot))
+    return {name: cls for name, cls in classes if cls is not None}
 
 
 def _slot(slot: str) -> Schema:
@@ -163,7 +163,7 @@ def _slot(slot: str) -> Schema:
         for key, param in _params(_raw(cls)).items():
             if key != "type" and param not in variants.setdefault(key, []):
                 variants[key].append(param)
-    params = {key: _either(found) for key, found in variants.items()}
+    params = {key: _either(schemas) for key, schemas in variants.items()}
     untyped = {"type": "object", "not": {"required": ["type"]}, "properties": params, "additionalProperties": False}
     # editors complete a name from `properties`: in a choice that lacks a required key they leave it out
     named = {"type": {"enum": list(components), "description": f"The {slot}'s type."}}
@@ -174,21 +174,21 @@ def _slot(slot: str) -> Schema:
     }
 
 
-def _either(found: list[Schema]) -> Schema:
+def _either(schemas: list[Schema]) -> Schema:
     """Combine the schemas of a parameter that several components have."""
-    if len(found) == 1:
-        return found[0]
-    descriptions = dict.fromkeys(str(param["description"]) for param in found)
-    bare = [{key: value for key, value in param.items() if key not in {"description", "default"}} for param in found]
+    if len(schemas) == 1:
+        return schemas[0]
+    descriptions = dict.fromkeys(str(param["description"]) for param in schemas)
+    bare = [{key: value for key, value in param.items() if key not in {"description", "default"}} for param in schemas]
     return {"anyOf": bare, "description": " / ".join(descriptions)}
 
 
 def _raw(cls: type[BaseModel]) -> Schema:
-    made = cls.model_json_schema(by_alias=True)
+    schema = cls.model_json_schema(by_alias=True)
     for name, info in cls.model_fields.items():  # pydantic drops the description of a section with a default
         if info.description:
-            made["properties"][info.alias or name].setdefault("description", info.description)
-    return made
+            schema["properties"][info.alias or name].setdefault("description", info.description)
+    return schema
 
 
 def _first_paragraph(raw: Schema) -> str:
@@ -196,9 +196,9 @@ def _first_paragraph(raw: Schema) -> str:
 
 
 def _object(raw: Schema, *, strict: bool) -> Schema:
-    made = {"type": "object", "description": _first_paragraph(raw), "additionalProperties": False}
+    schema = {"type": "object", "description": _first_paragraph(raw), "additionalProperties": False}
     needed = {"required": raw["required"]} if strict and raw.get("required") else {}
-    return {**made, "properties": _params(raw), **needed}
+    return {**schema, "properties": _params(raw), **needed}
 
 
 def _params(raw: Schema) -> Schema:
@@ -211,22 +211,22 @@ def _param(name: str, raw: Schema, *, needed: bool) -> Schema:
     unit = f" Unit: {raw['unit']}." if raw.get("unit") else ""
     default = raw.get("default")
     shown = f" Default: `{json.dumps(default)}`." if isinstance(default, str | int | float) else ""
-    made: Schema = {"description": f"{raw.get('description', '')}{unit}{shown}"}
+    schema: Schema = {"description": f"{raw.get('description', '')}{unit}{shown}"}
     if default is not None:
-        made["default"] = default
+        schema["default"] = default
     branches = _branches(name, raw)
     if not needed and NULL not in branches:
         branches.append(NULL)
-    return {**made, **(branches[0] if len(branches) == 1 else {"anyOf": branches})}
+    return {**schema, **(branches[0] if len(branches) == 1 else {"anyOf": branches})}
 
 
 def _branches(name: str, raw: Schema) -> list[Schema]:
     """Return the choices of a value, with an interpolation unless any string is allowed."""
     if "anyOf" in raw:
-        found: list[Schema] = []
+        branches: list[Schema] = []
         for choice in raw["anyOf"]:
-            found += [branch for branch in _branches(name, choice) if branch not in found]
-        return sorted(found, key=lambda branch: branch in (INTERPOLATION, NULL))
+            branches += [branch for branch in _branches(name, choice) if branch not in branches]
+        return sorted(branches, key=lambda branch: branch in (INTERPOLATION, NULL))
     if "$ref" in raw:
         if raw["$ref"].endswith("/Component"):
             return [{"$ref": f"#/$defs/{KEY_SLOTS.get(name, name)}"}]

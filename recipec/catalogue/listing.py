@@ -33,9 +33,9 @@ def rows(what: str) -> list[tuple[str, str]] | None:
             return [(str(p.relative_to(root).with_suffix("")), _headline(p)) for p in sorted(root.rglob("*.yaml"))]
         case "components":
             return [
-                (f"{slot}/{name}", _component_line(found))
+                (f"{slot}/{name}", _component_line(cls))
                 for slot in COMPONENT_SLOTS
-                for name, found in installed_components(slot).items()
+                for name, cls in installed_components(slot).items()
             ]
         case "signals":
             return [(s.name, f"{s.kind} {s.dtype}: {s.doc}") for s in SIGNALS.values()]
@@ -46,10 +46,10 @@ def rows(what: str) -> list[tuple[str, str]] | None:
     return None
 
 
-def aligned(found: Sequence[tuple[str, str]]) -> str:
+def aligned(entries: Sequence[tuple[str, str]]) -> str:
     """Write names and descriptions below each other."""
-    width = max((len(name) for name, _ in found), default=0)
-    return "\n".join(f"{name:{width}}  {text}" for name, text in found)
+    width = max((len(name) for name, _ in entries), default=0)
+    return "\n".join(f"{name:{width}}  {text}" for name, text in entries)
 
 
 def described(name: str) -> dict[str, Any] | None:
@@ -58,12 +58,12 @@ def described(name: str) -> dict[str, Any] | None:
     if slot not in COMPONENT_SLOTS:
         text = page(name)
         return None if text is None else {"recipe": name, "text": text}
-    found = load_component(slot, kind)
-    if found is None:
+    cls = load_component(slot, kind)
+    if cls is None:
         return None
-    requires, provides = contract(found)
-    parameters = [asdict(key) for key in keys(found) if key.name != "type"]
-    doc = inspect.cleandoc(found.__doc__ or "")
+    requires, provides = contract(cls)
+    parameters = [asdict(key) for key in keys(cls) if key.name != "type"]
+    doc = inspect.cleandoc(cls.__doc__ or "")
     return {
         "slot": slot,
         "type": kind,
@@ -78,8 +78,8 @@ def page(name: str) -> str | None:
     """Return the text of a shipped recipe, or the page of ``SLOT/COMPONENT``."""
     slot, _, kind = name.partition("/")
     if slot in COMPONENT_SLOTS:
-        found = load_component(slot, kind)
-        return None if found is None else component_page(found)
+        cls = load_component(slot, kind)
+        return None if cls is None else component_page(cls)
     path = shipped("recipes") / f"{name.removesuffix('.yaml')}.yaml"
     return path.read_text(encoding="utf-8") if path.is_file() else None
 
@@ -128,12 +128,12 @@ class Key:
 
 def keys(cls: type[Section]) -> list[Key]:
     """Return every key of a section, with its type and its default."""
-    found = []
+    listed = []
     for field, info in cls.model_fields.items():
         name = info.alias or field
         doc = info.description or ""
-        found.append(Key(name, _type(cls, name, info), _default(info), doc, required=info.is_required()))
-    return found
+        listed.append(Key(name, _type(cls, name, info), _default(info), doc, required=info.is_required()))
+    return listed
 
 
 def _type(cls: type[Section], name: str, info: FieldInfo) -> str:
@@ -141,8 +141,8 @@ def _type(cls: type[Section], name: str, info: FieldInfo) -> str:
         return "a path"
     if is_signal(info):
         return "the name of a signal"
-    found = field_descriptions.field_type(cls, (name,))
-    return found.describe() if found else "anything"
+    kind = field_descriptions.field_type(cls, (name,))
+    return kind.describe() if kind else "anything"
 
 
 def _default(info: FieldInfo) -> str:
@@ -160,7 +160,7 @@ def _default(info: FieldInfo) -> str:
 def contract(cls: type[Component]) -> tuple[list[str], list[str]]:
     """Return the signals that a component requires and provides, with their conditions."""
     needed = [_condition(need) for need in cls._requires]
-    return needed, [_condition(given) for given in cls._provides]
+    return needed, [_condition(signal) for signal in cls._provides]
 
 
 def _condition(declared: str | When) -> str:
@@ -177,8 +177,8 @@ def _headline(path: Path) -> str:
     return ""
 
 
-def _component_line(found: type[Component] | Exception) -> str:
-    if isinstance(found, Exception):
-        return f"(its package cannot be imported: {found})"
-    first = (found.__doc__ or "").strip().splitlines()[0]
-    return first + ("" if found.available() else " (not implemented in this version)")
+def _component_line(cls: type[Component] | Exception) -> str:
+    if isinstance(cls, Exception):
+        return f"(its package cannot be imported: {cls})"
+    first = (cls.__doc__ or "").strip().splitlines()[0]
+    return first + ("" if cls.available() else " (not implemented in this version)")

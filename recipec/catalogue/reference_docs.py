@@ -131,7 +131,7 @@ def _prose(cls: type[Section]) -> str:
     text = inspect.cleandoc(cls.__doc__ or "")
     text, _, cited = text.partition("References:\n")
     text = text.replace("``", "`")
-    text = _MATH.sub(lambda found: f"```math\n{inspect.cleandoc(found[1])}\n```\n", text)
+    text = _MATH.sub(lambda match: f"```math\n{inspect.cleandoc(match[1])}\n```\n", text)
     links = ["* " + _LINK.sub(r"[\1](\2)", line.strip()) for line in cited.splitlines() if line.strip()]
     return "\n".join([text.strip(), *([""] if links else []), *links])
 

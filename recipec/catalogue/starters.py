@@ -56,10 +56,10 @@ def _take_recipe(path: Path, dest: Path, schemas: Path, files: dict[Path, bytes]
     """Copy a shipped YAML file, the schema of its first line, and the files that it names."""
     text, templates = path.read_text(encoding="utf-8"), shipped("templates").resolve()
     root = read_source(path, text).root
-    if found := _SCHEMA.search(text):
-        schema = schemas / found[1]
-        files[schema] = (shipped("schemas") / found[1]).read_bytes()
-        text = text.replace(found[0], f"# yaml-language-server: $schema={os.path.relpath(schema, dest.parent)}")
+    if match := _SCHEMA.search(text):
+        schema = schemas / match[1]
+        files[schema] = (shipped("schemas") / match[1]).read_bytes()
+        text = text.replace(match[0], f"# yaml-language-server: $schema={os.path.relpath(schema, dest.parent)}")
     text = re.sub(rf"(?<=recipec )(run|check) \S*{re.escape(path.name)}", rf"\1 {dest.name}", text)
     for value in set(_texts(root.plain() if root else None)):
         named = (path.parent / value).resolve()

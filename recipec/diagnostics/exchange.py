@@ -11,7 +11,7 @@ from recipec.diagnostics.model import Diagnostic, Fix, Span
 
 def to_values(diagnostics: Iterable[Diagnostic]) -> list[dict[str, Any]]:
     """Return diagnostics as mappings of JSON values."""
-    return [asdict(found) for found in diagnostics]
+    return [asdict(one) for one in diagnostics]
 
 
 def from_values(values: Iterable[Mapping[str, Any]]) -> list[Diagnostic]:
@@ -26,8 +26,8 @@ def from_values(values: Iterable[Mapping[str, Any]]) -> list[Diagnostic]:
 
 def _diagnostic(value: Mapping[str, Any]) -> Diagnostic:
     fix = value["fix"]
-    made = None if fix is None else _fix(fix)
-    return Diagnostic(**{**value, "spans": tuple(Span(**span) for span in value["spans"]), "fix": made})
+    edit = None if fix is None else _fix(fix)
+    return Diagnostic(**{**value, "spans": tuple(Span(**span) for span in value["spans"]), "fix": edit})
 
 
 def _fix(value: Mapping[str, Any]) -> Fix:

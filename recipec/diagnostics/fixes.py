@@ -38,10 +38,10 @@ def _overlaps(place: tuple[int, int, int, str], taken: Mapping[int, Iterable[tup
     return any((start < other_end and first < end) or first == start for first, other_end, _ in taken.get(line, ()))
 
 
-def fixed_texts(texts: Mapping[str, str], found: Iterable[Diagnostic]) -> dict[str, tuple[str, int]]:
+def fixed_texts(texts: Mapping[str, str], diagnostics: Iterable[Diagnostic]) -> dict[str, tuple[str, int]]:
     """Return the files that have edits: their new text, and the number of edits."""
     by_file: dict[str, list[Fix]] = {}
-    for diagnostic in dict.fromkeys(found):
+    for diagnostic in dict.fromkeys(diagnostics):
         if diagnostic.fix is not None and diagnostic.fix.span.file in texts:
             by_file.setdefault(diagnostic.fix.span.file, []).append(diagnostic.fix)
     return {file: fixed(texts[file], fixes) for file, fixes in by_file.items()}

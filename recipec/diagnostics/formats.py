@@ -31,13 +31,13 @@ def render(
     Raises:
         KeyError: the format is not one of text, concise, json, github, sarif.
     """
-    found = ordered(diagnostics)
+    in_order = ordered(diagnostics)
     writers: dict[str, Callable[[], str]] = {
-        "text": lambda: _text(found, texts, colour=colour),
-        "concise": lambda: _concise(found),
-        "json": lambda: _json(found, valid=valid),
-        "github": lambda: _github(found),
-        "sarif": lambda: _sarif(found),
+        "text": lambda: _text(in_order, texts, colour=colour),
+        "concise": lambda: _concise(in_order),
+        "json": lambda: _json(in_order, valid=valid),
+        "github": lambda: _github(in_order),
+        "sarif": lambda: _sarif(in_order),
     }
     return writers[form]()
 

@@ -156,20 +156,20 @@ class Code:
     page: str
     owner: str
 
-    def diagnostic(self, found: Finding) -> Diagnostic:
+    def diagnostic(self, finding: Finding) -> Diagnostic:
         """Attach the code to a finding, and what the page says to all findings of the code."""
         page = sections(self.page)
         return Diagnostic(
             self.code,
             self.name,
             self.severity,
-            found.message,
-            found.spans,
-            found.why or _one_line(page.get(WHY, "")),
-            found.help or _one_line(page.get(HELP, "")),
-            found.path,
-            found.fix,
-            found.proposal,
+            finding.message,
+            finding.spans,
+            finding.why or _one_line(page.get(WHY, "")),
+            finding.help or _one_line(page.get(HELP, "")),
+            finding.path,
+            finding.fix,
+            finding.proposal,
         )
 
 

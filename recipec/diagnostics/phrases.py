@@ -59,8 +59,8 @@ def distance(one: str, other: str) -> int:
     return OSA.distance(folded(one), folded(other))
 
 
-def nearest(word: str, names: Iterable[str], given: Collection[str] = (), most: int = MAX_NAMES) -> list[str]:
-    """Return up to three names that ``word`` may stand for, the likeliest first; names already ``given`` come last.
+def nearest(word: str, names: Iterable[str], taken: Collection[str] = (), most: int = MAX_NAMES) -> list[str]:
+    """Return up to three names that ``word`` may stand for, the likeliest first; names already ``taken`` come last.
 
     No more than the first ``most`` names are compared: a recipe may have any number of them.
 
@@ -83,7 +83,7 @@ def nearest(word: str, names: Iterable[str], given: Collection[str] = (), most: 
         edits, similarity = OSA.distance(plain, other), Indel.normalized_similarity(plain, other)
         if edits <= max(1, min(len(plain), len(other)) // 3) or similarity >= 0.7:
             other_letters = sorted(other) != letters  # a swap of letters is likelier than another word
-            ranked.append((edits + (name in given), other_letters, -similarity, name))
+            ranked.append((edits + (name in taken), other_letters, -similarity, name))
     return [name for *_, name in sorted(ranked)][:3]
 
 

@@ -31,7 +31,7 @@ def hidden(text: str) -> str:
     >>> hidden("token: hf_" + "a" * 16)
     'token: hf_••••••••••••••••'
     """
-    return SECRET.sub(lambda found: found[0][:3] + "•" * (len(found[0]) - 3), text)
+    return SECRET.sub(lambda match: match[0][:3] + "•" * (len(match[0]) - 3), text)
 
 
 def _shown(character: str) -> str:

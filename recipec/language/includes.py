@@ -155,7 +155,7 @@ class Includes:
         folder = target.parent
         if folder not in self.folders:
             inside = os.path.isdir(folder) and _inside(str(folder), root)  # noqa: PTH112 - the name may be too long
-            self.folders[folder] = sorted(found.stem for found in folder.glob("*.yaml")) if inside else []
+            self.folders[folder] = sorted(file.stem for file in folder.glob("*.yaml")) if inside else []
         start = written[: len(written) - len(target.name)]
         suffix = ".yaml" if target.suffix == ".yaml" else ""
         here = [start + stem + suffix for stem in self.folders[folder]]
@@ -165,8 +165,8 @@ class Includes:
 def _shipped_as(stem: str) -> list[str]:
     """Return the shipped recipes and fragments of a name."""
     recipes = shipped("recipes")
-    found = [file.relative_to(recipes) for file in recipes.rglob("*.yaml") if file.stem == stem]
-    return sorted(f"{SHIPPED}{file.with_suffix('').as_posix()}" for file in found)
+    files = [file.relative_to(recipes) for file in recipes.rglob("*.yaml") if file.stem == stem]
+    return sorted(f"{SHIPPED}{file.with_suffix('').as_posix()}" for file in files)
 
 
 def _name(written: str, including: str) -> str:

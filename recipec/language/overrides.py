@@ -18,15 +18,15 @@ def override(tree: Node, arguments: Sequence[str]) -> tuple[Node, list[Diagnosti
     >>> override(read_source("r", "seed: 0").root, ["seed=1e3", "machine.devices=2"])[0].plain()
     {'seed': 1000.0, 'machine': {'devices': 2}}
     """
-    found: list[Diagnostic] = []
+    diagnostics: list[Diagnostic] = []
     line = 1
     for argument in arguments:
-        tree = _one(tree, argument, line, found)
+        tree = _one(tree, argument, line, diagnostics)
         line += argument.count("\n") + 1
-    return tree, found
+    return tree, diagnostics
 
 
-def _one(tree: Node, argument: str, line: int, found: list[Diagnostic]) -> Node:
+def _one(tree: Node, argument: str, line: int, diagnostics: list[Diagnostic]) -> Node:
     first = argument.split("\n", 1)[0]
     whole = Span(COMMAND_LINE, line, 1, line, len(first) + 1)
     dotted, equals, text = argument.partition("=")
@@ -43,10 +43,10 @@ def _one(tree: Node, argument: str, line: int, found: list[Diagnostic]) -> Node:
     elif len(names) > 32:
         problem = "the path is too long"
     if problem:
-        found.append(errors.bad_override(whole, f"`{first}` sets nothing: {problem}"))
+        diagnostics.append(errors.bad_override(whole, f"`{first}` sets nothing: {problem}"))
         return tree
     value, wrong = read_value(text, line, len(dotted) + 2, argument)
-    found.extend(wrong)
+    diagnostics.extend(wrong)
     if value is None:
         return tree
     places = [Span(COMMAND_LINE, line, 1, line, 1)]
@@ -56,7 +56,7 @@ def _one(tree: Node, argument: str, line: int, found: list[Diagnostic]) -> Node:
     steps = list(zip(names, places[1:], strict=True))
     misled = _misled(tree, steps, value)
     if misled:
-        found.append(misled)
+        diagnostics.append(misled)
         return tree
     return merge(tree, _over(tree, steps, value), keep=True)
 

@@ -163,9 +163,9 @@ class References:
         held = self.follow(real[:-1]).node
         keys = held.value if held is not None and isinstance(held.value, dict) else {}
         near = question(dotted((*real[:-1], key)) for key in nearest(str(real[-1]), keys))
-        given = self.tree.value.get("vars")
-        if len(target) == 1 and given is not None and isinstance(given.value, dict):
-            near = f"did you mean `vars.{written}`?" if written in given.value else near
+        variables = self.tree.value.get("vars")
+        if len(target) == 1 and variables is not None and isinstance(variables.value, dict):
+            near = f"did you mean `vars.{written}`?" if written in variables.value else near
         place = self.place(use.node, written)
         missing = dotted(real)
         self.found.append(errors.unknown_reference(place, written, missing, near, dotted(use.path), use.node.chain))

@@ -118,25 +118,25 @@ def resolve(source: Source, overrides: Sequence[str] = ()) -> Resolved:
     """
     includes = Includes(source)
     tree = includes.expand(source, (source.file,))
-    found = includes.found
+    diagnostics = includes.found
     if tree is None:
         tree = Node({}, Span(source.file, 1, 1, 1, 1))
     texts = {name: read.text for name, read in includes.sources.items()}
     if overrides:
         tree, wrong = override(tree, overrides)
-        found.extend(wrong)
+        diagnostics.extend(wrong)
         texts[COMMAND_LINE] = "\n".join(overrides)
     complete = includes.complete
     is_fragment = complete and "stages" not in tree.value
     graph = References(tree, texts, partial=is_fragment or not complete)
     graph.collect()
-    found.extend(graph.found)
-    values = _values(graph, found)
+    diagnostics.extend(graph.found)
+    values = _values(graph, diagnostics)
     return Resolved(
         data=_plain(tree, (), values),
         graph=graph,
         texts=texts,
-        diagnostics=_once(found),
+        diagnostics=_once(diagnostics),
         is_fragment=is_fragment,
         complete=complete,
         references={
@@ -147,12 +147,12 @@ def resolve(source: Source, overrides: Sequence[str] = ()) -> Resolved:
     )
 
 
-def _once(found: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
+def _once(diagnostics: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
     """Return each finding once, also where the file that has it is included several times."""
-    return tuple({(each.code, each.message, each.spans[:1]): each for each in reversed(found)}.values())[::-1]
+    return tuple({(each.code, each.message, each.spans[:1]): each for each in reversed(diagnostics)}.values())[::-1]
 
 
-def _values(graph: References, found: list[Diagnostic]) -> dict[Path, Any]:
+def _values(graph: References, diagnostics: list[Diagnostic]) -> dict[Path, Any]:
     """Return the value of every text with references that is sound."""
     uses = [use for use in graph.uses.values() if use.path not in graph.unknown]
     if not uses:
@@ -171,7 +171,9 @@ def _values(graph: References, found: list[Diagnostic]) -> dict[Path, Any]:
     except (OmegaConfBaseException, RecursionError) as error:
         says = str(error).split("\n", 1)[0]
         use = next((use for use in uses if dotted(use.path) == getattr(error, "full_key", None)), uses[0])
-        found.append(errors.bad_reference(use.node.span, use.node.value[:80], says, dotted(use.path), use.node.chain))
+        diagnostics.append(
+            errors.bad_reference(use.node.span, use.node.value[:80], says, dotted(use.path), use.node.chain)
+        )
         graph.unknown.update(use.path for use in uses)
         return {}
     return {use.path: list(accumulate(use.path, lambda held, step: held[step], initial=container))[-1] for use in uses}

@@ -23,39 +23,39 @@ _SPACES = re.compile(r"(?:^[ -]*|[\w}\]\"']:)([\u00a0\u2000-\u200b\u202f\u3000])
 """A character that YAML does not take for a space, where a line begins or a value follows."""
 
 
-def read_text(path: str, file: str, chain: tuple[Span, ...], found: list[Diagnostic]) -> str | None:
-    """Return the text at ``path``, called ``file`` in messages, or None and say in ``found`` why not."""
+def read_text(path: str, file: str, chain: tuple[Span, ...], diagnostics: list[Diagnostic]) -> str | None:
+    """Return the text at ``path``, called ``file`` in messages, or None and say in ``diagnostics`` why not."""
     try:
         mode = Path(path).stat().st_mode
         if not stat.S_ISREG(mode):
             kind = "it is a directory" if stat.S_ISDIR(mode) else "it is not a regular file"
-            found.append(errors.cannot_read(file, kind, chain))
+            diagnostics.append(errors.cannot_read(file, kind, chain))
             return None
         with Path(path).open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        found.append(errors.cannot_read(file, "there is no such file", chain))
+        diagnostics.append(errors.cannot_read(file, "there is no such file", chain))
         return None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        found.append(errors.cannot_read(file, reason.lower(), chain))
+        diagnostics.append(errors.cannot_read(file, reason.lower(), chain))
         return None
     if len(content) > MAX_BYTES:
-        found.append(errors.over_limit(Span(file, 1, 1, 1, 1), f"{MAX_BYTES // 1024} KiB", chain=chain))
+        diagnostics.append(errors.over_limit(Span(file, 1, 1, 1, 1), f"{MAX_BYTES // 1024} KiB", chain=chain))
         return None
     try:
-        return clean(file, content.decode(), chain, found)
+        return clean(file, content.decode(), chain, diagnostics)
     except UnicodeDecodeError as error:
         place = _character(file, content[: error.start].decode())
         wide = content[:2] in {b"\xff\xfe", b"\xfe\xff"}
-        found.append(errors.not_utf8(place, content[error.start], wide, chain))
+        diagnostics.append(errors.not_utf8(place, content[error.start], wide, chain))
         return None
 
 
-def clean(file: str, text: str, chain: tuple[Span, ...], found: list[Diagnostic]) -> str | None:
+def clean(file: str, text: str, chain: tuple[Span, ...], diagnostics: list[Diagnostic]) -> str | None:
     r"""Drop a byte order mark, end every line with ``\n``, refuse what is too large or no text."""
     if len(text) * 4 > MAX_BYTES and len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        found.append(errors.over_limit(Span(file, 1, 1, 1, 1), f"{MAX_BYTES // 1024} KiB", chain=chain))
+        diagnostics.append(errors.over_limit(Span(file, 1, 1, 1, 1), f"{MAX_BYTES // 1024} KiB", chain=chain))
         return None
     text = text.removeprefix("\ufeff")
     if "\r" in text:
@@ -63,10 +63,10 @@ def clean(file: str, text: str, chain: tuple[Span, ...], found: list[Diagnostic]
     bad = _FORBIDDEN.search(text)
     if bad is None:
         if spaces := _SPACES.search(text):
-            found.append(errors.wide_space(_character(file, text[: spaces.start(1)]), spaces[1], chain))
+            diagnostics.append(errors.wide_space(_character(file, text[: spaces.start(1)]), spaces[1], chain))
             return None
         return text
-    found.append(errors.forbidden_character(_character(file, text[: bad.start()]), bad[0], chain))
+    diagnostics.append(errors.forbidden_character(_character(file, text[: bad.start()]), bad[0], chain))
     return None
 
 

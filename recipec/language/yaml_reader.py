@@ -92,10 +92,10 @@ def read_source(
     {'lr': 1e-05, 'shuffle': 'no'}
     """
     file = name or os.fspath(path)
-    found: list[Diagnostic] = []
-    content = read_text(os.fspath(path), file, chain, found) if text is None else clean(file, text, chain, found)
+    problems: list[Diagnostic] = []
+    content = read_text(os.fspath(path), file, chain, problems) if text is None else clean(file, text, chain, problems)
     if content is None:
-        return Source(file, text or "", None, tuple(found), complete=False)
+        return Source(file, text or "", None, tuple(problems), complete=False)
     reader = _read(Text(file, content, chain), merge_keys=merge_keys)
     root = reader.root
     if root is None and reader.complete:
@@ -105,7 +105,7 @@ def read_source(
         if reader.complete:
             reader.found.append(_not_a_mapping(_first_line(root.span), kind, chain))
         root = None
-    return Source(file, content, root, (*found, *reader.found), reader.complete and root is not None)
+    return Source(file, content, root, (*problems, *reader.found), reader.complete and root is not None)
 
 
 def _not_a_mapping(place: Span, kind: str, chain: tuple[Span, ...]) -> Diagnostic:
@@ -115,10 +115,10 @@ def _not_a_mapping(place: Span, kind: str, chain: tuple[Span, ...]) -> Diagnosti
 
 def read_value(text: str, line: int, column: int, argument: str) -> tuple[Node | None, list[Diagnostic]]:
     """Read the value of a command line override, given at ``line`` and ``column`` of the command line."""
-    found: list[Diagnostic] = []
-    if clean(COMMAND_LINE, text, (), found) is None:
+    problems: list[Diagnostic] = []
+    if clean(COMMAND_LINE, text, (), problems) is None:
         place = Span(COMMAND_LINE, line, 1, line, len(argument) + 1)
-        return None, [replace(diagnostic, spans=(place,)) for diagnostic in found]
+        return None, [replace(diagnostic, spans=(place,)) for diagnostic in problems]
     reader = _read(Text(COMMAND_LINE, text, (), line, column))
     return (reader.root if reader.complete else None), reader.found
 

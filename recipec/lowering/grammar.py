@@ -54,8 +54,8 @@ def _signals(graph: Graph) -> Iterator[str]:
 
 def _digests(graph: Graph) -> Iterator[str]:
     for stage in graph.stages:
-        for owner, found in [(stage.name, stage.digest), *((node.id, node.digest) for node in stage.nodes())]:
-            if len(found) != 16 or not set(found) <= set("0123456789abcdef"):
+        for owner, digest in [(stage.name, stage.digest), *((node.id, node.digest) for node in stage.nodes())]:
+            if len(digest) != 16 or not set(digest) <= set("0123456789abcdef"):
                 yield f"`{owner}` has no digest"
 
 

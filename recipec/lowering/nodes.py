@@ -54,8 +54,8 @@ def draft_stage(name: str, stage: Stage, policy: Component) -> list[UnboundNode]
     drafts += credit
     drafts += updates
     drafts = [_beside_policy(draft, policy) for draft in drafts]
-    asked = {signal for draft in drafts for _, signal, _ in draft.needs}
-    return [_placed(_asked(draft, asked, stage), stage) for draft in drafts]
+    read = {signal for draft in drafts for _, signal, _ in draft.needs}
+    return [_placed(_asked(draft, read, stage), stage) for draft in drafts]
 
 
 def _single(name: str, stage: Stage) -> Iterator[UnboundNode]:
@@ -257,7 +257,7 @@ def _selection(name: str, loss: UnboundNode, at: str) -> UnboundNode:
     )
 
 
-def _asked(draft: UnboundNode, asked: set[str], stage: Stage) -> UnboundNode:
+def _asked(draft: UnboundNode, read: set[str], stage: Stage) -> UnboundNode:
     """Leave out what a source of tasks could provide and no node here reads, or reads from elsewhere.
 
     A sampler of a stage that makes pairs makes no rows of its own: the preference calls it.
@@ -268,7 +268,7 @@ def _asked(draft: UnboundNode, asked: set[str], stage: Stage) -> UnboundNode:
     if draft.slot not in {"data", "preference"}:
         return draft
     elsewhere = {"chosen_P", "rejected_P"} if pairs and draft.slot == "data" else set()
-    return replace(draft, outputs=tuple(s for s in draft.outputs if s in asked - elsewhere))
+    return replace(draft, outputs=tuple(s for s in draft.outputs if s in read - elsewhere))
 
 
 def _placed(draft: UnboundNode, stage: Stage) -> UnboundNode:

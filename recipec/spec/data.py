@@ -216,7 +216,7 @@ class ReasoningGym(_Prompts):
 
     @model_validator(mode="after")
     def _of_generators(self) -> Self:
-        given = [self.options]
+        every_options = [self.options]
         if self.task == "composite":
             parts = self.options.get("datasets")
             if not (isinstance(parts, list) and parts and all(map(_is_part, parts))):
@@ -224,8 +224,8 @@ class ReasoningGym(_Prompts):
                     "`composite` mixes tasks: give `options: {datasets: [{name: chain_sum, weight: 1, config: {}}]}`, "
                     "each with a name, a weight above 0 and options of its own"
                 )
-            given += [part["config"] for part in parts]
-        if any(key in options for options in given for key in ("size", "seed")):
+            every_options += [part["config"] for part in parts]
+        if any(key in options for options in every_options for key in ("size", "seed")):
             raise ValueError("`size` and `seed` are not options of a task: use `size` and `task_seed` of the data")
         return self
 

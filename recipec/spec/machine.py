@@ -64,7 +64,7 @@ def default_engine(key: str) -> type[Component]:
     >>> default_engine("rollout").type_name
     'hf'
     """
-    found = Machine.model_fields[key].default_factory
-    assert isinstance(found, type)
-    assert issubclass(found, Component)
-    return found
+    engine = Machine.model_fields[key].default_factory
+    assert isinstance(engine, type)
+    assert issubclass(engine, Component)
+    return engine

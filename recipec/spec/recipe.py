@@ -50,8 +50,8 @@ class Slot:
 
     def in_kind(self, kind: Kind) -> Literal["yes", "may", "no"]:
         """Whether a stage of ``kind`` must, may or cannot have the slot."""
-        found: Literal["yes", "may", "no"] = getattr(self, kind)
-        return found
+        answer: Literal["yes", "may", "no"] = getattr(self, kind)
+        return answer
 
 
 SLOTS = (
@@ -98,12 +98,12 @@ def left_out(kind: Kind, given: Mapping[str, Any]) -> dict[str, type[Component]]
 
     Required slots are not filled; a policy is inherited with ``from``, and a reference is added only on request.
     """
-    found = {}
+    defaults = {}
     for name in ("loss", "optimizer"):
         spec = find_component(name, default_type(name, kind))
         if SLOT[name].in_kind(kind) == "may" and given.get(name) is None and spec is not None:
-            found[name] = spec
-    return found
+            defaults[name] = spec
+    return defaults
 
 
 Condition = Literal[

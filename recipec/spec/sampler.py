@@ -120,13 +120,13 @@ class Sampler(Component):
         >>> Chain(group_filter=GroupFilter(action="drop")).resamples() is None
         True
         """
-        found = self.group_filter
-        return found if isinstance(found, GroupFilter) and found.action == "resample" else None
+        group_filter = self.group_filter
+        return group_filter if isinstance(group_filter, GroupFilter) and group_filter.action == "resample" else None
 
     def drops(self) -> GroupFilter | None:
         """Return the filter that leaves groups out of the loss, if there is one."""
-        found = self.group_filter
-        return found if isinstance(found, GroupFilter) and found.action == "drop" else None
+        group_filter = self.group_filter
+        return group_filter if isinstance(group_filter, GroupFilter) and group_filter.action == "drop" else None
 
     @abstractmethod
     def rows_per_prompt(self) -> int:

@@ -340,8 +340,8 @@ _REMEDIES = {
 
 def _remedy(problem: str, method: str = "step") -> str:
     begun = (problem, problem.partition(": ")[2])  # the place in the user's file may come first
-    found = next((remedy for start, remedy in _REMEDIES.items() if any(one.startswith(start) for one in begun)), "")
-    return found.format(method)
+    text = next((remedy for start, remedy in _REMEDIES.items() if any(one.startswith(start) for one in begun)), "")
+    return text.format(method)
 
 
 def _key(problem: str) -> str:
