@@ -26,13 +26,14 @@ enum { CREATE = 1, WRITE = 2, SYNC = 4, RENAME = 8, REMOVE = 16, CUT = 32 };
 static char root[PATH_MAX], until[PATH_MAX];
 static long strike, counts[2], shift;
 static int way, counter, failing, trace = -1;
+static const int *killed; /* the process that KILLED ends, which may not be this one */
 static unsigned char known[MOST]; /* descriptors of watched files: 1, or 2 for event files */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-void disk_arm(const char *folder, long at, int how, int which, long seconds, int log, const char *path) {
+void disk_arm(const char *folder, long at, int how, int which, long seconds, int log, const char *path, const int *pid) {
     snprintf(root, sizeof root, "%s", folder);
     snprintf(until, sizeof until, "%s", path);
-    strike = at, way = how, counter = which, shift = seconds, trace = log, failing = 0;
+    strike = at, way = how, counter = which, shift = seconds, trace = log, failing = 0, killed = pid;
     counts[0] = counts[1] = 0;
 }
 
@@ -66,7 +67,7 @@ static int counted(int kind, int sort, const char *path) {
         dprintf(trace, "%d %ld %s %s\n", which, number, word, path);
     }
     int here = which == counter && number == strike;
-    if (here && way == KILLED) kill(getpid(), SIGKILL);
+    if (here && way == KILLED) kill(killed ? *killed : getpid(), SIGKILL);
     if (way == STOPPED && which == 0 && (!until[0] || !strcmp(path, until))) kill(getpid(), SIGSTOP);
     if (here && way == TORN) found = -1;
     if (here && way == BROKEN) found = EIO;

@@ -28,7 +28,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import IO
+from string import ascii_lowercase
+from typing import IO, ClassVar
 
 from PIL import Image
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
@@ -92,7 +93,6 @@ KILLED, TORN, FULL, BROKEN, READ_ONLY, STOPPED = range(1, 7)
 """What `disk_faults.c` can do at a call; its enum has the same numbers."""
 NOT_COMPARED = {".lock", ".guard", "plan.json"}
 """Locks, and the plan: what was left to do when the run was started last."""
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,8 @@ class Fault:
     """Seconds by which the clock is wrong."""
     until: str = ""
     """Where it stands still, if that is the fault: before it creates this folder; without one, before each call."""
+    whom: int = 0
+    """Which process of a launched run is killed at a call of its leader."""
 
 
 WELL = Fault()
@@ -128,9 +130,8 @@ def preloaded() -> ctypes.CDLL:
         variables = {**os.environ, "LD_PRELOAD": str(library), "OMP_NUM_THREADS": "1"}
         os.execve(sys.executable, [sys.executable, *sys.argv], variables)  # noqa: S606
     shutil.rmtree(Path(os.environ["LD_PRELOAD"]).parent, ignore_errors=True)
-    disk = ctypes.CDLL(None)
-    number, word = ctypes.c_long, ctypes.c_int
-    disk.disk_arm.argtypes = [ctypes.c_char_p, number, word, word, number, word, ctypes.c_char_p]
+    disk, text, number, word = ctypes.CDLL(None), ctypes.c_char_p, ctypes.c_long, ctypes.c_int
+    disk.disk_arm.argtypes = [text, number, word, word, number, word, text, ctypes.c_void_p]
     return disk
 
 
@@ -142,7 +143,7 @@ def furnish(folder: Path) -> None:
     rows = [
         {"prompt": "?", "disease": f"d{i % 2}", "completion": "a", "images": [f"seen/d{i % 2}.png"]} for i in range(6)
     ]
-    facts = "".join(f"d{i}\thas sign\t{letter}\n" for i in range(2) for letter in LETTERS[i::2])
+    facts = "".join(f"d{i}\thas sign\t{letter}\n" for i in range(2) for letter in ascii_lowercase[i::2])
     written = {
         "r.yaml": RECIPE,
         "seen.jsonl": "".join(json.dumps(row) + "\n" for row in rows),
@@ -203,6 +204,8 @@ class Runs:
     disk: ctypes.CDLL
     ranks: int = 1
     settings: tuple[str, ...] = ()
+    launched: ClassVar[bool] = False
+    """Whether one process starts the ranks."""
 
     @cached_property
     def parts(self) -> list[Part]:
@@ -238,22 +241,27 @@ class Runs:
     def run(self, out: str, fault: Fault = WELL, log: Path | None = None) -> Ended:
         """Start or continue a run, and wait for its end."""
         run = self.begun(out, fault, log)
-        while next(run, None):
-            pass
+        list(run)
         return run.ended
 
     def begun(self, out: str, fault: Fault = WELL, log: Path | None = None) -> Run:
         """Start or continue a run."""
         port, output = free_port(), tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the run
         processes = list[int]()
-        for rank in range(self.ranks):
+        for rank in range(1 if self.launched else self.ranks):
             processes.append(self._start(out, rank, port, fault, output, log))
             os.setpgid(processes[-1], processes[0])  # one wait is for all of them
         return Run(output, processes)
 
+    def _placed(self, root: Path, rank: int, port: int, fault: Fault) -> Fault:  # noqa: ARG002 - for a launcher
+        """Name the place of this process as torchrun does; return what happens to it."""
+        if self.ranks > 1:
+            numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": self.ranks, "MASTER_PORT": port}
+            os.environ |= {"MASTER_ADDR": "127.0.0.1", **{name: str(number) for name, number in numbers.items()}}
+        return Fault(shift=fault.shift) if rank else fault
+
     def _start(self, out: str, rank: int, port: int, fault: Fault, output: IO[str], log: Path | None) -> int:
-        child = os.fork()
-        if child:
+        if child := os.fork():
             return child
         code = 99
         try:
@@ -262,15 +270,12 @@ class Runs:
             os.dup2(output.fileno(), 2)
             sys.stdout, sys.stderr = (os.fdopen(number, "w") for number in (1, 2))
             os.chdir(self.folder)
-            if self.ranks > 1:
-                names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": self.ranks, "MASTER_PORT": port}
-                os.environ |= {name: str(value) for name, value in names.items()} | {"MASTER_ADDR": "127.0.0.1"}
-            mine = Fault(shift=fault.shift) if rank else fault
+            mine = self._placed((self.folder / out).absolute(), rank, port, fault)
             trace = -1 if log is None or rank else os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            root = str((self.folder / out).absolute()).encode()
-            until = f"{root.decode()}/{mine.until}".encode() if mine.until else b""
-            self.disk.disk_arm(root, mine.call, mine.way, int(mine.events), mine.shift, trace, until)
-            chosen = [part for setting in self.settings for part in ("--set", setting)]
+            root = bytes((self.folder / out).absolute())
+            until = root + f"/{mine.until}".encode() if mine.until else b""
+            self.disk.disk_arm(root, mine.call, mine.way, int(mine.events), mine.shift, trace, until, None)
+            chosen = (part for setting in self.settings for part in ("--set", setting))
             code = called("run", "r.yaml", "--out", out, "--quiet", *chosen)
             if log is not None:
                 log.with_suffix(".modules").write_text("\n".join(sys.modules))
@@ -312,8 +317,7 @@ class Run:
         """End it by SIGKILL."""
         for process in self._going:
             os.kill(process, signal.SIGKILL)
-        while next(self, None):
-            pass
+        list(self)
 
     def _note(self, code: int, leads: bool, seconds: float) -> None:
         """Keep how a process ended; where it was killed, the others are, too, as by a launcher."""

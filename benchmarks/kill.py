@@ -11,6 +11,9 @@ once; its calls that create, write, sync, rename or remove are counted.  Each ca
   those that SIGKILL leaves.  Where the call before changed none, as a sync, the copy is not continued again;
 - ``killed twice``: so is a continuation of a run that was killed in one of its stages;
 - ``two ranks``: so is the leader of a run of two processes;
+- ``launcher``: the process that starts two ranks gets SIGKILL while the leader of them is at the call;
+- ``follower``: so does the rank that does not lead, and none is started again (``max_restarts`` 0);
+- ``restarted``: so does one rank, in turns, and the launcher starts them again: the command ends well;
 - ``torn``: the run is ended by SIGKILL after half of the bytes that the call writes;
 - ``disk full``: from this call on nothing can be created, written or renamed (ENOSPC, the first write is half done);
 - ``broken``: this call fails with EIO;
@@ -55,6 +58,7 @@ from forked_runs import (
     preloaded,
     result,
 )
+from launched_runs import LAUNCHER, LaunchedRuns, adopt_orphans, orphans
 
 CLOCKS = (0, 40 * 86400, -400 * 86400)
 WAYS = {"torn": TORN, "disk full": FULL, "broken": BROKEN, "read-only": READ_ONLY}
@@ -71,6 +75,10 @@ AGAIN = 2
 WHOLE = 10
 """Each n-th case is continued to the end of the run."""
 TWO = ("machine.devices=2",)
+ALONE = {"launcher": (), "follower": ("machine.max_restarts=0",), "restarted": ()}
+"""Settings of the runs in which one process of three is killed."""
+ENDS = 10.0
+"""Seconds after which no process of a run may be left."""
 OUT = "case"
 
 
@@ -131,9 +139,23 @@ def failed(name: str, runs: Runs, share: int, part: Part) -> Iterator[Left]:
         yield Left(name, f"{STAGES[part.number]}, {call}", runs, part, how, wrong)
 
 
+def one_killed(name: str, runs: Runs, share: int, part: Part) -> Iterator[Left]:
+    """Yield a run of two ranks after one of its processes was killed at each call of the leader, or at each n-th."""
+    launched = LaunchedRuns(runs.folder, runs.disk, runs.ranks, (*TWO, *ALONE[name]))
+    chosen = [one for one in part.calls if not one.events and one.number >= part.first]
+    for place, call in enumerate(chosen[share - 1 :: share]):
+        put(part.begin, runs.folder / OUT)
+        whom = {"launcher": LAUNCHER, "follower": 1, "restarted": place % 2}[name]
+        fault = Fault(call.number, KILLED, whom=whom)
+        how, wrong = judged(fault, launched.run(OUT, fault))
+        if left := orphans(ENDS):
+            wrong = f"{wrong}; {len(left)} processes are left after {ENDS:g} s: {left}"
+        yield Left(name, f"{STAGES[part.number]}, {call}, rank {whom}", runs, part, how, wrong)
+
+
 def judged(fault: Fault, ended: Ended) -> tuple[str, str]:
     """Say how a disturbed run ended, and what is wrong with that."""
-    if ended.code == -9 and fault.way == TORN:
+    if ended.code == -9 and (fault.way == TORN or fault.whom == LAUNCHER):
         return "killed", ""
     if "Traceback" in ended.text or "internal error" in ended.text or ended.code not in {0, 1, 4}:
         return "refused", f"exit code {ended.code}: {ended.text[-800:]}"
@@ -179,6 +201,9 @@ def cases(one: Runs, two: Runs, only: str, share: int) -> Iterator[Left]:
             one.run("begun", Fault(calls[(2 * place + 1) * len(calls) // (2 * AGAIN)], KILLED))
             yield from killed("killed twice", one, share, part, begun)
             shutil.rmtree(begun)
+    for name in ALONE:
+        for part in two.parts if only in name else ():
+            yield from one_killed(name, two, share, part)
     for name in WAYS:
         for part in one.parts if only in name else ():
             yield from failed(name, one, share, part)
@@ -193,6 +218,7 @@ def main() -> None:
     options = parser.parse_args()
     disk = preloaded()
     torch.set_num_threads(1)
+    adopt_orphans()
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         os.environ["XDG_CACHE_HOME"] = str(work / "cache")

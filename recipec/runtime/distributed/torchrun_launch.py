@@ -6,8 +6,8 @@ import json
 import logging
 import os
 import signal
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +22,8 @@ from recipec.host.ranks import end_with_parent, place
 from recipec.runtime.distributed.gang import Attempt, Ended, Gang, T, log_of, print_to
 
 _CONNECT = timedelta(seconds=60)
+_CHANGED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""Signals that torch handles in the process that starts others."""
 
 
 def check_devices(device: str, devices: int) -> None:
@@ -46,13 +48,14 @@ class ProcessGang(Gang):
         for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # they log what we report
         store, address = self.rendezvous("127.0.0.1")
-        context = start_processes(
-            "recipec",
-            _rank,
-            {rank: (entry, argument, str(self.logs)) for rank in range(self.size)},
-            {rank: {**address, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(self.size)},
-            DefaultLogsSpecs(),
-        )
+        with _own_signals():
+            context = start_processes(
+                "recipec",
+                _rank,
+                {rank: (entry, argument, str(self.logs)) for rank in range(self.size)},
+                {rank: {**address, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(self.size)},
+                DefaultLogsSpecs(),
+            )
 
         def forward() -> None:
             for pid in context.pids().values():
@@ -77,6 +80,17 @@ class ProcessGang(Gang):
             if self.overdue(store, _ended(store, self.size)):
                 context.close(signal.SIGKILL)
                 return None
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep what this process does at signals, also where it ignores them; torch lets each raise wherever it comes."""
+    before = {number: signal.getsignal(number) for number in _CHANGED}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _rank(entry: Callable[[T], Ended], argument: T, logs: str) -> None:

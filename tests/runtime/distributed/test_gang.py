@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 import pytest
 
@@ -73,3 +74,22 @@ def test_signals_are_handled_as_before_afterwards(tmp_path) -> None:
     before = signal.getsignal(signal.SIGTERM)
     assert played(tmp_path, (*BOTH, True))[0] == [FINE, FINE]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def _hang_up(_argument) -> dict:
+    """Be a rank; its launcher gets the signal of a terminal that is closed."""
+    os.kill(os.getppid(), signal.SIGHUP)
+    return FINE
+
+
+def test_a_launcher_goes_on_after_nohup(tmp_path, monkeypatch) -> None:
+    """A signal that a process ignores, as `nohup` lets it, is ignored while it launches ranks."""
+    from recipec.runtime.distributed.torchrun_launch import ProcessGang
+
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # the rank imports this file
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert ProcessGang(1, 0, tmp_path, print).run(_hang_up, None) == [FINE]
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
