@@ -1,4 +1,4 @@
-"""Data of a stage that does not fit it: prompts that share little, RC458, and packing, RC448."""
+"""Data of a stage that does not fit it: prompts that share little, RC458, packing, RC448, and ends cut off, RC477."""
 
 from __future__ import annotations
 
@@ -127,3 +127,28 @@ def nothing_to_pack(reading: Reading) -> Iterator[Finding]:
             field_span(reading, part, "packing"),
             path=dotted((*part.path, "packing")),
         )
+
+
+@check("RC477", "end-of-prompt-cut", "warning")
+def end_of_prompt_cut(reading: Reading) -> Iterator[Finding]:
+    """Long prompts lose their end, after which the policy writes its answer.
+
+    What it checks: `overlong: truncate` with `truncation_side: right`, its default, in an `rl` stage.
+    Why it matters: a chat template ends a prompt with what opens the answer, and most prompts end with the question.
+    Without them the policy goes on with the user's text, and rewards judge that.
+    Example: `data: {path: a.jsonl, max_length: 512, overlong: truncate}` in a stage of kind `rl`.
+    How to fix: set `overlong: drop`, or `truncation_side: left`, which cuts the beginning.
+    References: verl, `data.truncation: left`; LLaMA-Factory, issue 1575.
+    """
+    for stage in reading.stages.values():
+        part, spec = next(iter(stage.of("data")), None), spec_of(stage, "data")
+        if part is None or spec is None or stage.kind != "rl":
+            continue
+        if spec.overlong == "truncate" and spec.truncation_side == "right":
+            key = (*part.path, "truncation_side")
+            yield Finding(
+                f"prompts of {display_name(part)} that are too long lose their end, and what opens the answer with it",
+                field_span(reading, part, "truncation_side" if is_given(reading, key) else "overlong"),
+                help="set `overlong: drop`, or `truncation_side: left`",
+                path=dotted(key),
+            )

@@ -140,6 +140,7 @@ NUMERICS: tuple[Check, ...] = (
     episodes.template_unread,
     prompts.prompt_that_shares_little,
     prompts.nothing_to_pack,
+    prompts.end_of_prompt_cut,
     episodes.filter_without_rewards,
     sampling.interrupted_never,
     sampling.greedy_learning,

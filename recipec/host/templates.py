@@ -43,9 +43,13 @@ def _environment(*, html: bool = False) -> ImmutableSandboxedEnvironment:
 
 
 def _printed(value: Any) -> Any:
-    """Refuse to print a method: `row.items` is one, and `row['items']` the column of that name."""
+    """Refuse to print a method: `row.items` is one, and `row['items']` the column of that name; and a missing value."""
     from jinja2 import Undefined  # noqa: PLC0415
 
+    if value is None:
+        raise TypeError(
+            "it prints null, as the word None: write `{{ name or '' }}`, or print it inside `{% if name %}`"
+        )
     if callable(value) and not isinstance(value, Undefined):
         raise TypeError("it prints a method: a column with the name of one is written as `row['items']`")
     return value

@@ -19,7 +19,9 @@ class Columns(Section):
         "messages",
         "Column with a whole conversation, as chat messages; ShareGPT's `from` and `value` are read too (sft).",
     )
-    label: str = param("label", "Column that says whether the completion is a good one, for loss `kto` (sft).")
+    label: str = param(
+        "label", "Column that says whether the completion is good: true or false, or 1 or 0, for loss `kto` (sft)."
+    )
     margin: str = param(
         "margin", "Column with the margin by which the chosen answer is better, for `bradley_terry` (rm)."
     )
@@ -30,6 +32,9 @@ class Columns(Section):
         "Column with the images of an example: one or a list, each a path relative to the folder of the data, or in a "
         "parquet file the image itself. By default, a column `image` is accepted, too, and examples may have no "
         "images. Empty: text only.",
+    )
+    system: str = param(
+        "system", "Column with the system message of a prompt that has none; it replaces `data.system`. Empty: none."
     )
     tools: str = param(
         "tools", "Column with the tools that the chat template shows: a list, or its JSON text. Empty: none."

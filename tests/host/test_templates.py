@@ -65,6 +65,19 @@ def test_bombs_and_escapes(text):
     assert refused(text, {"question": "q", "xs": []}).code == "RC713"
 
 
+def test_null_is_not_printed():
+    """A column with null is no text: it would stand in the prompt as the word None; templates may test for it."""
+    rows = [{"question": "q", "input": "i"}, {"question": "q", "input": None}]
+    with pytest.raises(RecipeError) as caught:
+        render_rows("{{ question }}\n{{ input }}", "a.j2", rows, lambda i: f"row {i + 1} of t.jsonl")
+    found = caught.value.diagnostics[0]
+    assert (found.code, found.spans[0].line) == ("RC713", 2)
+    assert "row 2 of t.jsonl" in found.message
+    assert "prints null" in found.message
+    for text in ("{{ question }}{% if input %} {{ input }}{% endif %}", "{{ question }}{{ ' ' ~ input if input }}"):
+        assert render_rows(text, "a.j2", rows) == ["q i", "q"]
+
+
 def test_endless_templates_are_killed(monkeypatch):
     """A template that would run for ever is stopped by the clock."""
     monkeypatch.setattr(templates, "SECONDS", 0.5)

@@ -23,7 +23,8 @@ def no_label(row: int, file: str = "") -> Finding:
 
     Why it matters: `kto` raises the probability of answers that are labelled good and lowers that of the others.
     Example: a row `{"prompt": "2+2=", "completion": "4"}` without `"label": true`.
-    How to fix: give every row a column `label` with true or false, or name the column: `data.columns: {label: good}`.
+    How to fix: give every row a column `label` with true or false (1 and 0 are read, too, and the words as text), or
+    name the column: `data.columns: {label: good}`.
     """
     place = f"{file}, row {row}" if file else f"row {row} of the data"
     return Finding(f"{place} has no label that is true or false, and `kto` needs one", file_span(file, row))

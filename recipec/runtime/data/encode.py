@@ -15,7 +15,7 @@ from recipec.runtime.batch import Example, Message, Task, text_of
 from recipec.runtime.data.files import Row
 from recipec.runtime.data.image_parts import before_text, places_in, with_places
 from recipec.runtime.data.messages import SAID, TRAIN, Text, calls_as_text, read_text
-from recipec.runtime.images.picture import Picture
+from recipec.runtime.images.picture import Picture, places
 
 Variables = Mapping[str, Any]
 _NONE: Variables = {}
@@ -299,6 +299,20 @@ class Encoder:
             return None
         written = [*self.policy.encode(whole.removeprefix(opened), before), *after[end:]]
         return written if self.policy.decode(before + written) == self.policy.decode(after) else None
+
+
+def opening(policy: Tokenizer) -> tuple[int, ...]:
+    """Return the beginning-of-text id, where the tokenizer itself puts it before a text."""
+    first = policy.tokenizer.bos_token_id
+    return () if first is None or list(policy.tokenizer("").input_ids[:1]) != [first] else (int(first),)
+
+
+def all_trained(example: Example) -> Example:
+    """Train every token of an example that the model writes: all but the first one, and those of images."""
+    trained = [False, *[True] * (len(example.ids) - 1)]
+    for start, end in places(example.ids, example.images):
+        trained[start:end] = [False] * (end - start)
+    return replace(example, trained=tuple(trained))
 
 
 def _squeezed(text: str) -> str:

@@ -290,6 +290,51 @@ def shared_beginning(one: Text, other: Text) -> int:
     return min(shared, min(len(one), len(other)) - 1)
 
 
+_LABELS = {"true": True, "false": False}
+
+
+def read_label(row: Row, column: str) -> bool | None:
+    """Return whether an answer is good: true or false, also as 1 or 0 or as text; None for all else.
+
+    >>> [read_label(Row(0, "a.jsonl", 1, {"good": value}), "good") for value in (True, 0, 1.0, "False", "no", 2)]
+    [True, False, True, False, None, None]
+    """
+    found = row.columns.get(column)
+    if isinstance(found, str):
+        return _LABELS.get(found.strip().lower())
+    return bool(found) if isinstance(found, bool | int | float) and found in (0, 1) else None
+
+
+def read_system(row: Row, column: str, prompt: Text) -> str | None:
+    """Return the system message that a row has in a column of its own; None where it has none.
+
+    Raises:
+        RecipeError: RC706, it is not text; RC878, the conversation has another one.
+    """
+    found = row.columns.get(column) if column else None
+    if found is None or found == "":
+        return None
+    if not isinstance(found, str):
+        raise RecipeError(errors.wrong_type(row.file, row.number, column, f"must be text, this is {kind_of(found)}"))
+    _check_text(row, column, found, empty=True)
+    if not isinstance(prompt, str) and prompt[0]["role"] == "system" and bare(prompt[0])[1] != found.strip():
+        problem = "differs from the system message of the conversation: keep one of them"
+        raise RecipeError(errors.unused_column(row.file, row.number, column, problem))
+    return found
+
+
+def check_history(row: Row) -> None:
+    """Refuse earlier turns in a column of pairs, as LLaMA-Factory reads them: nothing here does.
+
+    Raises:
+        RecipeError: RC878.
+    """
+    turns = row.columns.get("history")
+    if isinstance(turns, list) and turns and all(isinstance(turn, list) and len(turn) == 2 for turn in turns):
+        problem = "holds earlier turns, which nothing reads: write the whole conversation as chat messages"
+        raise RecipeError(errors.unused_column(row.file, row.number, "history", problem))
+
+
 def read_number(row: Row, column: str) -> float | None:
     """Return a finite number of a row; None where the column has none.
 

@@ -19,7 +19,7 @@ from recipec.package_files import named_file
 from recipec.runtime.batch import Example, Message, Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.blocks import best_fit
-from recipec.runtime.data.encode import Encoder
+from recipec.runtime.data.encode import Encoder, all_trained, opening
 from recipec.runtime.data.files import Row, hub_folder, part_of, read_rows
 from recipec.runtime.data.image_parts import DEFAULT, OTHER, image_names, places_in, with_places
 from recipec.runtime.data.messages import (
@@ -27,9 +27,12 @@ from recipec.runtime.data.messages import (
     Text,
     bare,
     check_agrees,
+    check_history,
     read_conversation,
+    read_label,
     read_messages,
     read_number,
+    read_system,
     read_text,
     read_variables,
     shared_beginning,
@@ -37,10 +40,10 @@ from recipec.runtime.data.messages import (
 )
 from recipec.runtime.data.table import Table
 from recipec.runtime.data.templates import template_text
-from recipec.runtime.data.truncation import shortened, shortened_prompt
+from recipec.runtime.data.truncation import shortened_pair, shortened_prompt
 from recipec.runtime.images.embedded import EMBEDDED, named_images
 from recipec.runtime.images.image_store import is_vision_model
-from recipec.runtime.images.picture import Picture, places
+from recipec.runtime.images.picture import Picture
 from recipec.runtime.protocols import DataSource, Environment, Policy
 from recipec.spec import data as specs
 from recipec.spec.recipe import Kind
@@ -88,7 +91,7 @@ class Source(DataSource, ABC):
         """Text and conversations in the policy's tokens."""
         assert isinstance(self._common, specs.File | specs.ReasoningGym), "other sources have token ids, or need none"
         policy = self.policy
-        return Encoder(policy, self._common.system, self._common.chat, _opening(policy))
+        return Encoder(policy, self._common.system, self._common.chat, opening(policy))
 
     def prepare(self, kind: Kind) -> None:
         """Read and encode the rows for a stage of ``kind``.
@@ -173,7 +176,7 @@ class Source(DataSource, ABC):
         if not examples:
             prompt = shortened_prompt(task, bound, side)
             return None if prompt is None else (prompt,)
-        cut = [shortened(example, bound, side) for example in examples]
+        cut = shortened_pair(examples, bound, side)
         return (task, *cut) if all(any(example.trained) for example in cut) else None
 
     def _room(self, length: int) -> int:
@@ -197,22 +200,8 @@ class Source(DataSource, ABC):
         return made
 
 
-def _all_trained(example: Example) -> Example:
-    """Train every token of an example that the model writes: all but the first one, and those of images."""
-    trained = [False, *[True] * (len(example.ids) - 1)]
-    for start, end in places(example.ids, example.images):
-        trained[start:end] = [False] * (end - start)
-    return replace(example, trained=tuple(trained))
-
-
 def _named(row: Row) -> str:
     return f"row {row.number} of {row.file}"
-
-
-def _opening(policy: Policy) -> tuple[int, ...]:
-    """Return the beginning-of-text id, where the tokenizer itself puts it before a text."""
-    first = policy.tokenizer.bos_token_id
-    return () if first is None or list(policy.tokenizer("").input_ids[:1]) != [first] else (int(first),)
 
 
 class File(Source):
@@ -261,9 +250,8 @@ class File(Source):
         """Return an example with the tokens that are trained, and its label or margin where the row has one."""
         if self.kind != "sft":
             return replace(example, margin=read_number(row, self.spec.columns.margin))
-        label = row.columns.get(self.spec.columns.label)
-        whole = _all_trained(example) if self.spec.train_on == "all" else example
-        return replace(whole, label=label) if isinstance(label, bool) else whole
+        whole = all_trained(example) if self.spec.train_on == "all" else example
+        return replace(whole, label=read_label(row, self.spec.columns.label))
 
     def _kept_images(self, columns: Mapping[str, Any]) -> dict[str, Any]:
         """Name the images that a row holds itself, and keep them where the policy reads images."""
@@ -331,8 +319,18 @@ class File(Source):
             raise RecipeError(errors.wrong_type(row.file, row.number, self.spec.columns.prompt, problem, remedy))
         return (self._encoded(row, prompt),)
 
+    def _encoder(self, row: Row, prompt: Text) -> Encoder:
+        """Return the encoder, with the row's own system message where nothing else writes the prompt."""
+        if self.spec.template is not None or self.environment is not None:
+            return self.encoder
+        check_history(row)
+        own = read_system(row, self.spec.columns.system, prompt)
+        return self.encoder if own is None else replace(self.encoder, system=own)
+
     def _encoded(self, row: Row, prompt: Text) -> Task:
-        return self.encoder.task(row, prompt, images=self._images[row.index], variables=self._variables(row))
+        return self._encoder(row, prompt).task(
+            row, prompt, images=self._images[row.index], variables=self._variables(row)
+        )
 
     def _variables(self, row: Row) -> dict[str, Any]:
         found = {**self.spec.chat_template_kwargs, **read_variables(row, self.spec.columns)}
@@ -343,8 +341,10 @@ class File(Source):
 
     def _sft(self, row: Row, rendered: str | None) -> Encoded:
         names = self.spec.columns
-        if rendered is None and names.completion not in row.columns and names.messages in row.columns:
-            messages = self.encoder.with_system(read_conversation(row, names.messages))
+        given = {name for name, value in row.columns.items() if value is not None}
+        if rendered is None and names.completion not in given and names.messages in given:
+            messages = read_conversation(row, names.messages)
+            messages = self._encoder(row, messages).with_system(messages)
             images = self._images[row.index]
             messages = with_places(row, names.images, messages, len(images))
             check_agrees(row, names.prompt, messages)
@@ -355,7 +355,7 @@ class File(Source):
             asked = messages[:first]
             shown = example.images[: places_in(asked)]
             return Task(row.index, asked, example.ids[:start], row.columns, images=shown, variables=variables), example
-        if rendered is None and names.text in row.columns and not {names.prompt, names.completion} & set(row.columns):
+        if rendered is None and names.text in given and not {names.prompt, names.completion} & given:
             example = self.encoder.plain_text(row, names.text)
             return Task(row.index, "", example.ids[:1], row.columns), example
         task = self._encoded(row, self._prompt(row, rendered))

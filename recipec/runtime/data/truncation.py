@@ -25,6 +25,18 @@ def shortened(example: Example, bound: int, side: Side = "right") -> Example:
     )
 
 
+def shortened_pair(examples: Sequence[Example], bound: int, side: Side) -> list[Example]:
+    """Return examples with at most ``bound`` tokens that begin with one prompt, and still do where it is cut.
+
+    >>> long, short = Example(0, (1, 2, 3, 4), (False, False, True, True)), Example(0, (1, 2, 5), (False, False, True))
+    >>> [example.ids for example in shortened_pair([long, short], 3, "left")]
+    [(2, 3, 4), (2, 5)]
+    """
+    over = max(len(example.ids) for example in examples) - bound
+    bounds = [bound if side == "right" else len(example.ids) - over for example in examples]
+    return [shortened(example, bound, side) for example, bound in zip(examples, bounds, strict=True)]
+
+
 def shortened_prompt(task: Task, bound: int, side: Side) -> Task | None:
     """Return a task with at most ``bound`` tokens of its prompt; ``None`` where nothing would be left.
 

@@ -16,7 +16,7 @@ from recipec.runtime.batch import Message, Task, question
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.encode import Variables
 from recipec.runtime.data.files import ENDINGS, Row
-from recipec.runtime.data.messages import SAID, read_number
+from recipec.runtime.data.messages import SAID, read_label, read_number
 from recipec.runtime.data.mixture import Mixture
 from recipec.runtime.data.sources import File
 from recipec.runtime.model.causal_lm import CausalLm
@@ -131,7 +131,7 @@ def _unmarked(file: File, signals: Collection[str]) -> Iterator[Diagnostic]:
     names = file.spec.columns
     rows = _read(file) if {"desirable_R", "margin_R"} & set(signals) else ()
     for row in rows:
-        if "desirable_R" in signals and not isinstance(row.columns.get(names.label), bool):
+        if "desirable_R" in signals and read_label(row, names.label) is None:
             yield objective_errors.no_label(row.number, row.file)
             return
         if "margin_R" in signals and read_number(row, names.margin) is None:

@@ -148,6 +148,50 @@ def test_the_prompt_of_whole_pairs(tmp_path):
         assert (code, file, line) == ("RC878", "a.jsonl", 1)
 
 
+@pytest.mark.parametrize(
+    ("kind", "row", "drawn"),
+    [
+        ("sft", {"messages": TALK}, "completion_P"),
+        ("sft", {"prompt": TALK[:1], "completion": TALK[1:]}, "completion_P"),
+        ("dpo", {"prompt": TALK[:1], "chosen": TALK[1:], "rejected": [bot("no")]}, "chosen_P"),
+        ("dpo", {"chosen": TALK, "rejected": [user("hi"), bot("no")]}, "chosen_P"),
+    ],
+)
+def test_system_messages_in_a_column(tmp_path, kind, row, drawn):
+    """A column `system` is the system message of its row; another one in the conversation is refused."""
+    policy = policy_of("gpt2", "chatml")
+    begun = {name: [{"role": "system", "content": "be brief"}, *row[name]] for name in row if row[name] != TALK[1:]}
+    begun |= {"rejected": row["rejected"]} if "prompt" in row and kind == "dpo" else {}
+    (wanted,) = prepare(tmp_path, policy, kind, row | begun)[drawn]
+    assert "be brief" in policy.decode(wanted.ids)
+    for given in (row, row | begun):
+        (found,) = prepare(tmp_path, policy, kind, {**given, "system": "be brief"})[drawn]
+        assert found == wanted
+    (plain,) = prepare(tmp_path, policy, kind, row)[drawn]
+    for nothing in ("", None):
+        assert prepare(tmp_path, policy, kind, {**row, "system": nothing})[drawn] == [plain]
+    assert refused(tmp_path, policy, kind, {**row, **begun, "system": "be long"})[:3] == ("RC878", "a.jsonl", 1)
+    assert refused(tmp_path, policy, kind, {**row, "system": 3})[0] == "RC706"
+
+
+def test_system_messages_of_tasks_and_plain_texts(tmp_path):
+    """Prompts of rl get it too, and plain text has it in front, as `data.system` has."""
+    policy = policy_of("gpt2", "chatml")
+    (task,) = prepare(tmp_path, policy, "rl", {"prompt": TALK[:1], "system": "be brief"})["prompt_P"]
+    assert policy.decode(task.prompt_ids).startswith("system\nbe brief")
+    (task,) = prepare(tmp_path, policy, "rl", {"prompt": "hi", "system": "be brief"})["prompt_P"]
+    assert policy.decode(task.prompt_ids) == "be brief\n\nhi"
+
+
+def test_earlier_turns_in_a_column_are_refused(tmp_path):
+    """`history` of LLaMA-Factory is read by nothing; other columns of that name are."""
+    policy = policy_of("gpt2", "chatml")
+    row = {"prompt": "hi", "completion": "ok"}
+    assert refused(tmp_path, policy, "sft", {**row, "history": [["a", "b"]]})[:3] == ("RC878", "a.jsonl", 1)
+    for other in ([], None, "of the war", ["a", "b"]):
+        prepare(tmp_path, policy, "sft", {**row, "history": other})
+
+
 def test_untrained_turns(tmp_path):
     """`weight: 0` and `train: false` leave a turn out of training, and out of the text; other weights are refused."""
     policy = policy_of("gpt2", "chatml")

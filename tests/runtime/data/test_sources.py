@@ -219,6 +219,39 @@ def test_prompts_and_pairs_are_cut_on_either_side(text_context, text_policy, pre
     assert source.truncated == 1
 
 
+def test_answers_of_a_pair_follow_the_same_cut_prompt(text_context, text_policy, prepared):
+    """Where the beginning is cut, both rows lose as much of it as the longer one must."""
+    write(text_context, {"prompt": "abcdef", "chosen": "ghij", "rejected": "k"})
+    source = prepared("dpo", max_length=7, overlong="truncate", truncation_side="left")
+    pair = source.draw(1)
+    found = [text_policy.decode(pair[name][0].ids) for name in ("chosen_P", "rejected_P")]
+    assert found == ["efghij<eos>", "efk<eos>"]
+
+
+def test_null_columns_are_absent(text_context, text_policy, prepared):
+    """Files that hold rows of several formats have nulls in the columns of the others."""
+    empty = {"prompt": None, "completion": None, "messages": None, "text": None}
+    write(
+        text_context,
+        empty | {"prompt": "ab", "completion": "cd"},
+        empty | {"messages": [*QUESTION, *ANSWER]},
+        empty | {"text": "ef"},
+    )
+    examples = prepared("sft").draw(3)["completion_P"]
+    assert [trained(text_policy, example) for example in examples] == ["cd<eos>", "yo<eos>", "f<eos>"]
+
+
+@pytest.mark.parametrize(
+    ("label", "good"),
+    [(True, True), (False, False), (1, True), (0, False), (1.0, True), ("true", True), ("False", False)]
+    + [(label, None) for label in (None, 2, -1, "yes", "1", [True])],
+)
+def test_labels_of_answers(text_context, prepared, label, good):
+    """Labels are true or false; 1 and 0 and the words themselves mean the same, all else is no label."""
+    write(text_context, {"prompt": "a", "completion": "b", "label": label})
+    assert [example.label for example in prepared("sft").draw(1)["completion_P"]] == [good]
+
+
 def test_a_share_of_the_rows_is_held_out(text_context, prepared):
     """The two parts are disjoint and whole, the same in every stage, and others under another seed."""
     write(text_context, *({"prompt": f"p{i}"} for i in range(20)))
