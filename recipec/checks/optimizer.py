@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recipec.checks.queries import adapter_of, field_span, is_given, parts_of, related_span, span_of, updates_per_step
+from recipec.checks.queries import (
+    field_span,
+    is_given,
+    parts_of,
+    related_span,
+    span_of,
+    trains_adapter,
+    updates_per_step,
+)
 from recipec.diagnostics.model import Finding, check, dotted
 from recipec.reading.partial import Reading, StageReading
 from recipec.spec.optimizer import Adamw, Scheduled
@@ -91,7 +99,7 @@ def high_learning_rate(reading: Reading) -> Iterator[Finding]:
     for stage, part, spec in parts_of(reading, Adamw):
         unread = any(policy.spec is None for policy in stage.of("policy"))
         new = _new(reading, stage)
-        adapter = adapter_of(stage) is not None
+        adapter = trains_adapter(reading, stage)
         if spec.learning_rate > (HIGHEST if adapter else NEW if new else HIGH) and not unread:
             trained = "an adapter" if adapter else "all weights"
             trained = f"{trained} of `{stage.origin}`" if stage.origin not in {None, "scratch"} else "a new model"
@@ -127,10 +135,11 @@ def low_learning_rate(reading: Reading) -> Iterator[Finding]:
     higher; GiGPO's LoRA run uses 3e-6, DermIQ-VLM's trainer 3e-5.
     """
     for stage, part, spec in parts_of(reading, Adamw):
-        if spec.learning_rate >= LOW or adapter_of(stage) is None:
+        if spec.learning_rate >= LOW or not trains_adapter(reading, stage):
             continue
         path = (*part.path, "learning_rate")
-        source = (*stage.of("policy")[0].path, "lora")
+        given = [part.path for part in stage.of("policy") if is_given(reading, (*part.path, "lora"))]
+        source = (*given[0], "lora") if given else (*stage.path, "adapter")
         yield Finding(
             f"stage `{stage.name}` trains an adapter with a learning rate of {spec.learning_rate:g}",
             (

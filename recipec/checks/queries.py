@@ -118,10 +118,21 @@ def from_scratch(reading: Reading, stage: StageReading) -> Any:
     return None
 
 
-def adapter_of(stage: StageReading) -> Any:
-    """Return the LoRA section that a stage ends with; None where it trains the weights."""
-    policy = spec_of(stage, "policy")
-    return None if policy is None else policy.adapter()
+def trains_adapter(reading: Reading, stage: StageReading) -> bool:
+    """Whether a stage ends with an adapter: a new one, or one that it continues, which may come from a directory.
+
+    What a stage ends with that starts from no earlier one, or from weights that are not known, is taken for one.
+    """
+    order = list(reading.stages)
+    for one in (stage, *ancestors(reading, stage)):
+        policy = spec_of(one, "policy")
+        if policy is not None and policy.adapter() is not None:
+            return True
+        if one.adapter != "continue" or one.origin is None:
+            return False
+        if one.origin not in order or order.index(one.origin) >= order.index(one.name):
+            return weights_kind(one.origin) != "scratch"
+    return False
 
 
 def parent(reading: Reading, stage: StageReading) -> StageReading | None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from recipec.checks.queries import (
     Spans,
-    adapter_of,
     from_scratch,
     is_given,
     longest_turn,
@@ -14,6 +13,7 @@ from recipec.checks.queries import (
     related_span,
     span_of,
     spec_of,
+    trains_adapter,
 )
 from recipec.diagnostics.model import Finding, check, dotted
 from recipec.diagnostics.phrases import did_you_mean, folded
@@ -48,7 +48,9 @@ def unknown_stage(reading: Reading) -> Iterator[Finding]:
             or reading.fragment
         ):
             continue
-        close = did_you_mean(stage.origin, [*_earlier(reading, stage), "scratch"])
+        named = stage.origin.removeprefix("stages.").removesuffix("/policy").removesuffix(".policy")
+        exact = f"write `from: {named}`" if named in _earlier(reading, stage) else ""
+        close = exact or did_you_mean(stage.origin, [*_earlier(reading, stage), "scratch"])
         yield Finding(
             f"there is no stage `{stage.origin}` to start from",
             span_of(reading, (*stage.path, "from")),
@@ -92,14 +94,15 @@ def adapter_undecided(reading: Reading) -> Iterator[Finding]:
     """
     for stage in reading.stages.values():
         origin = parent(reading, stage)
-        if origin is None or adapter_of(origin) is None or is_given(reading, (*stage.path, "adapter")):
+        if origin is None or not trains_adapter(reading, origin) or is_given(reading, (*stage.path, "adapter")):
             continue
-        source = next(part for part in origin.of("policy"))
+        policy = next((part.path for part in origin.of("policy") if is_given(reading, (*part.path, "lora"))), None)
+        source = (*policy, "lora") if policy else (*origin.path, "adapter")
         yield Finding(
             f"stage `{origin.name}` ends with an adapter, but `{stage.name}` has no `adapter`",
             (
                 *span_of(reading, (*stage.path, "from")),
-                *related_span(reading, (*source.path, "lora"), "the adapter comes from here", key=True),
+                *related_span(reading, source, "the adapter comes from here", key=True),
             ),
             path=dotted((*stage.path, "adapter")),
         )
@@ -138,7 +141,7 @@ def _lacks_adapter(reading: Reading, stage: StageReading) -> bool:
         return kind not in {"directory", "hub", "stage"}
     unread = any(part.spec is None for part in origin.of("policy"))
     unread = unread or origin.kind is None  # what such a stage has is not known
-    return origin.name in _earlier(reading, stage) and not unread and adapter_of(origin) is None
+    return origin.name in _earlier(reading, stage) and not unread and not trains_adapter(reading, origin)
 
 
 @check("RC305", "policy-twice")

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from recipec.language.resolve import Resolved
 
 Path = tuple[str | int, ...]
+_NOTHING = {"none", "null", "off", "no", "false", "disabled"}
+"""Words that other tools write for what is left out here."""
 _LEVEL = 4  # length of the path of a named level: stages, STAGE, SLOT, NAME
 
 
@@ -84,13 +86,19 @@ class Findings:
         from recipec.reading.component_suggestions import for_bare, slot_of  # noqa: PLC0415
         from recipec.reading.foreign.advice import for_name  # noqa: PLC0415 - only mistakes need advice
         from recipec.reading.lists import for_data  # noqa: PLC0415
+        from recipec.reading.value_suggestions import for_reference  # noqa: PLC0415
 
         advice, fix = "", None
-        if isinstance(data, str) and known:
-            advice, right = for_bare(str(path[-1]), data, slot_of(path), known)
+        key = str(path[-1]) if path else ""
+        if isinstance(data, str) and (written := for_reference(key, data))[0]:
+            advice, fix = written[0], self.fix(path, f"write {written[1]}", data, written[1]) if written[1] else None
+        elif data is False or (isinstance(data, str) and data.lower() in _NOTHING and data not in known):
+            advice = f"leave `{key}` out; `{key}: null` removes what a file under `extends` gives"
+        elif isinstance(data, str) and known:
+            advice, right = for_bare(key, data, slot_of(path), known)
             fix = self.fix(path, f"give the component as `{right}`", data, right) if right else None
         if path and isinstance(data, list | int | float):
-            advice = for_data(str(path[-1]), data, slot_of(path), known, self.kind_at(path))
+            advice = for_data(key, data, slot_of(path), known, self.kind_at(path)) or advice
         if isinstance(data, int | float) and len(path) == _LEVEL:
             advice = f"a level is a component with a weight: `{path[3]}: {{type: …, weight: {data}}}`"
         if len(path) == _LEVEL:

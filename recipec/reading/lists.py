@@ -97,12 +97,14 @@ def for_number(key: str, value: float, kind: str) -> str:
     return f"write `budget: {{{written}{size}}}`, or `epochs` in place of `steps`"
 
 
-def for_bare_section(key: str, value: Any, known: Sequence[str]) -> str:
-    """Advise on a list or a single value where a section with ``known`` keys is needed.
+def for_bare_section(key: str, value: Any, known: Sequence[str], *, takes_text: bool = False) -> str:
+    """Advise on a list or a single value where a section with ``known`` keys is needed; the first may be a text.
 
     >>> for_bare_section("lora", True, ("r", "alpha"))
     'write `lora: {r: …}`; its keys are `r`, `alpha`'
     """
+    if isinstance(value, str) and takes_text:
+        return f"write `{key}: {{{known[0]}: {value}}}`"
     if isinstance(value, str) and "path" in known:
         return f"write `{key}: {{path: {value}}}`"
     items = value if isinstance(value, list) and all(isinstance(item, str) for item in value) else ["…"]

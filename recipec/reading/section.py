@@ -185,13 +185,22 @@ def _say_value(findings: Findings, cls: type[Section], data: Mapping[str, Any], 
     advice, text = for_value(str(place[-1]), value, annotation, metadata, path=dotted(at))
     fix = findings.fix(at, f"write {text}", value, text) if text else None
     param = next((part for part in reversed(place) if isinstance(part, str)), "")
-    doc = f"`{param}`: {takes.doc}" if takes and takes.doc else ""
+    doc = f"`{param}`: {takes.doc}{'' if advice else _default(cls, place)}" if takes and takes.doc else ""
     help_ = joined(advice, doc)
     findings.say(
         errors.bad_value(
             _called(place), field_descriptions.format_value(value), expected, dotted(at), findings.spans(at), help_, fix
         )
     )
+
+
+def _default(cls: type[Section], place: Path) -> str:
+    """Say, as a further sentence, what a parameter is where a recipe does not give it."""
+    info = field_descriptions.field_of(cls, place[0]) if len(place) == 1 else None
+    default = info.default if info is not None else None
+    if isinstance(default, tuple) and default:
+        return f" The default is `[{', '.join(map(str, default))}]`."
+    return f" The default is {default:g}." if isinstance(default, float) else ""
 
 
 def _owner(cls: type[Section], place: Path) -> tuple[type[Section], Path]:

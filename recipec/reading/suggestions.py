@@ -33,6 +33,8 @@ from recipec.spec.recipe import (
 )
 
 Path = tuple[str | int, ...]
+_NAMED = ("stages", "evaluate", "trackers")
+"""Keys of a recipe that hold named parts."""
 _WHOLE = ("recipe", "stage")
 """Sections that are not components."""
 _SYNONYMS = {
@@ -51,6 +53,8 @@ _SYNONYMS = {
     "gold": "answer",
 }
 """Keys that are known where the first is not, and mean the same."""
+_CONFIG = frozenset({"name", "subset", "config_name", "dataset_config", "dataset_config_name"})
+"""Keys for a configuration of a data set of the hub, or for the data set."""
 _TYPES = frozenset({"name", "kind", "algorithm", "method", "mode", "class", "optimizer", "strategy"})
 """Keys under which other tools name a component."""
 _COLUMN = re.compile(r"(?:dataset_)?(\w+?)_(?:column|field|key)(?:_name)?|column_(\w+)")
@@ -109,7 +113,7 @@ def for_key(
     )
     places = [text for _, text in homes]
     at_stage = path[:1] == ("stages",) and len(path) == 2
-    other = None if same and places else other
+    other = None if (same and places) or (exact and section) else other
     at_home = other is not None and any(meant.split(".")[-1] == key for meant in other.meant)
     advice = [question(similar)] if exact else []
     if places:
@@ -125,7 +129,7 @@ def for_key(
         advice.append(below.text)
         meant += below.meant
     if not any(advice):
-        advice.append(question(similar or _around(folded(key), known)))
+        advice.append(question(similar or _around(folded(key), known)) or _unoffered(head, key, value, kind))
     best = similar[0] if similar and other is None and not places and similar[0] not in given else ""
     places_meant: list[Path] = [(name,) for name in similar[:1]]
     for ours in meant:
@@ -172,6 +176,12 @@ def _foreign(head: tuple[str, ...], key: str, value: Any, kind: str) -> Advice |
     return None if head[-1:] == ("budget",) and found is not None and not found.meant else found
 
 
+def _unoffered(head: tuple[str, ...], key: str, value: Any, kind: str) -> str:
+    """Say what is here in place of another tool's name, where nothing here has a similar one."""
+    found = for_name(head, (key,), value, kind) if "_" in key else None  # a single word may mean something else
+    return found.text if found is not None else ""
+
+
 def _text_of(value: Any, before: Any) -> str:
     """Write a value that is not the one before, or return an empty text.
 
@@ -185,19 +195,24 @@ def _text_of(value: Any, before: Any) -> str:
 
 def _certain(key: str, value: Any, path: Path, known: Collection[str], given: Mapping[str, Any]) -> KeyAdvice | None:
     """Advise on a key of which the mistake is plain: a file of code, a synonym, a missing colon, a tracker."""
+    found = _of_file(value) or _elsewhere(key, value, path, given) or _synonym(key, known, given)
+    found = found or _renamed(key, value, path, known, given)
+    if found is None and isinstance(value, str) and value in known and value not in given and path[-1:] == ("columns",):
+        found = KeyAdvice(f"the names of a recipe come first: write `{value}: {key}`", meant=((value,),))
+    return found or (_argument(key, value, known, given) if path else _tracker(key, value))
+
+
+def _of_file(value: Any) -> KeyAdvice | None:
+    """Advise on a file of code."""
     if isinstance(value, str) and value.endswith(".py"):
         file = f"./{value.removeprefix('./')}"
         return KeyAdvice(f"your code is named once, at the top of the recipe: `use: [{file}]`", meant=(("use",),))
-    if (elsewhere := _elsewhere(key, value, path, given)) is not None:
-        return elsewhere
-    synonym = _SYNONYMS.get(key, "")
-    if synonym in known and synonym not in given:
-        return KeyAdvice(question([synonym]), synonym, ((synonym,),))
-    if (named := _renamed(key, value, path, known, given)) is not None:
-        return named
-    if isinstance(value, str) and value in known and value not in given and path[-1:] == ("columns",):
-        return KeyAdvice(f"the names of a recipe come first: write `{value}: {key}`", meant=((value,),))
-    return _argument(key, value, known, given) if path else _tracker(key, value)
+    return None
+
+
+def _synonym(key: str, known: Collection[str], given: Mapping[str, Any]) -> KeyAdvice | None:
+    ours = _SYNONYMS.get(key, "")
+    return KeyAdvice(question([ours]), ours, ((ours,),)) if ours in known and ours not in given else None
 
 
 def _renamed(key: str, value: Any, path: Path, known: Collection[str], given: Mapping[str, Any]) -> KeyAdvice | None:
@@ -207,6 +222,9 @@ def _renamed(key: str, value: Any, path: Path, known: Collection[str], given: Ma
         ours = value if value in component_names(slot) else foreign_component(folded(value), slot)
         if ours:
             return KeyAdvice(f"write `type: {ours}`", meant=(("type",),))
+    if key in _CONFIG and "config" in known and isinstance(value, str):
+        ours = "hub" if "/" in value else "config"
+        return KeyAdvice(f"write `{ours}: {value}`", meant=((ours,),))
     column = _COLUMN.fullmatch(key)
     if column is not None and "columns" in known and isinstance(value, str):
         name = _COLUMNS.get(column[1] or column[2], column[1] or column[2])
@@ -250,7 +268,7 @@ def _elsewhere(key: str, value: Any, path: Path, given: Mapping[str, Any]) -> Ke
 def _fills(slot: str, value: Mapping[str, Any]) -> bool:
     """Whether a mapping is what a slot holds: components, or levels with components, of known types."""
     if slot not in SLOT:
-        return False
+        return slot in _NAMED and all(isinstance(part, Mapping) for part in value.values())
     parts = list(value.values()) if SLOT[slot].levels else [value]
     return all(isinstance(part, Mapping) and part.get("type") in component_names(slot) for part in parts)
 
@@ -323,9 +341,8 @@ def _homes(key: str, path: Path, kind: str) -> list[tuple[str, str]]:
         first = f"loss `{usual}`"
         # needed slots first, and of the losses the one that a stage of this kind has by default
         places = tuple(sorted(places, key=lambda place: (taken.get(place[0]) == "may", place[1] != first)))
+        places = tuple(place for place in places if place[0] != "loss" or place[1] == first) or places
         near = {"stage", "budget", *(name for name, use in taken.items() if use != "no")}
-        if kind == "dpo":
-            places = tuple(place for place in places if place[0] != "loss" or place[1] == first) or places
     else:
         near = {"recipe", "stage"}
     return [place for place in places if place[0] in near] or list(places)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from pydantic import BaseModel
 
 from recipec.component import component_names
 from recipec.diagnostics.phrases import nearest, question
@@ -23,6 +25,8 @@ _SIGNS = str.maketrans({"\u2212": "-", "\u2013": "-", "\u2010": "-", "\u2011": "
 """Characters that look like a minus."""
 _AT = re.compile(r"(pass|avg|mean|average)_?(?:at|@)_?(\d+)")
 """A metric of several answers, as other tools write it."""
+_SHARE = re.compile(r"^a number .*\b(at most|below) 1\b(?!\.)")
+"""What takes numbers up to 1."""
 _YES_NO = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
 
 
@@ -33,6 +37,8 @@ def for_value(key: str, value: Any, annotation: Any, metadata: Iterable[Any] = (
     ('without quotes it is a number: `learning_rate: 1e-5`', '1e-5')
     """
     takes = field_descriptions.expected(annotation, metadata)
+    if (form := _in_another_form(key, value, takes, field_descriptions.literals(annotation)))[0]:
+        return form
     section = field_descriptions.section_of(annotation) if takes == "a mapping" else None
     if (
         section is not None
@@ -42,10 +48,8 @@ def for_value(key: str, value: Any, annotation: Any, metadata: Iterable[Any] = (
         keys = field_descriptions.keys_of(section) if section is not None else ()
         if isinstance(value, str) and not_offered(value, key):
             return not_offered(value, key), ""
-        return for_bare_section(key, value, keys) if keys else for_several(key, value, path or key), ""
-    if isinstance(value, str) and (reference := _REFERENCE.fullmatch(value.strip())):
-        name = reference[1] or f"vars.{reference[2]}"
-        return f"a reference is written `{key}: ${{{name}}}`", f'"${{{name}}}"' if reference[1] else ""
+        bare = for_bare_section(key, value, keys, takes_text=_takes_text(section, keys)) if keys else ""
+        return bare or for_several(key, value, path or key), ""
     if isinstance(value, str):
         inner = field_descriptions.literals(field_descriptions.inside(annotation, 0))
         plain = _unquoted(key, value, takes) or _plain(key, value, takes)
@@ -58,6 +62,48 @@ def for_value(key: str, value: Any, annotation: Any, metadata: Iterable[Any] = (
     if not right and key == "epochs" and isinstance(value, float):
         return "a part of an epoch is counted in `steps`", ""
     return (f"write `{key}: {right}`", right) if right else ("", "")
+
+
+def _takes_text(section: type[BaseModel] | None, keys: Sequence[str]) -> bool:
+    """Whether the first key of a section takes any text."""
+    info = field_descriptions.field_of(section, keys[0]) if section is not None else None
+    return info is not None and field_descriptions.expected(info.annotation, info.metadata).endswith("a string")
+
+
+def for_reference(key: str, value: str) -> tuple[str, str]:
+    """Advise on a reference to a variable in the form of another language.
+
+    >>> for_reference("data", "$vars.qa"), for_reference("data", "qa.jsonl")
+    (('a reference is written `data: "${vars.qa}"`', '"${vars.qa}"'), ('', ''))
+    """
+    found = _REFERENCE.fullmatch(value.strip())
+    if found is None:
+        return "", ""
+    written = f'"${{{found[1] or f"vars.{found[2]}"}}}"'
+    return f"a reference is written `{key}: {written}`", written if found[1] else ""
+
+
+def _in_another_form(key: str, value: Any, takes: str, choices: list[str]) -> tuple[str, str]:
+    """Advise on a reference, a mapping, or a percentage, where something else is needed."""
+    if isinstance(value, str):
+        return for_reference(key, value)
+    if isinstance(value, Mapping):
+        return _alone(key, value, choices)
+    if isinstance(value, int | float) and _SHARE.search(takes) and 1 < value <= 100:
+        return f"a share is written `{key}: {value / 100:g}`", f"{value / 100:g}"
+    return "", ""
+
+
+def _alone(key: str, value: Mapping[str, Any], choices: list[str]) -> tuple[str, str]:
+    """Advise on a mapping where a choice is written alone, or a stage is named.
+
+    >>> _alone("quantization", {"type": "nf4"}, ["nf4", "int8"])
+    ('write `quantization: nf4`', 'nf4')
+    """
+    if key == "from":
+        return "write the name of the stage: `from: NAME`", ""
+    named = [inner for inner in value.values() if isinstance(inner, str) and inner in choices]
+    return (f"write `{key}: {named[0]}`", named[0]) if len(named) == 1 else ("", "")
 
 
 def _unquoted(key: str, value: str, takes: str) -> tuple[str, str] | None:
@@ -98,7 +144,7 @@ def _plain(key: str, value: str, takes: str) -> tuple[str, str] | None:
     elif value.endswith(",") and not takes.startswith("a list"):
         right = value.rstrip(", ")
     elif "@K" in takes and (several := _AT.fullmatch(value.lower())):
-        right = f"{'pass' if several[1] == 'pass' else 'avg'}@{several[2]}"
+        right = f"{'pass' if several[1] == 'pass' else 'avg'}@{int(several[2]) or 1}"
         return f"write `{right}`", right
     same = right == value  # a number in quotes, which has words of its own
     return (f"write `{key}: {right}`", right) if right and not same else None

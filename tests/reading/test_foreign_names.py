@@ -82,7 +82,7 @@ SAID = {
     "hub as text": ("sft", "data: {path: a.jsonl}", "data: org/name", "", ["data: {hub: org/name}"], []),
     "own key elsewhere": ("rl", "", "", "    temperature: 1.0\n", ["belongs to sampler `chain`"], ["evaluation"]),
     "value is told": ("rl", "type: clipped", "type: clipped, kl_loss_type: low_var_kl", "", ["loss.kl: k3"], []),
-    "cosine floor": ("sft", "learning_rate", "schedule: cosine_with_min_lr, learning_rate", "", ["`cosine` here"], []),
+    "cosine floor": ("sft", "learning_rate", "schedule: cosine_with_min_lr, learning_rate", "", ["`schedule: cosine` with `min_ratio`"], []),
     "evaluation": ("sft", "", "", "    eval_strategy: steps\n", ["held-out data is named under `evaluate`"], ["data.split"]),
     "saves by steps": ("sft", "", "", "    save_strategy: steps\n", ["counted in steps (`budget.save_every`)"], []),
     "saves are moved": ("sft", "epochs: 1", "epochs: 1, save_steps: 100", "", ["several tools' name; here it is `budget.save_every`"], ["updates; `save_steps`"]),
