@@ -101,7 +101,8 @@ def classes_in(path: Path, shown: str, methods: Mapping[str, int]) -> dict[str, 
         for item in node.body:
             if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef) and item.name in methods:
                 lines[item.name] = item.lineno
-                have[item.name] = isinstance(item, ast.FunctionDef) and _takes(item, methods[item.name])
+                bare = item.name == "tasks" and not item.decorator_list  # it would be called without an object
+                have[item.name] = isinstance(item, ast.FunctionDef) and not bare and _takes(item, methods[item.name])
         known = all(base in found and found[base].whole for base in bases if base != "object")
         found[name] = Class(name, shown, node.lineno, have, lines, whole=known and not node.keywords)
     return found

@@ -148,3 +148,32 @@ def test_a_prompt_without_room_for_an_answer(folder):
     ended = folder.run(recipe, a__jsonl=ROWS + rows({"prompt": "x" * 64, "answer": "1"}))
     assert (ended.code, ended.first) == (1, "RC708")
     assert "a.jsonl:5:1" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("change", "row", "says"),
+    [
+        ("", {"Prompt": "a", " completion": "b"}, 'here: `columns: {prompt: Prompt, completion: " completion"}`'),
+        (
+            "kind: dpo",
+            {"question": "a", "response_j": "b", "response_k": "c"},
+            "chosen: response_j, rejected: response_k}",
+        ),
+        ("", {"data": [{"prompt": "a", "completion": "b"}]}, "the rows are in the list `data`"),
+        ("split: train", {"prompt": "a", "completion": "b"}, "leave `split` out"),
+        ("org/tasks", {}, "a data set of the hub is `hub: org/tasks`"),
+    ],
+)
+def test_what_to_write_for_data_of_another_form(folder, change, row, says):
+    """Columns that are spelt otherwise, rows within a row, splits of a file and data sets of the hub have a remedy."""
+    recipe = SFT
+    if change.startswith("kind"):
+        recipe = SFT.replace("kind: sft", change).replace("rows_per_step", "pairs_per_step")
+    elif change.startswith("split"):
+        recipe = SFT.replace("{path: a.jsonl}", f"{{path: a.jsonl, {change}}}")
+    elif change:
+        recipe = SFT.replace("a.jsonl", change)
+    folder.write(r__yaml=recipe, a__jsonl=rows(row))
+    found = folder.call("check", "r.yaml")
+    assert found.code == 1
+    assert says in found.err

@@ -175,6 +175,27 @@ def test_an_encoder_is_refused_by_check(folder, family, decoder, code):
         assert "r.yaml:6:11" in found.err
 
 
+def test_a_folder_around_a_model_names_the_one_in_it(folder, model):
+    """A folder of checkpoints, or the directory of a run, is refused with the folder that has the model."""
+    for name in ("checkpoint-5", "logs"):
+        (folder.path / "model" / name).mkdir(parents=True)
+    shutil.copytree(model, folder.path / "model/checkpoint-5", dirs_exist_ok=True)
+    folder.write(r__yaml=FROM, a__jsonl=ROWS)
+    found = folder.call("check", "r.yaml")
+    assert (found.code, found.first) == (1, "RC722")
+    assert "model/checkpoint-5`: write that folder" in found.err
+
+
+def test_a_file_for_inference_is_no_model(folder):
+    """A folder with GGUF alone is refused, and the message says what to use."""
+    (folder.path / "model").mkdir()
+    (folder.path / "model/small-q4.gguf").write_bytes(b"GGUF")
+    folder.write(r__yaml=FROM, a__jsonl=ROWS)
+    found = folder.call("check", "r.yaml")
+    assert (found.code, found.first) == (1, "RC722")
+    assert "small-q4.gguf is for inference alone" in found.err
+
+
 @pytest.mark.parametrize("there", [None, "a file"])
 def test_no_directory(folder, there):
     """A directory that is absent, or a file, is refused at its place in the recipe."""

@@ -80,24 +80,52 @@ def test_a_function_that_raises(folder, value):
     assert "rewards.py:2:1" in ended.err
 
 
-@pytest.mark.parametrize("head", ["completions, **columns", "data_source, solution_str, ground_truth"])
+TRL, VERL = "completions, **columns", "data_source, solution_str, ground_truth"
+
+
 @pytest.mark.parametrize(
-    ("body", "says"),
+    ("head", "body", "says"),
     [
-        ("return nothing", "it raises for every answer: correct rewards.py, line 2"),
-        ("return [float(c.rstrip('.')) for c in completions]", "for the answer ''"),
-        ("return float(solution_str)", "for the answer ''"),
+        (TRL, "return nothing", "it raises for every answer: correct rewards.py, line 2\n"),
+        (VERL, "return nothing", "it raises for every answer: correct rewards.py, line 2\n"),
+        (TRL, "return [c.nope for c in completions]", "correct rewards.py, line 2, or return 0 for an answer"),
+        (TRL, "return [float(c.rstrip('.')) for c in completions]", "for the answer ''"),
+        (VERL, "return float(solution_str)", "for the answer ''"),
     ],
 )
 def test_what_to_do_about_a_function_that_raises(folder, head, body, says):
     """One that raises for every answer is to be corrected; one that does not, to take the answer that is shown."""
-    if ("solution_str" in body) != ("solution_str" in head) and "nothing" not in body:
-        return
     folder.write(r__yaml=RL, a__jsonl=ROWS, rewards__py=f"def score({head}):\n    {body}\n")
     found = folder.call("check", "r.yaml", *USE)
     assert (found.code, found.first) == (1, "RC746")
     assert says in found.err
     assert ("return 0 for an answer" in found.err) == ("nothing" not in body)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "says"),
+    [
+        ("def score(completions, trainer_state):\n    return []\n", "RC748", "write `trainer_state=None`"),
+        ("def score(completions, ground_truth):\n    return []\n", "RC748", "is it `answer`?"),
+        ("from .other import f\n" + GOOD, "RC750", "move the code of the other file into rewards.py"),
+        (
+            "def score(data_source, solution_str, ground_truth):\n    raise NotImplementedError(data_source)\n",
+            "RC746",
+            "the data has no column `data_source`",
+        ),
+        (
+            "def score(prompts, completions):\n    return [0.0 * len(p) for p in prompts]\n",
+            "RC928",
+            "does not begin with it",
+        ),
+    ],
+)
+def test_what_functions_of_other_tools_expect(folder, text, code, says):
+    """Parameters, columns and imports that other tools give are named, with what to write here."""
+    folder.write(r__yaml=RL, a__jsonl=ROWS, rewards__py=text)
+    found = folder.call("check", "r.yaml", *USE)
+    assert f"[{code}]" in found.err
+    assert says in found.err
 
 
 def test_a_column_that_the_data_lacks(folder):

@@ -161,6 +161,29 @@ def test_an_environment_is_played(folder, step, positions, code, says):
     assert "--> r.yaml:12:18" in found.err or not code
 
 
+@pytest.mark.parametrize(
+    ("template", "warned"),
+    [(TOLD, False), ("Open it. <action>code</action>", True), ("{{ history | length }} <action>code</action>", False)],
+)
+def test_a_template_that_shows_nothing_of_the_environment(folder, template, warned):
+    """A template of every turn that names neither the observation nor the history warns at its key."""
+    world = DOOR.replace("STEP", OPEN)
+    folder.write(r__yaml=WORLD.replace("POSITIONS", "256"), world__py=world, t__j2=template)
+    found = folder.call("check", "r.yaml", "--use", "world.py")
+    assert found.code == 0, found.err
+    assert ("RC758" in found.err) == warned
+    assert ("--> r.yaml:12:66" in found.err) == warned
+
+
+def test_tasks_need_no_object(folder):
+    """`tasks` that takes `self` is refused by `validate`, which runs nothing."""
+    world = DOOR.replace("STEP", OPEN).replace("    @staticmethod\n", "").replace("tasks(split", "tasks(self, split")
+    folder.write(r__yaml=WORLD.replace("POSITIONS", "256"), world__py=world, t__j2=TOLD)
+    found = folder.call("validate", "r.yaml")
+    assert (found.code, found.first) == (1, "RC814")
+    assert "@staticmethod def tasks(split, size, seed)" in found.err
+
+
 def test_an_action_that_is_longer_than_a_turn(folder):
     """Texts that the class compares an action with are measured by the tokenizer."""
     world = DOOR.replace("STEP", "return 'It is open.' if action == 'push the door' else 'It is shut.'")

@@ -167,6 +167,17 @@ def test_a_chat_template_that_fails_on_any_conversation(folder, template, says, 
     assert [span["file"] for span in found[0]["spans"]] == ["r.yaml"]
 
 
+@pytest.mark.parametrize(("reward", "warned"), [("exact_match", True), ("answer_match", True), ("math_verify", False)])
+@pytest.mark.parametrize("answer", ["{0} and {0} is {0}. #### {0}", "\\boxed{{{0}}}"])
+def test_solutions_are_not_compared_as_a_whole(folder, reward, answer, warned):
+    """Right answers that are solutions with a marked answer warn, unless the reward reads the mark."""
+    data = rows(*({"prompt": f"What is {i}?", "answer": answer.format(i)} for i in range(9)))
+    folder.write(r__yaml=EXACT.replace("exact_match", reward), a__jsonl=data)
+    found = folder.call("check", "r.yaml")
+    assert ("RC757" in found.err) == warned, found.err
+    assert ("use `math_verify`" in found.err) == warned
+
+
 def test_held_out_rows_in_training_warn(folder):
     """Prompts of an evaluation that a stage trains are counted, unless the stage allows it."""
     recipe = SFT + "evaluate:\n  held_out: {data: {path: b.jsonl}, metrics: [loss]}\n"

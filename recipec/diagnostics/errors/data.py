@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Mapping
 
 from recipec.diagnostics.model import Finding, diagnostic, file_span
-from recipec.diagnostics.phrases import did_you_mean, listed
+from recipec.diagnostics.phrases import did_you_mean, folded, listed
+
+_HUB = re.compile(r"[\w-][\w.-]*/[\w-]+")
+"""A path that may be meant for a data set of the hub."""
 
 
 @diagnostic("RC700", "data-missing")
@@ -17,11 +22,12 @@ def data_missing(path: str, problem: str, siblings: Iterable[str] = ()) -> Findi
     How to fix: give a path relative to the recipe file that contains it.
     """
     slashes = f"write it with slashes: {path.replace(chr(92), '/')}" if chr(92) in path else ""
-    return Finding(f"{path}: {problem}", help=slashes or did_you_mean(path.rpartition("/")[2], siblings))
+    hub = f"a data set of the hub is `hub: {path}`, in place of `path`" if _HUB.fullmatch(path) else ""
+    return Finding(f"{path}: {problem}", help=slashes or did_you_mean(path.rpartition("/")[2], siblings) or hub)
 
 
 @diagnostic("RC701", "which-split")
-def which_split(path: str, split: str | None, splits: Iterable[str]) -> Finding:
+def which_split(path: str, split: str | None, splits: Iterable[str], *, is_file: bool = False) -> Finding:
     """A data set does not have the split, or it has several and the recipe names none.
 
     Why it matters: training on rows that are meant for evaluation makes every result worthless.
@@ -31,7 +37,9 @@ def which_split(path: str, split: str | None, splits: Iterable[str]) -> Finding:
     have = sorted(splits)
     if split is None:
         return Finding(f"{path} has several splits ({listed(have, 8)}), but the recipe names none")
-    return Finding(f"{path} has no split `{split}`", help=did_you_mean(split, have) or f"it has {listed(have, 8)}")
+    close = did_you_mean(split, have) or f"it has {listed(have, 8)}"
+    one = f"it is one file, which `split` does not divide: leave `split` out, or name the file of `{split}`"
+    return Finding(f"{path} has no split `{split}`", help=one if is_file else close)
 
 
 @diagnostic("RC702", "no-rows")
@@ -114,10 +122,14 @@ def unreadable_data(path: str, problem: str) -> Finding:
 _NAMES = {
     "prompt": ("instruction", "question", "query", "problem", "input"),
     "completion": ("response", "output", "solution"),
-    "chosen": ("accepted", "preferred", "winner"),
-    "rejected": ("dispreferred", "loser"),
+    "chosen": ("accepted", "preferred", "winner", "response_j", "chosen_response", "response_chosen", "answer_chosen"),
+    "rejected": ("dispreferred", "loser", "response_k", "rejected_response", "response_rejected", "answer_rejected"),
 }
 """What columns are called in many files, by our names."""
+
+
+def _rows(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)
 
 
 @diagnostic("RC705", "missing-column")
@@ -133,7 +145,9 @@ def missing_column(path: str, row: int, column: str, have: Iterable[str], key: s
     names = list(have)
     nested = [name for name in names if isinstance(have, Mapping) and isinstance(have[name], Mapping)]
     problem = f"has no text in column `{column}`" if column in names else f"has no column `{column}`"
-    remedy = f"{did_you_mean(column, names)} the row has {listed(names)}; `{key}` names another column".strip()
+    spelt = {name: other for name in _NAMES for other in names if other != name and folded(other.strip()) == name}
+    close = "" if column in spelt else did_you_mean(column, names)
+    remedy = f"{close} the row has {listed(names)}; `{key}` names another column".strip()
     if {"instruction", "output"} <= set(names) and key in {"data.columns.prompt", "data.columns.completion"}:
         remedy += (
             '; rows of Alpaca: `columns: {completion: output}` and `template: "{{ instruction }}\\n{{ input }}"`, with '
@@ -145,10 +159,13 @@ def missing_column(path: str, row: int, column: str, have: Iterable[str], key: s
             f"; `{nested[0]}` is an object: a `template` reads its fields, as in `{{{{ {inner} }}}}`, but answers "
         )
         remedy += "must be columns of their own"
-    elif ours := {name: other for name, several in _NAMES.items() for other in several if other in names}:
-        remedy += f"; here: `columns: {{{', '.join(f'{name}: {other}' for name, other in ours.items())}}}`"
-    if len(names) == 1 and isinstance(have, Mapping) and isinstance(have[names[0]], list):
-        remedy += f"; if `{names[0]}` is the list of rows, write each of them as a line of its own, as JSONL"
+    elif ours := {name: other for name, several in _NAMES.items() for other in several if other in names} | spelt:
+        written = {name: other if other.isidentifier() else json.dumps(other) for name, other in ours.items()}
+        remedy += f"; here: `columns: {{{', '.join(f'{name}: {other}' for name, other in written.items())}}}`"
+    if len(names) == 1 and isinstance(have, Mapping) and _rows(have[names[0]]):
+        remedy = f"the rows are in the list `{names[0]}`: write each of them as a line of its own, as JSONL"
+    if "messages" in names and key == "data.columns.prompt":
+        remedy += "; conversations that end with a message of the user are prompts by `columns: {prompt: messages}`"
     if "conversations" in names and key in {"data.columns.prompt", "data.columns.completion"}:
         remedy += "; conversations of an `sft` stage: `columns: {messages: conversations}`"
     if key in {"data.columns.chosen", "data.columns.rejected"}:

@@ -32,7 +32,7 @@ def no_model(folder: str) -> Finding:
 
 
 @diagnostic("RC722", "model-file-missing")
-def missing_file(folder: str, missing: str, base: str = "") -> Finding:
+def missing_file(folder: str, missing: str, base: str = "", models: Sequence[str] = (), gguf: str = "") -> Finding:
     """A model directory lacks `config.json`, weights in safetensors, a shard of them, or a tokenizer.
 
     Why it matters: the model cannot be loaded without the file.
@@ -44,7 +44,12 @@ def missing_file(folder: str, missing: str, base: str = "") -> Finding:
         f'`AutoPeftModelForCausalLM.from_pretrained("{folder}").merge_and_unload().save_pretrained(NEW)`, and save the '
         "tokenizer there, too"
     )
-    return Finding(f"{folder} has no {missing}", help=remedy if base else "")
+    if not base:
+        inner = listed([f"{folder}/{name}" for name in models], 4)
+        remedy = f"there is one in {inner}: write that folder" if models else ""
+    if gguf and not models:
+        remedy = f"{gguf} is for inference alone: use the folder with safetensors that it was made from"
+    return Finding(f"{folder} has no {missing}", help=remedy)
 
 
 @diagnostic("RC723", "damaged-weights")

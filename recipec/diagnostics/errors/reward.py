@@ -100,10 +100,11 @@ def function_raised(
     line: int,
     row: int | None,
     answer: str,
+    chat: bool,
+    columns: Collection[str],
     *,
-    chat: bool = False,
-    columns: Collection[str] = (),
     always: bool = False,
+    absent: Sequence[str] = (),
 ) -> Finding:
     """The user's reward function raised an exception.
 
@@ -116,6 +117,7 @@ def function_raised(
     of = f", for the answer {answer}" if answer else ""
     shown = f"reward function `{function}` raised {error}{which}{of}: {message[:200]}"
     remedy = f"it raises for every answer: correct {file}{f', line {line}' if line else ''}" if always else ""
+    remedy += ", or return 0 for an answer that it cannot read" if always and error not in _OF_CODE else ""
     if chat and error not in _OF_CODE:
         remedy = 'with chat prompts a completion is a list of messages: its text is `completion[0]["content"]`'
     if not chat and error in {"TypeError", "AttributeError"} and any(word in message for word in _OF_TEXT):
@@ -127,6 +129,8 @@ def function_raised(
         remedy = _BY_FILE
     elif error in _NETWORK:
         remedy = "start the service, or correct its address; the function may catch the error and return None"
+    elif absent and (error == "NotImplementedError" or any(name in message for name in absent)):
+        remedy = f"the data has no column {listed(absent)}, so the function gets None for it"
     elif error == "KeyError" and columns and (name := message.strip("'")) not in columns:
         hint = did_you_mean(name, columns)
         remedy = f"{hint} the columns that the function gets are {listed(sorted(columns))}".strip()
@@ -190,8 +194,9 @@ def own_file_broken(
     if others is not None:
         there = f"there is {listed(others)}" if others else "there is no file that ends in .py"
         remedy = f"{did_you_mean(file.rpartition('/')[2], others)} name a file relative to the recipe; {there}".strip()
-    elif sibling:
-        remedy = f"files of `use` do not import each other: move the code of {missing}.py into {file}, or install it"
+    elif sibling or "attempted relative import" in problem:
+        missing = f"{missing}.py" if missing else "the other file"
+        remedy = f"files of `use` do not import each other: move the code of {missing} into {file}, or install it"
     elif problem.startswith("FileNotFoundError"):
         remedy = _BY_FILE
     elif problem.startswith("KeyError") and "environ" in source:

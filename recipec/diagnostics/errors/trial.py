@@ -1,4 +1,4 @@
-"""What the trial of the first rows finds before a stage is trained: RC753 to RC755, RC922 to RC929, RC939 to RC949."""
+"""What the trial of first rows finds: RC753 to RC755, RC757, RC758, RC922 to RC929, RC939 to RC949."""
 
 from __future__ import annotations
 
@@ -281,6 +281,33 @@ def tag_unread(level: str, tag: str) -> Finding:
     How to fix: add `tag: answer` to the reward, or let the prompt ask for the answer alone.
     """
     return Finding(f"the prompts ask for `</{tag}>`, and the reward reads the whole completion", path=level)
+
+
+@diagnostic("RC757", "worked-answers", "warning")
+def worked_answers(file: str, row: int, column: str, mark: str, marked: int, rows: int, level: str) -> Finding:
+    r"""The right answers are whole solutions, and a reward compares completions with all of their text.
+
+    What it checks: `####` or `\boxed{` in the column that `exact_match` or `answer_match` compares with, in the first
+    2000 rows of a local file of at most 50 MB.
+    Why it matters: no completion is equal to a whole solution, so that the reward is always that of a wrong answer.
+    Example: the column `answer` of GSM8K, `"2 + 3 = 5 apples\n#### 5"`, with `{type: exact_match}`.
+    How to fix: use `math_verify`, which reads what follows `####` and what is in `\boxed{}`; or write the answers into
+    a column of their own and name it by `answer`.
+    """
+    where = f"`{column}` has `{mark}` in {marked} of {rows} rows, and is compared as a whole"
+    return Finding(where, file_span(file, row), path=level)
+
+
+@diagnostic("RC758", "observation-unseen", "warning")
+def observation_unseen(template: str, key: str) -> Finding:
+    """The template of an environment writes neither the observation nor the history.
+
+    What it checks: the words `observation` and `history` in the text of `environment.template`.
+    Why it matters: the policy answers without seeing what the environment says.
+    Example: a template with "Open the door." and no `{{ observation }}`.
+    How to fix: write `{{ observation }}` where the policy is to read it.
+    """
+    return Finding(f"{template} names neither `observation` nor `history`", path=key)
 
 
 @diagnostic("RC947", "answer-in-prompt", "warning")

@@ -135,7 +135,7 @@ def _files(path: Path, split: str | None, shown: str) -> list[tuple[Path, str]]:
     if path.suffix not in ENDINGS:
         raise RecipeError(errors.unreadable_data(shown, f"the format `{path.suffix or path.name}` is not supported"))
     if split is not None and split != path.stem:
-        raise RecipeError(errors.which_split(shown, split, {path.stem}))
+        raise RecipeError(errors.which_split(shown, split, {path.stem}, is_file=True))
     return [(path, shown)]
 
 

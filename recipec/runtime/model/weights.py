@@ -93,7 +93,10 @@ def inspect_folder(folder: Path, *, weights: bool = True, sees: bool | None = Fa
     if not (folder / "config.json").is_file():
         adapter = folder / _ADAPTER
         base = str(read_json(adapter).get("base_model_name_or_path")) if adapter.is_file() else ""
-        raise RecipeError(errors.missing_file(str(folder), "config.json", base))
+        inner = sorted(folder.glob("*/config.json"), key=lambda file: file.stat().st_mtime, reverse=True)
+        gguf = next((path.name for path in folder.glob("*.gguf")), "")
+        models = [path.parent.name for path in inner]
+        raise RecipeError(errors.missing_file(str(folder), "config.json", base, models, gguf))
     config = read_json(folder / "config.json")
     model_checks.check_counts(folder / "config.json", config)
     if "quantization_config" in config:

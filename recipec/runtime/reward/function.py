@@ -6,7 +6,7 @@ import copy
 import inspect
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,6 +31,10 @@ _TRIED = 64
 """Rows that are given to a function alone, to find the one that it raises for."""
 _PATIENCE = 5.0
 """Seconds after which no further row is tried."""
+_OF_TRL = frozenset({"trainer_state", "log_extra", "log_metric", "environments", "trainer"})
+"""Parameters of reward functions that are objects of TRL's trainer."""
+_ANSWERS = ("answer", "ground_truth", "solution", "label", "target", "reference", "final_answer")
+"""Columns that usually hold the right answer."""
 Call = tuple[str, dict[str, Any]]
 """An answer, and the arguments for it alone."""
 
@@ -163,12 +167,12 @@ class Function(Part):
             raising, always = self._raising(calls)
             answer = "" if always or raising is None else _short(raising)
             columns = [column for column in arguments if column not in GIVEN[self.signature.form or "trl"]]
+            absent = [one for one in ("data_source",) if one in arguments and arguments[one] is None]
             place = self._shown(), line, row
-            raise RecipeError(
-                errors.function_raised(
-                    self.spec.name, name, text, *place, answer, chat=self.chat, columns=columns, always=always
-                )
-            ) from None
+            found = errors.function_raised(
+                self.spec.name, name, text, *place, answer, self.chat, columns, always=always, absent=absent
+            )
+            raise RecipeError(found) from None
 
     def _raising(self, calls: Iterable[Call]) -> tuple[str | None, bool]:
         """Return the first answer for which the function raises when it is alone, and whether it does for all."""
@@ -226,7 +230,7 @@ class Function(Part):
                 if name == "self":
                     remedy = "it is a method: write a function without `self`, at the top level of the file"
                     raise RecipeError(errors.function_signature(self.spec.name, problem, remedy, self.span()))
-                remedy = f"{did_you_mean(name, have)} the data has {listed(sorted(have))}".strip()
+                remedy = _column_for(name, have)
                 raise RecipeError(errors.function_signature(self.spec.name, problem, remedy, self.span()))
         truth = {"ground_truth", "answer", "reward_model"}
         if "ground_truth" in self.signature.required and not truth & have:
@@ -241,6 +245,21 @@ class Function(Part):
         """Return the place of the function in the user's file."""
         line = self.signature.line
         return (Span(self._shown(), line, 1, line, 2),) if line else ()
+
+
+def _column_for(name: str, have: Collection[str]) -> str:
+    """Say what to do about a parameter that is not a column of the data.
+
+    >>> _column_for("trainer_state", ["answer"])
+    'TRL passes it, and nothing here does: write `trainer_state=None`'
+    >>> _column_for("ground_truth", ["answer", "prompt"])
+    'is it `answer`? the data has `answer`, `prompt`'
+    """
+    if name in _OF_TRL:
+        return f"TRL passes it, and nothing here does: write `{name}=None`"
+    close = did_you_mean(name, have)
+    answers = [one for one in _ANSWERS if one in have] if name in _ANSWERS and not close else []
+    return f"{f'is it `{answers[0]}`?' if answers else close} the data has {listed(sorted(have))}".strip()
 
 
 def _short(text: str) -> str:

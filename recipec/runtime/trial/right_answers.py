@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 from recipec.component import Component
 from recipec.diagnostics.errors import trial as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
+from recipec.package_files import named_file
 from recipec.runtime.batch import Task, question
 from recipec.runtime.data.files import Row
+from recipec.runtime.data.templates import read_template
 from recipec.runtime.protocols import Policy
 from recipec.runtime.reward.answers import folded, right_answers
-from recipec.spec.reward import Reward
+from recipec.spec.environment import Environment
+from recipec.spec.reward import AnswerMatch, ExactMatch, Reward
 
 MOST = 2000
 """Rows that are looked at."""
@@ -24,6 +28,8 @@ CONTEXT = 400
 """Characters of a prompt from which on it is taken to hold a text in which the answer is to be found."""
 _OWN, _OTHER = 0.9, 0.3
 """Share of the prompts that hold their own answer at least, and that of another row at most."""
+_FINAL = re.compile(r"####|\\boxed\{")
+"""What marks the answer within a solution."""
 _TAG = "answer"
 """The tag that prompts usually ask for."""
 OF_FUNCTIONS = ("answer", "ground_truth", "label", "target")
@@ -38,6 +44,8 @@ class Read(NamedTuple):
     tag: str | None
     reads_all: bool = False
     """Whether the reward compares the whole completion, and could read a tag."""
+    whole: bool = False
+    """Whether the reward compares the text of the column as it is."""
 
 
 def columns_read(rewards: Mapping[str, Component], wanted: Sequence[str]) -> Iterator[Read]:
@@ -46,7 +54,8 @@ def columns_read(rewards: Mapping[str, Component], wanted: Sequence[str]) -> Ite
         column = spec.answer_column() if isinstance(spec, Reward) else None
         if column is not None and isinstance(spec, Reward):
             answer = spec.answer_in()
-            yield Read(level, column, answer.tag if answer else None, answer is not None and answer.tag is None)
+            reads_all, whole = answer is not None and answer.tag is None, isinstance(spec, ExactMatch | AnswerMatch)
+            yield Read(level, column, answer.tag if answer else None, reads_all, whole)
     yield from (Read("", column, None) for column in wanted if column in OF_FUNCTIONS)
 
 
@@ -58,7 +67,9 @@ def about_answers(
     said: set[str] = set()
     for one in read:
         known = [(row, task, right_answers(task, one.column)) for row, task in pairs if _has(task, one.column)]
-        for problem in (*_too_long(policy, known, one, limit), *_shown(known, one), *_tagged(known, one)):
+        worked = [*_worked(known, one)]  # too long as they are, but that is not the mistake
+        found = worked or [*_too_long(policy, known, one, limit), *_shown(known, one), *_tagged(known, one)]
+        for problem in found:
             if problem.code not in said:
                 said.add(problem.code)
                 yield problem
@@ -71,6 +82,16 @@ def long_actions(policy: Policy, words: Sequence[str], limit: int | None, key: s
         if limit is not None and length > limit:
             yield errors.action_over_length(word, length, limit, f"{key}.sampler.max_turn_length")
             return
+
+
+def unseen(spec: Environment, root: Path, key: str) -> Iterator[Diagnostic]:
+    """Yield RC758 for a template of every turn that does not write what the environment says."""
+    name = spec.prompt_template()
+    if name is None or spec.window() is None:
+        return
+    text = read_template(named_file(root, name), name)
+    if not any(word in text for word in ("observation", "history")):
+        yield errors.observation_unseen(name, f"{key}.environment.template")
 
 
 def same_ids(tasks: Sequence[Task], policy: Policy, key: str) -> Iterator[Diagnostic]:
@@ -113,6 +134,14 @@ def _tagged(known: Known, read: Read) -> Iterator[Diagnostic]:
     asking = [task for _, task, _ in known if f"</{_TAG}>" in str(task.prompt)]
     if read.reads_all and len(asking) > len(known) / 2:
         yield errors.tag_unread(read.level, _TAG)
+
+
+def _worked(known: Known, read: Read) -> Iterator[Diagnostic]:
+    """Yield RC757 where most right answers are solutions that end in the answer, and are compared whole."""
+    found = [(row, mark[0]) for row, _, several in known if (mark := _FINAL.search(several[0]))]
+    if read.whole and len(found) > len(known) / 2:
+        row, shown = found[0]
+        yield errors.worked_answers(row.file, row.number, read.column, shown, len(found), len(known), read.level)
 
 
 def _shown(known: Known, read: Read) -> Iterator[Diagnostic]:

@@ -32,7 +32,7 @@ from recipec.runtime.stage.build_stage import make_context, weights_origin
 from recipec.runtime.trial.answered import Answered
 from recipec.runtime.trial.engine import FixedAnswers
 from recipec.runtime.trial.policy import without_weights
-from recipec.runtime.trial.right_answers import long_actions, same_ids
+from recipec.runtime.trial.right_answers import long_actions, same_ids, unseen
 from recipec.runtime.trial.scores import ANSWERS, NOTICED, doubts, drift, right_answer, slowness, written
 from recipec.runtime.trial.whole_files import Scanned, columns_asked, overlaps, scan
 from recipec.runtime.user_code import place_in
@@ -293,9 +293,10 @@ class _Trial:
         answers = {one.id: [*(self.answers or (*filter(None, [right_answer(one, columns)]), *fixed))] for one in tasks}
         if environment is None:
             return self._answered(tasks, answers)
-        self._note(*long_actions(self.policy, self._words(), self.unit.limit, self.unit.key))
         engine, spec, began = FixedAnswers(self.policy, answers), self.unit.environment, time.monotonic()
         assert isinstance(spec, environments.Environment)
+        long = long_actions(self.policy, self._words(), self.unit.limit, self.unit.key)
+        self._note(*long, *unseen(spec, self.context.root, self.unit.key))
         rows = self._played(environment, engine, tasks[:1], 1)
         played = [rows]
         if time.monotonic() - began < spec.timeout or not all(rows["error_text_R"]):  # one that hangs does so each time
@@ -381,9 +382,8 @@ class _Trial:
         scores = scored(rows)
         took = time.monotonic() - begun
         if isinstance(function, Function) and not self.answers:
-            per_step = self.unit.per_step
             doubtful = [*drift(function, scores, lambda: scored(rows), rows["text_R"])] if took <= NOTICED else []
-            doubtful += [*slowness(function, lambda: scored(rows), took, len(scores), per_step)]
+            doubtful += [*slowness(function, lambda: scored(rows), took, len(scores), self.unit.per_step)]
             if not self.plays:
                 more = {task.id: written(task, function.signature.columns()) for task in tasks}
                 doubtful += doubts(function, scores, lambda: scored(self._answered(tasks, more)), tasks)

@@ -69,6 +69,8 @@ def cause(function: Function, tasks: Sequence[Task]) -> str:
             return f"column `{name}` holds lists, and a completion is text: compare with `in`; "
         if any(isinstance(value, str) and value != value.strip() for value in values):
             return f"column `{name}` has spaces or line breaks around its values: remove them by `.strip()`; "
+    if "prompts" in {*function.signature.required, *function.signature.optional}:
+        return "a completion is what follows the prompt, and does not begin with it; "
     return ""
 
 
