@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -86,6 +86,22 @@ class KeyAdvice:
     """The value there, if it is another."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Clues:
+    """What speaks for one meaning of an unknown key or another."""
+
+    similar: Sequence[str]
+    """Keys of this section with a similar name, the likeliest first."""
+    misspelt: bool
+    """Whether the first of them differs in one letter, and may have the value."""
+    foreign: Advice | None
+    """What it is here, as another tool's name."""
+    inside: Advice
+    """What the names in its mapping are here, as another tool's."""
+    homes: Sequence[tuple[str, str]]
+    """Slots and sections that have such a key, with what they are called."""
+
+
 def for_key(
     key: str, value: Any, path: Path, keys: Iterable[str], given: Mapping[str, Any], kind: str = ""
 ) -> KeyAdvice:
@@ -93,59 +109,94 @@ def for_key(
     known = list(keys)
     if (certain := _certain(key, value, path, known, given)) is not None:
         return certain
-    similar = nearest(key, known, given)
-    section = isinstance(value, Mapping) and bool(value)
-    near = bool(similar) and distance(key, similar[0]) <= 1
-    exact = near and (not (section and is_section(key)) or _fills(similar[0], value))
-    head = tuple(str(part) for part in (path[2:] if path[:1] == ("stages",) else path))
-    other = _foreign(head, key, value, kind)
-    whole = exact or (not path and key in SLOT)  # a slot at the top is meant for a stage
-    below = for_section(value, head, (key,), kind) if section and not whole else Advice("")
-    if section and other is not None and (not other.meant or below.meant):
-        other = None  # its names are reported one by one
-    foreign = other is not None and not path  # another tool's name at the top means no component
-    same = len(path) > 2 and other is not None and {meant.split(".")[-1] for meant in other.meant} == {key}
-    here = (
-        other is not None and not same and bool(head) and any(meant.startswith(f"{head[-1]}.") for meant in other.meant)
-    )
-    homes = (
-        [] if key in known or here else [home for home in _homes(key, path, kind) if not foreign or home[0] in _WHOLE]
-    )
-    places = [text for _, text in homes]
-    at_stage = path[:1] == ("stages",) and len(path) == 2
-    other = None if (same and places) or (exact and section) else other
-    at_home = other is not None and any(meant.split(".")[-1] == key for meant in other.meant)
-    advice = [question(similar)] if exact else []
-    if places:
-        advice.append(f"`{key}` belongs to {' or '.join(places[:3])}")
-        other = None if exact or at_home or other is None or not other.meant else other
-    if other is not None:
-        advice += [*_within(path, key, known, other), other.text]
-    meant = list(other.meant) if other else []
-    home = _home(key, value) if section and places else homes[0][0] if homes and at_stage and other is None else ""
-    if home in COMPONENT_SLOTS or home == "budget":
+    clues = _clues(key, value, path, known, given, kind)
+    foreign, homes, at_stage = clues.foreign, clues.homes, path[:1] == ("stages",) and len(path) == 2
+    home = homes[0][0] if homes and at_stage and foreign is None else ""
+    if homes and _has_keys(value):
+        home = _home(key, value)
+    has_place = home in COMPONENT_SLOTS or home == "budget"
+    advice = [question(clues.similar)] if clues.misspelt else []
+    if homes:
+        advice.append(f"`{key}` belongs to {' or '.join(text for _, text in homes[:3])}")
+    if foreign is not None:
+        advice += [*_within(path, key, known, foreign), foreign.text]
+    if has_place:
         advice.append(f"write `{_inside(home, key, value)}`{_OF_MACHINE if home in ENGINE_SLOTS.values() else ''}")
     else:
-        advice.append(below.text)
-        meant += below.meant
+        advice.append(clues.inside.text)
     if not any(advice):
-        advice.append(question(similar or _around(folded(key), known)) or _unoffered(head, key, value, kind))
-    best = similar[0] if similar and other is None and not places and similar[0] not in given else ""
-    places_meant: list[Path] = [(name,) for name in similar[:1]]
-    for ours in meant:
+        alike = question(clues.similar or _around(folded(key), known))
+        advice.append(alike or _unoffered(_head(path), key, value, kind))
+    best = clues.similar[0] if clues.similar and foreign is None and not homes else ""
+    proposal = foreign.proposal if foreign is not None else None
+    into, there = _destination(key, value, home, homes, proposal) if at_stage else ((), value)
+    meant = _meant(clues, home, () if has_place else clues.inside.meant)
+    return KeyAdvice(joined(*advice), "" if best in given else best, meant, proposal, into, _text_of(there, value))
+
+
+def _clues(key: str, value: Any, path: Path, known: Collection[str], given: Mapping[str, Any], kind: str) -> _Clues:
+    """Collect what speaks for one meaning or another; of another tool's name and ours, ours where both explain it."""
+    similar = nearest(key, known, given)
+    near = bool(similar) and distance(key, similar[0]) <= 1
+    misspelt = near and (not (_has_keys(value) and is_section(key)) or _fills(similar[0], value))
+    foreign, inside = _foreign(_head(path), key, value, kind), Advice("")
+    if _has_keys(value):
+        if not misspelt and (path or key not in SLOT):  # a slot at the top is meant for a stage
+            inside = for_section(value, _head(path), (key,), kind)
+        if foreign is not None and (not foreign.meant or inside.meant):
+            foreign = None  # its names are reported one by one
+    homes = [] if key in known else _other_homes(key, path, kind, foreign)
+    if foreign is not None:
+        ours = bool(homes) and (misspelt or not foreign.meant or key in _last_words(foreign))
+        foreign = None if ours or (misspelt and _has_keys(value)) else foreign
+    return _Clues(similar, misspelt, foreign, inside, homes)
+
+
+def _head(path: Path) -> tuple[str, ...]:
+    """Return the words of a path below its stage."""
+    return tuple(str(part) for part in (path[2:] if path[:1] == ("stages",) else path))
+
+
+def _has_keys(value: Any) -> bool:
+    return isinstance(value, Mapping) and bool(value)
+
+
+def _last_words(advice: Advice) -> set[str]:
+    return {meant.rpartition(".")[2] for meant in advice.meant}
+
+
+def _other_homes(key: str, path: Path, kind: str, foreign: Advice | None) -> list[tuple[str, str]]:
+    """List the homes of a key; none where it is another tool's name of another key of this section."""
+    homes = _homes(key, path, kind)
+    if foreign is None:
+        return homes
+    same = len(path) > 2 and _last_words(foreign) == {key}
+    of_section = tuple(f"{section}." for section in _head(path)[-1:])
+    if not same and any(meant.startswith(of_section) for meant in foreign.meant):
+        return []
+    return [home for home in homes if path or home[0] in _WHOLE]  # at the top it means no component
+
+
+def _meant(clues: _Clues, home: str, inside: Iterable[str]) -> tuple[Path, ...]:
+    """Return the paths that may have been meant, each of another tool's names also as a key of this section."""
+    places: list[Path] = [(name,) for name in clues.similar[:1]]
+    for ours in (*(clues.foreign.meant if clues.foreign is not None else ()), *inside):
         words = ours.split(".")
-        places_meant += [tuple(words), (words[-1],)]
-    proposal = other.proposal if other is not None else None
-    places_meant += [(home,)] if home in SLOT else []
-    into: tuple[str, ...] = ()
-    there = value
-    if len({slot for slot, _ in homes}) == 1 and home in SLOT and not SLOT[home].levels:
-        into = (home, key)
-    elif not places and proposal is not None and proposal.exact and len(proposal.edits) == 1:
-        into, there = tuple(proposal.edits[0][0].split(".")), json.loads(proposal.edits[0][1])
-    return KeyAdvice(
-        joined(*advice), best, tuple(places_meant), proposal, into if at_stage else (), _text_of(there, value)
-    )
+        places += [tuple(words), (words[-1],)]
+    return (*places, (home,)) if home in SLOT else tuple(places)
+
+
+def _destination(
+    key: str, value: Any, home: str, homes: Iterable[tuple[str, str]], proposal: Proposal | None
+) -> tuple[tuple[str, ...], Any]:
+    """Return the place of a key of a stage in one of its sections, where it is certain, and the value there."""
+    slots = {slot for slot, _ in homes}
+    if len(slots) == 1 and home in SLOT and not SLOT[home].levels:
+        return (home, key), value
+    if not slots and proposal is not None and proposal.exact and len(proposal.edits) == 1:
+        ((place, text),) = proposal.edits
+        return tuple(place.split(".")), json.loads(text)
+    return (), value
 
 
 def _within(path: Path, key: str, known: Collection[str], other: Advice) -> list[str]:
