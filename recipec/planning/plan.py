@@ -204,59 +204,72 @@ def sources(stage: StageGraph) -> Iterator[str]:
 def _stage(
     graph: Graph, stage: StageGraph, shape: Shape | None, rows: int | None, action: Action, reason: str
 ) -> StagePlan:
+    """Plan a stage: what is known without the size of its model, and then what that costs."""
     size = sizes_of(graph, stage, shape)
-    unknown = [line for line in size.assumes if "unknown" in line]
     steps = _steps(stage, size.units, rows)
+    work = None if shape is None else workload_of(graph, stage, shape)
+    shared = predict(graph, stage, size, work)
+    unknown = [line for line in size.assumes if "unknown" in line]
     if steps is None:
         unknown.append("number of steps: `epochs` is given, and the size of the data is not known")
-    work = None
-    if shape is None:
+    if work is None:
         unknown.append(f"size of the model `{root_of(graph, stage).origin}`, and therefore all costs")
-    else:
-        work = workload_of(graph, stage, shape)
-    pace = _pace(work) if work else None
-    shared = predict(graph, stage, size, work)
-    alone = tuple(phases(work)) if work else ()
-    times: tuple[Phase, ...] = ()
-    sent: tuple[Exchange, ...] = ()
-    if work:
-        once = merged(shared if isinstance(shared, Sharing) else None, alone, work)
-        times = tuple(timed(with_idle_share(work, once), pace))
-        sent = tuple(moved(exchanges(work, times), pace))
-    known = [phase.seconds for phase in times if phase.seconds is not None]
-    held = tuple(memory(work, _unique(times, work))) if work else ()
     if isinstance(shared, str):
         unknown.append(f"savings of prefix sharing: {shared}")
-    whole = schedule = None
-    if work and pace and len(known) == len(times):
-        sampling = sum(phase.seconds or 0.0 for phase in times if phase.devices)
-        schedule = Schedule(sampling, sum(known) + sum(one.seconds or 0.0 for one in sent) - sampling, work.staleness)
-        whole = steps * schedule.step if steps else None
-    return StagePlan(
+    planned = StagePlan(
         name=stage.name,
         kind=stage.kind,
         origin=stage.origin,
         action=action,
         reason=reason,
-        model=_model(work) if work else "unknown",
+        model="unknown",
         steps=steps,
         assumes=tuple(line for line in size.assumes if "unknown" not in line),
+        phases=(),
+        memory=(),
+        disk=(),
+        removed=tuple(LeftOut(removal.what, removal.why, removal.saves, None) for removal in stage.removed),
+        unknown=tuple(unknown),
+        sharing=shared if isinstance(shared, Sharing) else None,
+    )
+    return planned if work is None else _with_costs(planned, work)
+
+
+def _with_costs(planned: StagePlan, work: StageWorkload) -> StagePlan:
+    """Add what a step computes, holds and sends, and how long it takes where the recipe names an accelerator."""
+    pace, sharing = _pace(work), planned.sharing
+    alone = tuple(phases(work))
+    times = tuple(timed(with_idle_share(work, merged(sharing, alone, work)), pace))
+    sent = tuple(moved(exchanges(work, times), pace))
+    held = tuple(memory(work, _unique(times, work)))
+    schedule = _schedule(work, times, sent) if pace else None
+    return replace(
+        planned,
+        model=_model(work),
         phases=times,
         memory=held,
-        disk=tuple(disk(work)) if work else (),
-        removed=tuple(LeftOut(r.what, r.why, r.saves, saved(work, r.what) if work else None) for r in stage.removed),
-        unknown=tuple(unknown),
-        seconds=whole,
+        disk=tuple(disk(work)),
+        removed=tuple(replace(removal, flops=saved(work, removal.what)) for removal in planned.removed),
+        seconds=planned.steps * schedule.step if planned.steps and schedule else None,
         pace=pace.assumes if pace else "",
-        devices=work.ranks if work else 1,
+        devices=work.ranks,
         exchanges=sent,
-        host=tuple(host(work)) if work else (),
-        server=tuple(server(work)) if work else (),
-        schedule=schedule if work and work.samples and work.rollout.apart() else None,
-        peak=peak(held)[0] if work else None,
+        host=tuple(host(work)),
+        server=tuple(server(work)),
+        schedule=schedule if work.samples and work.rollout.apart() else None,
+        peak=peak(held)[0],
         room=pace.accelerator.memory if pace else None,
-        sharing=with_generation(shared, tuple(timed(alone, pace))) if isinstance(shared, Sharing) else None,
+        sharing=None if sharing is None else with_generation(sharing, tuple(timed(alone, pace))),
     )
+
+
+def _schedule(work: StageWorkload, times: Sequence[Phase], sent: Sequence[Exchange]) -> Schedule | None:
+    """Return how sampling and the rest of a step follow each other; None where the time of a phase is not known."""
+    if any(phase.seconds is None for phase in times):
+        return None
+    sampling = sum(phase.seconds or 0.0 for phase in times if phase.devices)
+    whole = sum(phase.seconds or 0.0 for phase in times) + sum(one.seconds or 0.0 for one in sent)
+    return Schedule(sampling, whole - sampling, work.staleness)
 
 
 def _unique(times: Sequence[Phase], work: StageWorkload) -> int | None:
