@@ -11,7 +11,7 @@ takes,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,6 +33,8 @@ __all__ = ["EvaluationReading", "Part", "Path", "Reading", "StageReading", "read
 
 S = TypeVar("S", bound=Section)
 _SECTIONS = ("stages", "evaluate", "machine", "trackers")
+_OF_FRAGMENT = ("recipec", "vars", "name")
+"""Keys at the top of a fragment of a stage that are not those of the stage."""
 _TRACKERS = "`trackers`, which holds named trackers,"
 
 
@@ -42,26 +44,20 @@ def read_recipe(resolved: Resolved) -> Reading:
     fragment = resolved.is_fragment
     findings = Findings(resolved, fragment)
     findings.consumed[""] = "recipe"
-    keys, own = field_descriptions.keys_of(Recipe), field_descriptions.keys_of(Stage)
-    of_stage = fragment and any(key in own for key in data)
-    shared = ("recipec", "vars", "name")
     stages: dict[str, StageReading] = {}
-    if of_stage:
-        stages[""] = read_stage(findings, "", data, (), (), shared)
-    else:
-        for key, value in data.items():
-            if key not in keys and ("stages" in data or fragment):
-                findings.consume(value, (key,), "recipe")
-                where = "the recipe" if not fragment else "the file, which has no `stages` and is read as a fragment"
-                unknown_key(findings, key, value, (), where, [*keys, *(own if fragment else ()), "extends"], data)
-    section = {k: v for k, v in data.items() if v is not None and k in (shared if of_stage else keys)}
+    keys: Sequence[str] = field_descriptions.keys_of(Recipe)
+    if fragment and any(key in field_descriptions.keys_of(Stage) for key in data):
+        keys = _OF_FRAGMENT
+        stages[""] = read_stage(findings, "", data, (), (), keys)
+    elif fragment or "stages" in data:
+        _unknown_keys(findings, data)
+    section = {key: value for key, value in data.items() if value is not None and key in keys}
     for key, value in section.items():
         if key not in _SECTIONS:
             findings.consume(value, (key,), "recipe")
     _version(findings, data)
-    plain = read_plain(
-        findings, Recipe, {k: v for k, v in section.items() if k != "recipec"}, (), "the recipe", _SECTIONS
-    )
+    given = {key: value for key, value in section.items() if key != "recipec"}
+    plain = read_plain(findings, Recipe, given, (), "the recipe", _SECTIONS)
     if not fragment:
         if "name" not in section and findings.lacks(("name",)):
             about = field_descriptions.about(Recipe, "name")
@@ -73,15 +69,31 @@ def read_recipe(resolved: Resolved) -> Reading:
     engines, machine = _machine(findings, section.get("machine"))
     trackers = _trackers(findings, section.get("trackers"))
     stages = {name: _crossed(stage, stages) for name, stage in stages.items()}
+    diagnostics = tuple(sorted(findings.found, key=_order))
     recipe = None
-    sound = resolved.complete and not any(d.is_error for d in (*resolved.diagnostics, *findings.found))
-    if sound and not fragment:
+    if resolved.complete and not fragment and not any(one.is_error for one in (*resolved.diagnostics, *diagnostics)):
         recipe = _assembled(plain, stages, trials, machine, trackers)
-    found = tuple(sorted(findings.found, key=_order))
-    # a fragment may leave the data of an evaluation open
-    whole = {name for name, trial in trials.items() if any(part.slot == "data" for part in trial.parts)}
-    evaluate = {name: trial.spec for name, trial in trials.items() if trial.spec is not None and name in whole}
-    return Reading(resolved, recipe, stages, evaluate, trials, engines, findings.consumed, found, fragment, trackers)
+    evaluate = {name: trial.spec for name, trial in trials.items() if trial.spec is not None and _has_data(trial)}
+    return Reading(
+        resolved, recipe, stages, evaluate, trials, engines, findings.consumed, diagnostics, fragment, trackers
+    )
+
+
+def _unknown_keys(findings: Findings, data: dict[str, Any]) -> None:
+    """Report the keys at the top that a recipe does not have; a fragment may have those of a stage."""
+    keys, more, where = field_descriptions.keys_of(Recipe), ["extends"], "the recipe"
+    if findings.fragment:
+        more = [*field_descriptions.keys_of(Stage), *more]
+        where = "the file, which has no `stages` and is read as a fragment"
+    for key, value in data.items():
+        if key not in keys:
+            findings.consume(value, (key,), "recipe")
+            unknown_key(findings, key, value, (), where, [*keys, *more], data)
+
+
+def _has_data(trial: EvaluationReading) -> bool:
+    """Whether an evaluation names its data, which a fragment may leave open."""
+    return any(part.slot == "data" for part in trial.parts)
 
 
 def _order(diagnostic: Diagnostic) -> tuple[str, int, int, str]:

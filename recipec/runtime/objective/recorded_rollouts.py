@@ -7,7 +7,7 @@ Rows that a run kept are credited one training step at a time, since groups neve
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -90,35 +90,39 @@ def slice_of(stage: StageGraph) -> Slice:
         RecipeError: RC799, something on the way takes a model or an environment.
     """
     nodes = {node.id: node for node in stage.nodes()}
-    source = next(node for node in nodes.values() if node.slot == "sampler")
-    sampler = source.id
+    sampler = next(node for node in nodes.values() if node.slot == "sampler")
     summed = nodes[f"{stage.name}/sum.reward_R"]
     own = tuple(column for column in summed.inputs if not column.parameter.startswith("*"))
     nodes[summed.id] = replace(summed, inputs=(*own, Input("*reward_R", GIVEN)), params={"weights": [1.0]})
     named = [f"{what}.{of}" for of in ("advantage_RT", "advantage_R") for what in ("clip", "whiten", "sum")]
     total = next(nodes[f"{stage.name}/{node}"] for node in named if f"{stage.name}/{node}" in nodes)
-    wanted, reads = {total.id, summed.id}, set[str]()
+    walked, columns = _walked_back(nodes, {total.id, summed.id}, sampler.id)
+    # the sum of rewards has a default for the columns of episodes
+    reads = frozenset(column.signal for node, column in columns if node != summed.id)
+    levels = {node.level: Value(node.outputs[0], node.id) for node in walked if node.level}
+    makers = {signal: node.id for node in walked for signal in node.outputs}
+    makers |= dict.fromkeys(reads, sampler.id)
+    groups = {signal: Value(signal, makers[signal]) for signal in _GROUPS if signal in makers}
+    stepwise = sampler.params["rows"] == "step"
+    return Slice(walked, sampler.id, reads, stepwise, levels, Value(total.outputs[0], total.id), groups)
+
+
+def _walked_back(
+    nodes: Mapping[str, Node], ends: Collection[str], sampler: str
+) -> tuple[tuple[Node, ...], list[tuple[str, Value]]]:
+    """Return the nodes on the way to ``ends``, in order, and the columns of recorded rows that each of them reads."""
+    wanted, columns = set(ends), list[tuple[str, Value]]()
     for node in reversed(list(nodes.values())):
         if node.id not in wanted:
             continue
-        for column in node.inputs:
-            value = column.value
-            if value == GIVEN:
-                continue
+        for value in (column.value for column in node.inputs):
             if value.node == sampler and value.signal in KEPT:
-                if node is not nodes[summed.id]:  # the sum of rewards has a default for episodes
-                    reads.add(value.signal)
-            elif value.node != sampler and nodes[value.node].slot in _WALKED and node.slot in _WALKED:
+                columns.append((node.id, value))
+            elif value.node not in {sampler, GIVEN.node} and {nodes[value.node].slot, node.slot} <= set(_WALKED):
                 wanted.add(value.node)
-            else:
+            elif value != GIVEN:
                 raise RecipeError(errors.column_missing("", 0, value.signal))
-    walked = tuple(node for node in nodes.values() if node.id in wanted)
-    levels = {node.level: Value(node.outputs[0], node.id) for node in walked if node.level}
-    makers = {signal: node.id for node in walked for signal in node.outputs}
-    makers |= dict.fromkeys(reads, sampler)
-    groups = {signal: Value(signal, makers[signal]) for signal in _GROUPS if signal in makers}
-    stepwise = source.params["rows"] == "step"
-    return Slice(walked, sampler, frozenset(reads), stepwise, levels, Value(total.outputs[0], total.id), groups)
+    return tuple(node for node in nodes.values() if node.id in wanted), columns
 
 
 def _credited(
