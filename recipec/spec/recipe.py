@@ -274,6 +274,16 @@ class Evaluation(Section):
         "`reward.LEVEL`; without writing answers, `margin` of preference pairs and `loss` of given answers.",
     )
 
+    def plain(self, *, minimal: bool = True) -> dict[str, Any]:
+        """Return the evaluation as a file would say it, where an empty `reward` is refused.
+
+        >>> from recipec.spec.data import File
+        >>> "reward" in Evaluation(data=File(path="a.jsonl")).plain(minimal=False)
+        False
+        """
+        mapping = super().plain(minimal=minimal)
+        return mapping if self.reward else {key: value for key, value in mapping.items() if key != "reward"}
+
 
 class Recipe(Section):
     """A complete recipe, read from a YAML file or built in Python."""
