@@ -2,6 +2,7 @@
 
 import re
 import types
+from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from hypothesis import strategies as st
@@ -93,6 +94,7 @@ def _accepted(cls: type[Section], params: dict[str, Any]) -> Section | None:
         return None
 
 
+@cache  # a strategy of hypothesis takes longer to build than to draw from
 def sections(cls: type[Section]) -> st.SearchStrategy[Section]:
     """Draw a section: every parameter given, or left to its default."""
     required, optional = {}, {}
@@ -115,11 +117,13 @@ def sections(cls: type[Section]) -> st.SearchStrategy[Section]:
     return drawn.map(lambda params: _accepted(cls, params)).filter(lambda made: made is not None)
 
 
+@cache
 def components(slot: str, among: tuple[str, ...] = ()) -> st.SearchStrategy[Component]:
     """Draw a component of a slot."""
     return st.one_of([sections(cls) for name, cls in components_of(slot).items() if not among or name in among])
 
 
+@cache
 def budgets(kind: str) -> st.SearchStrategy[Budget]:
     """Draw a budget in the unit of a kind."""
     counts = st.integers(1, 100)
