@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.ranks import TASKS, difference, journal, ran, sampled
+from support.ranks import TASKS, difference, journal, ran_forked, sampled
 from support.small_recipes import MODEL, Folder, rows
 
 from recipec.runtime.objective.critic import ValueModel
@@ -127,8 +127,8 @@ def test_two_processes_are_one(tmp_path: Path, train: str) -> None:
     """Over two ranks, values, losses and weights are those of one process up to rounding."""
     (tmp_path / "r.yaml").write_text(PPO)
     (tmp_path / "a.jsonl").write_text(TASKS)
-    one = ran(tmp_path, "one")
-    two = ran(tmp_path, "two", "machine.devices=2", f"machine.train.type={train}")
+    one = ran_forked(tmp_path, "one")
+    two = ran_forked(tmp_path, "two", "machine.devices=2", f"machine.train.type={train}")
     assert sampled(two) == sampled(one)
     assert difference(one, two, "explore") < 2e-5
     for mine, its in zip(journal(one, "explore"), journal(two, "explore"), strict=True):

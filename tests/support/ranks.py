@@ -2,6 +2,7 @@
 
 import json
 import math
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -12,9 +13,11 @@ import pytest
 from safetensors.torch import load_file
 from support.small_recipes import MODEL, rows
 from torch import Tensor
+from torch.distributed.elastic.multiprocessing import start_processes
 
+from recipec.host.progress import Progress
 from recipec.host.ranks import place
-from recipec.run.launching import RunArguments, rank
+from recipec.run.launching import RunArguments, prepare, rank, run_prepared
 
 PROBE = "sampling/probe_logp_difference"
 """Logged where the sampling engine has a copy of the weights, as under shards."""
@@ -158,6 +161,25 @@ def ran_here(folder: Path, out: str, *settings: str) -> Path:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.setenv("OMP_NUM_THREADS", "1")
         recipec.run(folder / "r.yaml", settings, out=folder / out)
+    return folder / out
+
+
+def forked(name: str, entry: Any, arguments: Any, variables: dict[int, dict[str, str]], logs: Any) -> Any:
+    """Start ranks as forks of a process that has imported what each would need five seconds to import."""
+    multiprocessing.set_forkserver_preload(["recipec.runtime.stage.build_stage"])
+    inherited = {number: {**os.environ, **own} for number, own in variables.items()}
+    return start_processes(name, entry, arguments, inherited, logs, start_method="forkserver")
+
+
+def ran_forked(folder: Path, out: str, *settings: str) -> Path:
+    """Run the recipe of a folder to its end: alone in this process, or over ranks that are forked."""
+    arguments = RunArguments(folder / "r.yaml", settings, folder / out, quiet=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setattr("recipec.runtime.distributed.torchrun_launch.start_processes", forked)
+        outcome = run_prepared(prepare(arguments), arguments, Progress(quiet=True))
+    assert outcome.finished, outcome.diagnostics
     return folder / out
 
 

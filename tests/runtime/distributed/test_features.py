@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from support.images import noise
-from support.ranks import difference, ran_here
+from support.ranks import difference, ran_forked
 from support.small_recipes import SEEING, rows
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
@@ -37,8 +37,8 @@ def test_ranks_encode_together_whatever_their_rows_show(tmp_path):
     (tmp_path / "r.yaml").write_text(
         text.replace("rows_per_step: 2", "rows_per_step: 4, microbatch_tokens: 40") + "machine: {device: cpu}\n"
     )
-    ran_here(tmp_path, "one")
-    ran_here(tmp_path, "two", "machine.devices=2", "machine.train.type=fsdp")
+    ran_forked(tmp_path, "one")
+    ran_forked(tmp_path, "two", "machine.devices=2", "machine.train.type=fsdp")
     assert difference(tmp_path / "one", tmp_path / "two", "learn") < 2e-5
 
 

@@ -1,7 +1,7 @@
 """Sequence parallelism: two processes share the tokens of each forward pass, with the numbers of one."""
 
 import pytest
-from support.ranks import FOUR_STAGES, TASKS, TWO_STAGES, difference, journal, ran, ran_here, sampled
+from support.ranks import FOUR_STAGES, TASKS, TWO_STAGES, difference, journal, ran, ran_forked, sampled
 
 SPREAD = ("machine.train.type=fsdp", "machine.train.sequence_parallel=2")
 EXACT = ("loss", "grad_norm", "entropy", "kl")
@@ -28,8 +28,8 @@ def test_two_processes_share_the_tokens_of_a_pass(tmp_path):
     (tmp_path / "r.yaml").write_text(TWO_STAGES)
     (tmp_path / "a.jsonl").write_text(TASKS)
     packed = attention(TWO_STAGES, "packed")
-    ran_here(tmp_path, "one", *packed)
-    ran_here(tmp_path, "two", *packed, "machine.devices=2", *SPREAD)
+    ran_forked(tmp_path, "one", *packed)
+    ran_forked(tmp_path, "two", *packed, "machine.devices=2", *SPREAD)
     same(tmp_path, "one", "two", "learn", "explore")
 
 
