@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # the same names for editors and type checkers; a test keeps 
         LeafMean as LeafMean,
         PrefixValue as PrefixValue,
         Reinforce as Reinforce,
+        Remax as Remax,
         ReverseKl as ReverseKl,
         Rloo as Rloo,
         Signed as Signed,
@@ -150,7 +151,7 @@ _HOMES = {
     "recipec.spec.recipe": ("Budget", "Evaluation", "Recipe", "Sampling", "Stage"),
     "recipec.spec.advantage": (
         "BatchStandardised", "Gae", "GroupRelative", "HistoryGroups", "LeafMean", "PrefixValue", "Reinforce",
-        "ReverseKl", "Rloo", "Signed", "StateAction",
+        "Remax", "ReverseKl", "Rloo", "Signed", "StateAction",
     ),
     "recipec.spec.attention": ("Auto", "Dense", "Packed", "SharedPrefix", "Trie"),
     "recipec.spec.critic": ("ValueModel",),

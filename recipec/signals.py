@@ -76,6 +76,7 @@ _TABLE = (
     Signal("error_R", "column", "bool", "flags", "The episode ended with an error that the policy did not cause."),
     Signal("error_text_R", "column", "object", "text", "Error message of a failed episode; empty if there is none."),
     Signal("truncated_R", "column", "bool", "flags", "A length limit cut the episode before it ended."),
+    Signal("greedy_R", "column", "bool", "flags", "The row was decoded greedily: a baseline, out of the loss."),
     Signal("failed_R", "column", "bool", "flags", "The row has no reward: excluded from all baselines, advantage 0."),
     Signal("tokens_RT", "column", "int64", "ids", "Token ids exactly as sampled, prompt first, right-padded."),
     Signal("attend_RT", "column", "bool", "flags", "Valid tokens; padding is false."),

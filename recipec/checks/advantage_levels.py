@@ -1,4 +1,4 @@
-"""Advantage levels that do not fit together, or have parameters without effect: RC432 to RC438, RC449."""
+"""Advantage levels that do not fit together, or have parameters without effect: RC432 to RC438, RC449, RC478."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from recipec.diagnostics.model import Finding, check, dotted
 from recipec.diagnostics.phrases import nearest, question
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.signals import reward_level
-from recipec.spec.advantage import Advantage, GroupRelative
+from recipec.spec.advantage import Advantage, GroupRelative, Remax
 from recipec.spec.reward import Environment
-from recipec.spec.sampler import Sampler
+from recipec.spec.sampler import Chain, Sampler
 
 
 def _combined(reading: Reading, how: str) -> Iterator[tuple[StageReading, Part, Advantage]]:
@@ -232,3 +232,48 @@ def tokens_in_sequence(reading: Reading) -> Iterator[Finding]:
                 (*field_span(reading, part, "type"), *_how(reading, stage)),
                 path=dotted((*part.path, "type")),
             )
+
+
+@check("RC478", "greedy-baseline")
+def greedy_baseline(reading: Reading) -> Iterator[Finding]:
+    """A greedy completion is sampled where it is no baseline, or cannot be one.
+
+    What it checks: with `greedy_first` of the sampler, the stage is of kind `rl` and has an advantage `remax`, no
+    other level compares rows, nothing is whitened, there is no environment, and a prompt has two completions or more.
+    Why it matters: the greedy completion is a row of its prompt that is not trained on. Other levels and whitening
+    would compare the others with it as if it were sampled; it would be the only one of a group of one. Episodes of an
+    environment are sampled by turns, with one temperature.
+    Example: `sampler: {greedy_first: true}` with `advantage: {group: {type: group_relative}}`.
+    How to fix: use `advantage: {greedy: {type: remax}}`, or drop `greedy_first`.
+    References: Li et al., ReMax, https://arxiv.org/abs/2310.10505, 2024: one baseline, of the greedy answer.
+    """
+    for stage, part, spec in parts_of(reading, Chain):
+        if not spec.greedy_first:
+            continue
+        levels = [(level, level.spec) for level in stage.of("advantage") if isinstance(level.spec, Advantage)]
+        own = [level for level, spec in levels if isinstance(spec, Remax)]
+        others = [level for level, spec in levels if spec.compares is not None and level not in own]
+        key, problem = "greedy_first", ""
+        if stage.kind not in {None, "rl"}:
+            problem = "it samples answers for pairs"
+        elif others:
+            problem = f"{display_name(others[0])} would compare its prompt's rows with the greedy one"
+        elif not own:
+            problem = "no advantage `remax` reads it"
+        elif stage.levels.whiten != "none":
+            problem = "`whiten` would average over it"
+        elif stage.of("environment"):
+            problem = "an environment plays all episodes with one temperature"
+        elif spec.num_generations < _WITH_GREEDY:
+            key, problem = "num_generations", "no other completion of a prompt is sampled"
+        if problem:
+            yield Finding(
+                f"stage `{stage.name}` decodes a completion of each prompt greedily, but {problem}",
+                field_span(reading, part, key),
+                help="set sampler.num_generations to 2 or more" if key == "num_generations" else "",
+                path=dotted((*part.path, key)),
+            )
+
+
+_WITH_GREEDY = 2
+"""Completions of a prompt of which one is trained on."""

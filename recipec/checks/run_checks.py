@@ -132,6 +132,7 @@ NUMERICS: tuple[Check, ...] = (
     advantage_levels.unknown_reward_level,
     advantage_levels.whole_credit_of_tokens,
     advantage_levels.tokens_in_sequence,
+    advantage_levels.greedy_baseline,
     episodes.windowed_trajectory,
     episodes.parameter_of_episodes,
     episodes.filter_of_one,

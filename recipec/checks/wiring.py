@@ -108,7 +108,8 @@ def _advice(
         for other in stage.of(slot):
             conditional = _conditional_provider(other, need.signal) if other.name == name else None
             if conditional is not None and conditional.any_value:
-                what = f"set {slot}.{conditional.param} if that is true, or use another {slot}"
+                fact = " if that is true" if slot == "environment" else ""
+                what = f"set {slot}.{conditional.param}{fact}, or use another {slot}"
             elif conditional is not None:
                 what = f"set {slot}.{conditional.param} to `{conditional.value}`"
             elif not SLOT[slot].levels and other.name != name:

@@ -26,6 +26,7 @@ def completed(made: Translation) -> Translation:
     _critic_engine(settings, fates)
     _completion(settings, fates, made.kind)
     _compared_rewards(settings, fates)
+    _greedy_penalty(settings, fates)
     if any(path.startswith(HELD_OUT) for path in settings):
         _evaluation(settings, fates)
     for head in ("data", f"{HELD_OUT}data"):
@@ -144,6 +145,15 @@ def _compared_rewards(settings: dict[str, Setting], fates: list[Fate]) -> None:
     if any(path.startswith("reward.") and path.rpartition(".")[0] in compared for path in settings):
         for path in [path for path in settings if path.startswith("reward.score.")]:
             _gone(settings, fates, path, "each reward has a function of its own, that returns a number")
+
+
+def _greedy_penalty(settings: dict[str, Setting], fates: list[Fate]) -> None:
+    """Say that a KL penalty is a part of the greedy completion's reward, too."""
+    if "sampler.greedy_first" in settings and "reward.kl.beta" in settings:
+        note = "of the greedy completion, too, which is the baseline; there the baseline has no penalty"
+        settings["reward.kl.beta"] = replace(settings["reward.kl.beta"], note=note)
+        kept = [fate for fate in fates if shown("reward.kl.beta") in fate.paths]
+        fates[:] = [replace(fate, verdict="other", text=note) if fate in kept else fate for fate in fates]
 
 
 def _evaluation(settings: dict[str, Setting], fates: list[Fate]) -> None:

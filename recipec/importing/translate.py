@@ -228,13 +228,17 @@ def _notes(entry: Entry, row: Row, values: Mapping[str, Any]) -> Iterator[str]:
     """Yield the notes on a value that is kept: that of its row, unless the value is the same here."""
     ours = values.get(row.to)
     named = row.how.startswith("choice") and str(entry.value).startswith(str(ours))
-    kept = row.how == "keep" and ours == entry.value
+    kept = row.how.split(" ")[0] in _SAME and ours == entry.value
     shares = row.how == "mixer" and not any(path.endswith(".limit") for path in values)
     if row.note and not row.note.startswith(HINT) and not (named or kept or shares):
         yield row.note
     if entry.unresolved:
         place = ": relative to the recipe" if row.how != "name" else ""
-        yield f"without {', '.join(f'`{text}`' for text in entry.unresolved)}{place}"
+        yield f"without {', '.join(f'`{text}`' for text in dict.fromkeys(entry.unresolved))}{place}"
+
+
+_SAME = {"keep", "samples"}
+"""Converters with a note on values that they change."""
 
 
 def _set(made: Translation, setting: Setting, *, merged: bool) -> None:

@@ -129,18 +129,25 @@ def _episodes(name: str, stage: Stage, needed: Collection[str]) -> Iterator[Unbo
 
 
 def _exclusions(name: str, stage: Stage) -> list[UnboundNode]:
-    """Draft what leaves further rows out of the loss: those that a limit cut, and those of groups without a signal."""
+    """Draft what leaves further rows out of the loss: cut ones, greedy ones, and those of groups without a signal."""
     sampler, drafts = stage.sampler, list[UnboundNode]()
     assert isinstance(sampler, Sampler), "the reader fills the slot `sampler` with such"
     if sampler.truncated == "drop":
         drafts.append(op(name, "exclude.truncated", "exclude_truncated", ("failed_R", "truncated_R"), ("excluded_R",)))
+    if "greedy_R" in sampler.provides():
+        greedy = op(name, "exclude.greedy", "exclude_greedy", ("greedy_R",), ("excluded_R",))
+        drafts.append(replace(greedy, needs=(_out(drafts), *greedy.needs)))
     if (group_filter := sampler.drops()) is not None:
-        out = ("excluded_R", "excluded_R", drafts[-1].id) if drafts else ("excluded_R", "failed_R", "")
         level = f"{name}/reward.{group_filter.level}" if group_filter.level else ""
         groups = op(name, "exclude.groups", "exclude_groups", ("by_prompt_R", "episode_id_R"), ("excluded_R",))
-        needs = (("failed_R", "failed_R", ""), out, ("reward_R", "reward_R", level), *groups.needs)
+        needs = (("failed_R", "failed_R", ""), _out(drafts), ("reward_R", "reward_R", level), *groups.needs)
         drafts.append(replace(groups, needs=needs, params={"between": group_filter.between}))
     return drafts
+
+
+def _out(drafts: Sequence[UnboundNode]) -> tuple[str, str, str]:
+    """Bind the rows that are out of the loss so far: at first, those that failed."""
+    return ("excluded_R", "excluded_R", drafts[-1].id) if drafts else ("excluded_R", "failed_R", "")
 
 
 def _old(name: str, policy: Component) -> UnboundNode:

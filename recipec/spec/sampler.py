@@ -11,6 +11,7 @@ _ROWS = (
     "error_text_R", "by_prompt_R", "truncated_R",
 )  # fmt: skip
 _STEPS = (when("rows", "step", "state_R"), when("rows", "step", "by_episode_R"))
+_GREEDY = (when("greedy_first", "greedy_R"),)
 _AHEAD = (when("max_staleness", "policy_version_R"),)
 
 
@@ -170,7 +171,7 @@ class Sampler(Component):
 @component(
     "sampler",
     requires=("prompt_P",),
-    provides=(*_ROWS, *_STEPS, *_AHEAD, "sampling"),
+    provides=(*_ROWS, *_STEPS, *_GREEDY, *_AHEAD, "sampling"),
     impl="recipec.runtime.rollout.chain:ChainSampler",
     state=True,
     uses=("policy", "rollout_engine", "environment"),
@@ -181,6 +182,7 @@ class Chain(Sampler):
 
     References:
         Shao et al., `DeepSeekMath <https://arxiv.org/abs/2402.03300>`_, 2024.
+        Li et al., `ReMax <https://arxiv.org/abs/2310.10505>`_, 2024: the greedy completion (``greedy_first``).
     """
 
     type: Literal["chain"] = "chain"
@@ -192,6 +194,11 @@ class Chain(Sampler):
         0, "Minimum length; no end-of-sequence token is sampled before it.", unit="tokens", ge=0
     )
 
+    greedy_first: bool = param(
+        False,
+        "Decode the first completion of each prompt greedily. It is the baseline of the advantage `remax`, counts in "
+        "`num_generations`, and is out of the loss.",
+    )
     interrupt: Interrupt | None = param(None, "End thinking that is too long by a text, and go on.")
 
     def rows_per_prompt(self) -> int:

@@ -219,6 +219,7 @@ def column(name, rows, dtype):
         "selected_RT": (place[:, None] + torch.arange(TOKENS)) % 2 == 0,
         "desirable_R": place % 2 == 0,
         "failed_R": place == 4,
+        "greedy_R": place == 0,
         "model_score_R": torch.rand(rows, generator=draw, dtype=dtype),
         "weight_R": torch.full((rows,), 2 / max(1, rows)),
         "weight_RT": torch.full(shape, 1 / max(1, rows)),

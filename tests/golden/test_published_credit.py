@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from recipec.runtime.objective.advantage import group_relative, history_groups, state_action
+from recipec.runtime.objective.advantage import group_relative, history_groups, remax, state_action
 from recipec.runtime.objective.prefix_values import leaf_mean, prefix_value
-from recipec.spec.advantage import GroupRelative, HistoryGroups, LeafMean, PrefixValue, StateAction
+from recipec.spec.advantage import GroupRelative, HistoryGroups, LeafMean, PrefixValue, Remax, StateAction
 
 # Five episodes of two prompts: the states that they visit, in order, and the returns of their steps.
 WALKS = [
@@ -45,6 +45,20 @@ def test_histories_are_the_authors(history, scale, exponent):
         made = history_groups(value_R, group_R, episode_R, step_R, failed_R, **params)["advantage_R"]
         assert not made[failed_R].any()
         assert made[~failed_R].tolist()[order] == pytest.approx(expected, abs=2e-5)
+
+
+def test_greedy_baselines_are_those_of_verl():
+    """`compute_remax_outcome_advantage` of verl: the reward of a row minus that of its prompt's greedy completion.
+
+    Prompt 0 has rewards 1, 0.2 and 0 against 0.6, prompt 1 has 0.5 against 1; rows of a prompt may be apart.
+    The greedy completion of prompt 2 failed, so there is nothing to compare with.
+    """
+    value_R = torch.tensor([0.6, 1.0, 1.0, 0.5, 0.2, 9.0, 0.0, 1.0])
+    prompts_R = torch.tensor([0, 0, 1, 1, 0, 2, 0, 2])
+    greedy_R = torch.tensor([True, False, True, False, False, True, False, False])
+    made = remax(value_R, prompts_R, greedy_R, value_R == 9, **Remax(weight=2.0).params())["advantage_R"]
+    assert made.dtype == torch.float64
+    assert made.tolist() == pytest.approx([0, 0.8, 0, -1.0, -0.8, 0, -1.2, 0], abs=1e-6)
 
 
 def test_histories_by_hand():

@@ -37,12 +37,12 @@ def recipe(advantage: str = GROUP, sampler: str = "", shape: str = "") -> str:
     return RECIPE.replace("SAMPLER", sampler).replace("ADVANTAGE", advantage).replace("SHAPE", shape)
 
 
-def ran(folder: Any, text: str) -> tuple[list[dict[str, Any]], dict[str, float]]:
+def ran(folder: Any, text: str, name: str = "small") -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Return the recorded rows of the step, and its metrics."""
     assert isinstance(folder, Folder)
     ended = folder.run(text, a__jsonl=PROMPTS)
     assert ended.code == 0, ended.err
-    stage: Path = folder.path / "runs/small/stages/explore"
+    stage: Path = folder.path / f"runs/{name}/stages/explore"
     (path,) = (stage / "samples").glob("step-*.jsonl")
     lines = [json.loads(line) for line in (stage / "metrics.jsonl").read_text().splitlines()]
     return [json.loads(line) for line in path.read_text().splitlines()], lines[-1]
@@ -131,6 +131,23 @@ def test_nothing_left_is_an_update_of_nothing(folder):
     _, metrics = ran(folder, recipe(sampler=", group_filter: {action: drop, between: [7.0, 8.0]}"))
     assert metrics["groups/filtered"] == 6
     assert metrics["grad_norm"] == 0
+
+
+def test_the_greedy_completion_is_the_baseline(folder):
+    """ReMax: rows are credited with what they earn above the first of their prompt, which is in no mean of rewards.
+
+    With the same seed and weights, a stage that samples at a temperature near 0 writes the same first completions.
+    """
+    text = recipe("greedy: {type: remax}", ", greedy_first: true")
+    found, metrics = ran(folder, text)
+    rewards = groups(found, lambda row: row["reward"])
+    expected = [[0.0, *(reward - first for reward in rest)] for first, *rest in rewards]
+    assert groups(found, lambda row: row["advantage"]) == [pytest.approx(group) for group in expected]
+    assert any(reward != first for first, *rest in rewards for reward in rest)
+    assert metrics["reward"] == pytest.approx(mean(reward for _, *rest in rewards for reward in rest))
+    assert metrics["grad_norm"] > 0
+    cold, _ = ran(folder, recipe(sampler=", temperature: 1.0e-6").replace("name: small", "name: cold"), "cold")
+    assert [row["ids"] for row in found[::5]] == [row["ids"] for row in cold[::5]]
 
 
 def test_credit_of_branches_is_added_to_the_outcome(folder):

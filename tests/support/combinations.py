@@ -74,10 +74,12 @@ ADVANTAGES = {
     "actions": "{type: state_action, value: score_R}",
     "leaves": "{type: leaf_mean}",
     "gae": "{type: gae}",
+    "greedy": "{type: remax}",
 }
 OF_STATES = ("by state", "histories", "actions")
-FEWER = ("histories", "actions", "leaves", "gae")
-"""Advantages that are combined with two ways of attention and the loss that they are for, to save time."""
+FEWER = ("histories", "actions", "leaves", "gae", "greedy")
+"""Advantages that are combined with two ways of attention and the loss that they are for, to save time; `greedy` with
+one and whole episodes: its rows are those of `by prompt`."""
 LOSSES = {
     "clipped": "{type: clipped}",
     "nll": "{type: nll}",
@@ -108,7 +110,10 @@ def every() -> Iterator[Combo]:
     """Yield all combinations."""
     for choice in product(*CHOICES):
         combo = Combo(*choice)
-        if combo.advantage not in FEWER or (combo.loss == "clipped" and combo.attention in {"packed", "trie"}):
+        fewer = combo.loss == "clipped" and combo.attention in {"packed", "trie"}
+        if combo.advantage == "greedy":
+            fewer = fewer and combo.attention == "packed" and combo.rows == "trajectory"
+        if combo.advantage not in FEWER or fewer:
             yield combo
 
 
@@ -127,6 +132,7 @@ def problems(combo: Combo) -> set[str]:
         found.add("RC204")  # no state, or many of them in a row
     if combo.advantage == "gae" and combo.rows == "step":
         found.add("RC474")  # values go from token to token inside of a row
+    found |= _without_baseline(combo)
     if world.windowed and combo.rows == "trajectory":
         found.add("RC450")  # no sequence of tokens holds the whole episode
     if combo.loss == "dpo":
@@ -136,11 +142,21 @@ def problems(combo: Combo) -> set[str]:
     return found
 
 
+def _without_baseline(combo: Combo) -> set[str]:
+    """Codes of a combination without the greedy completion that its advantage compares with."""
+    if combo.advantage != "greedy":
+        return set()
+    if combo.sampler == "tree":
+        return {"RC204"}  # no completion of a tree is decoded greedily
+    return set() if combo.environment == "none" else {"RC478"}  # all episodes are sampled with one temperature
+
+
 def text(combo: Combo, attention: str = "") -> str:
     """Write the recipe of a combination around a new model of a few thousand parameters."""
     world = WORLDS[combo.environment]
     own = "use: [./worlds.py]\n" if "own" in combo.environment else ""
     reward = "verifier" if combo.environment == "none" else "environment"
+    greedy = ", greedy_first: true" if combo.advantage == "greedy" and combo.sampler == "chain" else ""
     length = "max_completion_length" if combo.sampler == "chain" else "max_turn_length"
     return f"""\
 recipec: 1
@@ -154,7 +170,7 @@ name: small
         {{hidden_size: 16, layers: 1, heads: 2, intermediate_size: 32, max_positions: 4096, tokenizer: bytes}}
     environment: {world.said}
     data: {world.data}
-    sampler: {{type: {combo.sampler}, {SAMPLERS[combo.sampler]}, rows: {combo.rows}, {length}: 12}}
+    sampler: {{type: {combo.sampler}, {SAMPLERS[combo.sampler]}, rows: {combo.rows}, {length}: 12{greedy}}}
     reward: {{task: {{type: {reward}}}}}
     grouping: {"null" if combo.grouping == "none" else "{type: anchor_state}"}
     critic: {"{}" if combo.advantage == "gae" else "null"}

@@ -32,10 +32,11 @@ def mean(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def of_rewards(values: Values, nodes: Iterable[Node]) -> dict[str, float]:
     """Mean and deviation of the reward and of each of its levels, under TRL's names."""
     metrics: dict[str, float] = {}
+    greedy_R = last(values, "greedy_R")
     for node in nodes:
         if node.slot == "reward":
             level_R = values[Value("reward_R", node.id)]
-            level_R = level_R[~torch.isnan(level_R)]
+            level_R = level_R[~torch.isnan(level_R) if greedy_R is None else ~torch.isnan(level_R) & ~greedy_R]
             metrics[f"rewards/{node.level}/mean"] = float(level_R.mean()) if len(level_R) else float("nan")
             metrics[f"rewards/{node.level}/std"] = float(level_R.std()) if len(level_R) > 1 else 0.0
     return metrics
@@ -46,7 +47,8 @@ def of_groups(values: Values, nodes: Iterable[Node]) -> dict[str, float]:
     reward_R, failed_R, by_prompt_R = (last(values, s) for s in ("reward_R", "failed_R", "by_prompt_R"))
     if reward_R is None or failed_R is None or by_prompt_R is None:
         return {}
-    kept = ~failed_R
+    greedy_R = last(values, "greedy_R")
+    kept = ~failed_R if greedy_R is None else ~failed_R & ~greedy_R
     deviations, flat = [], 0
     for group in sorted(set(by_prompt_R.tolist())):
         inside_R = reward_R[kept & (by_prompt_R == group)]

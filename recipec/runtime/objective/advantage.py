@@ -126,6 +126,22 @@ def rloo(value_R: Tensor, group_R: Tensor, failed_R: Tensor, *, weight: float, s
     return {"advantage_R": weight * _with_special_cases(relative_R, value_R, ok_R, groups, singleton)}
 
 
+def remax(
+    value_R: Tensor, by_prompt_R: Tensor, greedy_R: Tensor, failed_R: Tensor, *, weight: float
+) -> dict[str, Tensor]:
+    """Credit a row with its value minus that of its prompt's greedy row; see :class:`recipec.spec.advantage.Remax`.
+
+    >>> reward_R, greedy_R = torch.tensor([0.25, 1.0, 0.0]), torch.tensor([True, False, False])
+    >>> remax(reward_R, torch.tensor([0, 0, 0]), greedy_R, reward_R.isnan(), weight=1.0)
+    {'advantage_R': tensor([ 0.0000,  0.7500, -0.2500], dtype=torch.float64)}
+    """
+    value_R = value_R.double()
+    baseline_R = greedy_R & ~failed_R
+    groups = group_statistics(value_R, by_prompt_R, ~failed_R, baseline_R)
+    credited_R = ~failed_R & ~greedy_R & (groups.count_R > 0)
+    return {"advantage_R": weight * torch.where(credited_R, value_R - groups.mean_R, 0.0)}
+
+
 def signed(
     value_R: Tensor, failed_R: Tensor, *, weight: float, threshold: float, positive: float, negative: float
 ) -> dict[str, Tensor]:

@@ -259,6 +259,15 @@ def clip_token_advantages(advantage_RT: Tensor, *, bound: float) -> Columns:
     return {"advantage_RT": advantage_RT.clamp(-bound, bound)}
 
 
+def exclude_greedy(excluded_R: Tensor, greedy_R: Tensor) -> Columns:
+    """Leave rows out of the loss that are a baseline: the greedy completions of ReMax.
+
+    >>> exclude_greedy(torch.tensor([False, False]), torch.tensor([True, False]))
+    {'excluded_R': tensor([ True, False])}
+    """
+    return {"excluded_R": excluded_R | greedy_R}
+
+
 def exclude_truncated(failed_R: Tensor, truncated_R: Tensor) -> Columns:
     """Leave rows out of the loss that failed or that a limit cut.
 

@@ -68,14 +68,15 @@ class ChainSampler(Part):
 
     def _completions(self, prompt_P: Sequence[Task], key: Key, attempt: int) -> dict[str, Any]:
         sampling = replace(turn_sampling(self.spec), max_length=self.spec.max_completion_length)
-        samples, interrupt = self.spec.num_generations, self.spec.interrupt
-        if interrupt is None:
-            groups = sample(self.engine, prompt_P, sampling, samples, key, attempt)
-        else:
-            requests = requests_of(prompt_P, samples, key, attempt)
-            groups = interrupted(self.engine, self.policy, requests, sampling, interrupt)
+        interrupt, greedy = self.spec.interrupt, int(self.spec.greedy_first)
+        groups = self._written(prompt_P, sampling, self.spec.num_generations - greedy, key, attempt)
+        if greedy:
+            firsts = self._written(prompt_P, replace(sampling, temperature=0.0), 1, key, attempt)
+            groups = [[*first, *group] for first, group in zip(firsts, groups, strict=True)]
         completions = [completion for group in groups for completion in group]
         signals = rows_of(self.policy, prompt_P, groups)
+        if greedy:
+            signals["greedy_R"] = torch.tensor([place == 0 for group in groups for place in range(len(group))])
         signals["episode_id_R"] += self.episodes
         if self.spec.rows == "step":
             signals["by_episode_R"] = signals["episode_id_R"]
@@ -85,6 +86,15 @@ class ChainSampler(Part):
             share = float(np.mean([c.given[1] > c.given[0] for c in completions]))
             signals["metric/completions/interrupted_ratio"] = share
         return signals | _statistics(completions)
+
+    def _written(
+        self, prompt_P: Sequence[Task], sampling: SamplingParams, samples: int, key: Key, attempt: int
+    ) -> list[list[Completion]]:
+        """Return completions of each prompt; thoughts that are too long are interrupted where the recipe says so."""
+        requests, interrupt = requests_of(prompt_P, samples, key, attempt), self.spec.interrupt
+        if interrupt is None:
+            return self.engine.generate(requests, sampling)
+        return interrupted(self.engine, self.policy, requests, sampling, interrupt)
 
     def _played(self, environment: Environment, prompt_P: Sequence[Task], key: Key, attempt: int) -> dict[str, Any]:
         samples = self.spec.num_generations

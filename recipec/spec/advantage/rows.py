@@ -92,6 +92,32 @@ class Rloo(Advantage):
 
 @component(
     "advantage",
+    requires=("value_R", "by_prompt_R", "greedy_R", "failed_R"),
+    provides=("advantage_R",),
+    impl="recipec.runtime.objective.advantage:remax",
+)
+class Remax(Advantage):
+    r"""Value of the row minus that of the greedy completion of its prompt (ReMax).
+
+    .. math:: A_r = w \, (v_r - v_{\text{greedy}(p(r))})
+
+    Needs ``greedy_first`` of the sampler. The greedy row itself has advantage 0, and so have the rows of a prompt whose
+    greedy completion has no reward.
+
+    References:
+        Li et al., `ReMax <https://arxiv.org/abs/2310.10505>`_, 2024, algorithm 1.
+    """
+
+    type: Literal["remax"] = "remax"
+
+    @property
+    def alone(self) -> Literal["value", "zero"]:
+        """Zero: the only row of a prompt is the greedy one."""
+        return "zero"
+
+
+@component(
+    "advantage",
     requires=("value_R", "failed_R"),
     provides=("advantage_R",),
     impl="recipec.runtime.objective.advantage:signed",

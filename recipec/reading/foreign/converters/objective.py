@@ -35,6 +35,12 @@ def greedy(value: Any, row: Row, given: Given) -> Values:
 
 
 @converter
+def samples(value: Any, row: Row, given: Given, estimator: str) -> Values:
+    """Completions of a prompt; the greedy one of ReMax is one more."""
+    return {row.to: whole(value) + (str(given.get(estimator)) == "remax")}
+
+
+@converter
 def sampled(value: Any, row: Row, given: Given) -> Values:
     """The switch of greedy decoding."""
     return greedy(not on(value), row, given)
