@@ -236,7 +236,7 @@ def tokens_in_sequence(reading: Reading) -> Iterator[Finding]:
 
 @check("RC478", "greedy-baseline")
 def greedy_baseline(reading: Reading) -> Iterator[Finding]:
-    """A greedy completion is sampled where it is no baseline, or cannot be one.
+    """A greedy completion is decoded where nothing compares with it, or where it would count as a sample.
 
     What it checks: with `greedy_first` of the sampler, the stage is of kind `rl` and has an advantage `remax`, no
     other level compares rows, nothing is whitened, there is no environment, and a prompt has two completions or more.

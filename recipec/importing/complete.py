@@ -136,7 +136,9 @@ def _completion(settings: dict[str, Setting], fates: list[Fate], kind: str) -> N
         _assume(settings, fates, "sampler.max_completion_length", context.value, note)
     if "environment.type" not in settings:
         why = "without turns, the prompt is bounded by `data.max_length`, and the completion by `max_completion_length`"
-        _gone(settings, fates, context.path, why, needed=False)
+        prompt = _number(settings, "data.max_length")
+        both = prompt + _number(settings, "sampler.max_completion_length")
+        _gone(settings, fates, context.path, why, needed=not prompt or both > context.value)
 
 
 def _compared_rewards(settings: dict[str, Setting], fates: list[Fate]) -> None:
@@ -224,7 +226,10 @@ def _stale(settings: dict[str, Setting], fates: list[Fate]) -> None:
     path = "loss.sampler_correction"
     if "sampler.max_staleness" not in settings:
         return
-    if any(key.startswith("sampler.group_filter.") for key in settings):
+    for key in [key for key in settings if key.startswith("sampler.retire.")]:
+        _gone(settings, fates, key, "prompts of rollouts that are sampled ahead are not left out by their rewards")
+    filtered = [key for key in settings if key.startswith("sampler.group_filter.")]
+    if filtered and _value(settings, "sampler.group_filter.action", "") != "drop":
         note = "groups of rollouts that are sampled ahead leave the step, and are not replaced"
         for key in ("sampler.group_filter.max_tries",):
             if key in settings:

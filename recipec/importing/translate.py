@@ -164,7 +164,7 @@ def _gathered(entries: Sequence[Entry], found: Recognised) -> list[Entry]:
     rest: list[Entry] = []
     for entry in entries:
         whole = next((name for name in wholes if entry.name.startswith(f"{name}.")), None)
-        if whole is None:
+        if whole is None or entry.name.removeprefix(f"{whole}.") in _OF_ITSELF:
             rest.append(entry)
             continue
         key = entry.name.removeprefix(f"{whole}.")
@@ -177,6 +177,8 @@ def _gathered(entries: Sequence[Entry], found: Recognised) -> list[Entry]:
 
 _WHOLE = {"described", "shares"}
 """Converters that read a whole section."""
+_OF_ITSELF = {"fraction", "columns", "data_dir", "data_files"}
+"""Names in such a section that have rows of their own."""
 
 
 def _together(entries: Sequence[Entry], found: Recognised) -> list[Entry]:
@@ -226,15 +228,19 @@ def _take(made: Translation, entry: Entry, row: Row, given: _File, *, several: b
 
 def _notes(entry: Entry, row: Row, values: Mapping[str, Any]) -> Iterator[str]:
     """Yield the notes on a value that is kept: that of its row, unless the value is the same here."""
-    ours = values.get(row.to)
-    named = row.how.startswith("choice") and str(entry.value).startswith(str(ours))
-    kept = row.how.split(" ")[0] in _SAME and ours == entry.value
-    shares = row.how == "mixer" and not any(path.endswith(".limit") for path in values)
-    if row.note and not row.note.startswith(HINT) and not (named or kept or shares):
+    if row.note and not row.note.startswith(HINT) and not _unchanged(row, entry.value, values):
         yield row.note
     if entry.unresolved:
         place = ": relative to the recipe" if row.how != "name" else ""
         yield f"without {', '.join(f'`{text}`' for text in dict.fromkeys(entry.unresolved))}{place}"
+
+
+def _unchanged(row: Row, value: Any, values: Mapping[str, Any]) -> bool:
+    """Whether the note of a row is on other values than this one."""
+    ours, how = values.get(row.to), row.how.split(" ")[0]
+    if how.startswith("choice"):
+        return str(value) == str(ours) or str(value).startswith(f"{ours}_with")
+    return (how in _SAME and ours == value) or (how == "mixer" and not any(path.endswith(".limit") for path in values))
 
 
 _SAME = {"keep", "samples"}
@@ -338,8 +344,9 @@ def _defaults(made: Translation, given: _File, values: Mapping[str, Any]) -> Non
             if row.to not in made.settings:
                 made.fates.append(Fate(name, value, 0, "missing", (shown(row.to),), str(reason)))
             continue
+        note = "" if _unchanged(row, value, found) else row.note.lstrip(HINT)
         for path, to in found.items():
-            made.settings.setdefault(path, Setting(path, to, name, 0, row.note.lstrip(HINT), "default"))
+            made.settings.setdefault(path, Setting(path, to, name, 0, note, "default"))
 
 
 def without(made: Translation, path: str, reason: str) -> Translation:

@@ -128,6 +128,8 @@ def test_a_fork_is_told_from_its_tool_by_its_own_names():
         ("a.yaml", "policy: {model_name: org/m, train_global_batch_size: 8}\ngrpo: {num_prompts_per_step: 8}\nloss_fn: {ratio_clip_min: 0.2}\ncheckpointing: {checkpoint_dir: a}\n", "NeMo-RL"),
         ("a.yaml", "output_dir: /a\nmodel: {_component_: torchtune.models.llama3.llama3_8b}\noptimizer: {_component_: torch.optim.AdamW, lr: 2e-5}\n", "torchtune"),
         ("a.sh", "python3 -m verl.trainer.main_generation trainer.nnodes=1 data.path=a.parquet model.path=org/m rollout.temperature=1.0", "generation"),
+        ("a.yaml", "model_name_or_path: a/b\ntemplate: qwen3_nothink\nexport_dir: out\nexport_size: 5\nexport_device: cpu\n", "LLaMA-Factory's export"),
+        ("a.yaml", "model_name_or_path: a/b\ntemplate: llama3\ninfer_backend: huggingface\ntrust_remote_code: true\n", "LLaMA-Factory's inference"),
         ("a.json", "zero_optimization: {stage: 3}\ntrain_batch_size: auto\nbf16: {enabled: auto}\n", "DeepSpeed"),
         ("a.yaml", "compute_environment: LOCAL_MACHINE\ndistributed_type: DEEPSPEED\nnum_processes: 8\nmixed_precision: bf16\n", "Accelerate"),
     ],

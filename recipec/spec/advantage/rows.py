@@ -101,8 +101,8 @@ class Remax(Advantage):
 
     .. math:: A_r = w \, (v_r - v_{\text{greedy}(p(r))})
 
-    Needs ``greedy_first`` of the sampler. The greedy row itself has advantage 0, and so have the rows of a prompt whose
-    greedy completion has no reward.
+    Needs ``greedy_first`` of the sampler. The greedy row itself has advantage 0. If it has no reward, the other rows of
+    its prompt have advantage 0, too.
 
     References:
         Li et al., `ReMax <https://arxiv.org/abs/2310.10505>`_, 2024, algorithm 1.

@@ -132,6 +132,14 @@ def unless_positive(value: Any, row: Row, given: Given, key: str) -> Values:
 
 
 @converter
+def unless_set(value: Any, row: Row, given: Given, key: str) -> Values:
+    """A number that another one overrides, also if that is 0."""
+    if given.get(key) is not None:
+        raise Needless(f"`{key}` decides")
+    return nonzero(value, row, given)
+
+
+@converter
 def times(value: Any, row: Row, given: Given, key: str) -> Values:
     """A product of two names."""
     total = whole(value) * whole(given.get(key) or 1)

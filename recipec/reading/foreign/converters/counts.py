@@ -79,11 +79,23 @@ def eval_split(value: Any, row: Row, given: Given, split: str) -> Values:
     if not on(value):
         raise Needless("it is off")
     held = given.get("dataset_mixture.test_split_size")
+    each: Values = {"evaluate.held_out.per_epoch": 1} if value == "epoch" else {}
     if given.get("dataset_mixture.datasets") is not None:
+        if held and each:
+            return each
         raise Needless("with `test_split_size`" if held else "no data is held out")
     listed = next((str(item) for item in items_of(given.get("dataset_splits")) if "test" in str(item)), "test")
-    found: Values = {f"{row.to}.split": str(given.get(split) or listed)}
+    found: Values = {f"{row.to}.split": str(given.get(split) or listed), **each}
     return found if given.kind == "rl" else {**found, "evaluate.held_out.metrics": _held_out_metrics(given)}
+
+
+@converter
+def eval_strategy(value: Any, row: Row, given: Given) -> Values:
+    """Whether held-out data is evaluated after each epoch, or after a number of steps."""
+    del given
+    if value != "epoch":
+        raise Needless("with `eval_steps`" if on(value) else "it is off")
+    return {row.to: 1}
 
 
 @converter

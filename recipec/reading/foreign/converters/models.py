@@ -48,6 +48,8 @@ def named_template(value: Any, row: Row, given: Given, model: str) -> Values:
         return {row.to: known}
     family, origin_ = _family(name_), str(given.get(model) or "").lower()
     if family and family in _letters(origin_) and (family.startswith(_WITH_TEMPLATE) or _TUNED.search(origin_)):
+        if family == "qwen3" and re.search(r"instruct-2507", origin_):
+            raise Refused(f"`{value}` writes empty thoughts before an answer, which the model's own template does not")
         raise Needless(f"`{value}` is the template of the model's family, which its tokenizer has")
     raise Refused("no template of the package marks turns like it: `policy.chat_template` may be a Jinja file")
 

@@ -35,9 +35,9 @@ def greedy(value: Any, row: Row, given: Given) -> Values:
 
 
 @converter
-def samples(value: Any, row: Row, given: Given, estimator: str) -> Values:
-    """Completions of a prompt; the greedy one of ReMax is one more."""
-    return {row.to: whole(value) + (str(given.get(estimator)) == "remax")}
+def samples(value: Any, row: Row, given: Given, estimator: str, greedy: str) -> Values:
+    """Completions of a prompt; with one estimator, the greedy one is one more."""
+    return {row.to: whole(value) + (str(given.get(estimator)) == greedy)}
 
 
 @converter
@@ -187,6 +187,21 @@ def tis(value: Any, row: Row, given: Given) -> Values:
 
 
 @converter
+def tis_when(value: Any, row: Row, given: Given, switch: str) -> Values:
+    """A cap of importance weights, while another name is on."""
+    if not on(given.get(switch)):
+        raise Needless(f"`{switch}` is off")
+    return tis(value, row, given)
+
+
+@converter
+def and_held_out(value: Any, row: Row, given: Given, data: str) -> Values:
+    """A parameter of sampling that evaluations have, too, where there is data for them."""
+    found = same(value, row, given)
+    return {**found, **({f"evaluate.held_out.{row.to}": found[row.to]} if given.get(data) else {})}
+
+
+@converter
 def tis_mask(value: Any, row: Row, given: Given) -> Values:
     """A cap of importance weights, which switches their mask on."""
     found = positive(value, row, given)
@@ -240,6 +255,14 @@ def own_reward(value: Any, row: Row, given: Given) -> Values:
         "reward.score.type": part("user"),
         "reward.score.name": "compute_score",
     }
+
+
+@converter
+def own_class(value: Any, row: Row, given: Given) -> Values:
+    """A file with the class of an environment."""
+    files = own_reward(value, row, given)[row.to]
+    own = {row.to: "Environment", "environment.type": part("own_class"), "environment.history": "append_only"}
+    return {**own, "use": files}
 
 
 @converter
