@@ -128,8 +128,8 @@ def of_another_tool(path: Path, checked: Any) -> Sequence[Diagnostic]:
     from recipec.importing.run import foreign_tool
 
     text = next(iter(checked.texts.values()), "")
-    tool = foreign_tool(str(path), text)
-    return (foreign_file(str(path), tool),) if tool else tuple(checked.diagnostics)
+    tool, read = foreign_tool(str(path), text)
+    return (foreign_file(str(path), tool, read=read),) if tool else tuple(checked.diagnostics)
 
 
 @contextmanager

@@ -84,7 +84,8 @@ def _settings_at(made: Translation, path: str) -> list[str]:
     ]
 
 
-def foreign_tool(file: str, text: str) -> str:
-    """Return the tool that a file belongs to, or an empty text."""
-    tool = tool_of(read_foreign(file, text))
-    return tool.name if tool is not None else ""
+def foreign_tool(file: str, text: str) -> tuple[str, bool]:
+    """Return the tool that a file belongs to, or an empty text, and whether files of it can be imported."""
+    read = read_foreign(file, text)
+    tool = tool_of(read)
+    return (tool.name, True) if tool is not None else (unread_tool(read), False)

@@ -108,6 +108,24 @@ def test_validate_says_whose_file_it_is(name, tmp_path):
     assert f"is a file of {EXPECTED[name][0]}" in line
 
 
+@pytest.mark.parametrize(
+    ("text", "tool", "remedy"),
+    [
+        ("base_model: org/m\nmicro_batch_size: 1\nsequence_len: 64\n", "axolotl", "`recipec import"),
+        ("zero_optimization: {stage: 3}\nbf16: {enabled: auto}\n", "DeepSpeed", "`recipec new`"),
+    ],
+)
+def test_validate_says_what_to_do_with_a_file_of_another_tool(text, tool, remedy, tmp_path):
+    """The first line names the tool, and the help a command that does something with the file, or without it."""
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    result = CliRunner().invoke(app, ["validate", str(path)])
+    first, *rest = result.output.splitlines()
+    assert f"is a file of {tool}" in first
+    (help_line,) = [line for line in rest if "help:" in line]
+    assert remedy in help_line
+
+
 def test_what_a_critic_says_never_reaches_the_policy():
     """PPO's critic has a rate of its own, and the policy keeps its own."""
     found = imported("verl_ppo.yaml")

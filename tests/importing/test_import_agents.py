@@ -6,7 +6,7 @@ import pytest
 
 from recipec.diagnostics.model import RecipeError
 from recipec.importing import report
-from recipec.importing.run import import_recipe
+from recipec.importing.run import foreign_tool, import_recipe
 
 AGENT = (
     "N=8\npython3 -m verl.trainer.main_ppo actor_rollout_ref.model.path=org/m data.train_files=$HOME/a.parquet data.val_files=b.parquet "
@@ -140,6 +140,8 @@ def test_a_tool_that_is_not_read_is_named(file, text, tool):
         import_recipe(file, text)
     [found] = refused.value.diagnostics
     assert (found.code, tool in found.message) == ("RC911", True)
+    name, read = foreign_tool(file, text)
+    assert (tool in name, read) == (True, False)
 
 
 def test_a_file_with_many_unknown_names_is_reported():

@@ -9,7 +9,7 @@ from recipec.diagnostics.phrases import listed
 
 
 @diagnostic("RC170", "foreign-file")
-def foreign_file(file: str, tool: str) -> Finding:
+def foreign_file(file: str, tool: str, *, read: bool = True) -> Finding:
     """A file is the configuration or the script of another tool, not a recipe.
 
     What it checks: whether most of the names in the file are those of TRL, verl, axolotl, LLaMA-Factory, OpenRLHF,
@@ -17,9 +17,13 @@ def foreign_file(file: str, tool: str) -> Finding:
     Why it matters: every one of its keys would be an error.
     Example: a verl script with `actor_rollout_ref.model.path=…`.
     How to fix: `recipec import FILE` writes a recipe with the same settings, and lists what changes in meaning and what
-    cannot be written.
+    cannot be written. It does not read files of every tool that is named; `recipec new` writes a recipe to start from.
     """
-    remedy = f"`recipec import {file}` writes a recipe with its settings, and lists what changes in meaning"
+    remedy = (
+        f"`recipec import {file}` writes a recipe with its settings, and lists what changes in meaning"
+        if read
+        else "`recipec import` does not read such files: `recipec new` writes a recipe to start from"
+    )
     return Finding(f"{file} is a file of {tool}, not a recipe", file_span(file), help=remedy)
 
 
