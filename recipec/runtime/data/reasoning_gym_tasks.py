@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recipec.diagnostics.errors import data as errors, reward as reward_errors
@@ -18,6 +20,10 @@ from recipec.spec import data as specs
 
 START_SECONDS = 600.0
 SCORE_SECONDS = 30.0
+_FEW = 10_000
+_MADE: dict[str, Sequence[Mapping[str, Any]]] = {}
+"""Columns of few tasks by what they were made of: `check`, stages and evaluations read the same, and it takes longer to
+start a process than to make them."""
 
 
 class ReasoningGym(Source):
@@ -33,20 +39,31 @@ class ReasoningGym(Source):
         super().__init__(spec, context, policy=policy, environment=environment)
         self.spec = spec
         self.shown = f"reasoning_gym/{spec.task}"
-        argument = {"task": spec.task, "size": spec.size, "seed": spec.task_seed, "options": spec.options}
-        self._pool = WorkerPool("recipec.runtime.reward.worker_main:gym", argument)
+        self._argument = {"task": spec.task, "size": spec.size, "seed": spec.task_seed, "options": spec.options}
+        self._pool = WorkerPool("recipec.runtime.reward.worker_main:gym", self._argument)
 
     def encoded(self) -> list[Encoded]:
         """Make every task and encode what the stage's kind needs of it."""
+        made = self._made()[: self.spec.limit]
+        rows = [Row(i, self.shown, i + 1, columns) for i, columns in enumerate(made)]
+        questions = self.prompts(rows) or [str(row.columns["question"]) for row in rows]
+        return [self._encode(row, f"{q}{self.spec.prompt_suffix}") for row, q in zip(rows, questions, strict=True)]
+
+    def _made(self) -> Sequence[Mapping[str, Any]]:
+        """Return the columns of every task."""
+        key = json.dumps(self._argument, sort_keys=True)
+        if key in _MADE:
+            return _MADE[key]
         try:
             (made,) = self._pool.ask([None], START_SECONDS)
         except HandlerError as error:
             raise RecipeError(self._declined(error)) from None
         if isinstance(made, WorkerFailure):
             raise RecipeError(errors.task_options(self.spec.task, made.message or "making the tasks took too long"))
-        rows = [Row(i, self.shown, i + 1, columns) for i, columns in enumerate(made[: self.spec.limit])]
-        questions = self.prompts(rows) or [str(row.columns["question"]) for row in rows]
-        return [self._encode(row, f"{q}{self.spec.prompt_suffix}") for row, q in zip(rows, questions, strict=True)]
+        tasks: Sequence[Mapping[str, Any]] = made
+        if len(tasks) <= _FEW:
+            _MADE[key] = tasks
+        return tasks
 
     def _declined(self, problem: HandlerError) -> Any:
         if problem.error == "LookupError":

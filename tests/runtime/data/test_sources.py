@@ -9,6 +9,8 @@ from tokenizers import models
 from tokenizers.processors import TemplateProcessing
 
 from recipec.diagnostics.model import RecipeError
+from recipec.host.worker_pool import WorkerPool
+from recipec.runtime.data import reasoning_gym_tasks
 from recipec.runtime.data.encode import Encoder
 from recipec.runtime.data.files import Row
 from recipec.runtime.data.mixture import Mixture
@@ -459,6 +461,39 @@ def test_reasoning_gym_tasks_score_themselves(text_context, text_policy):
     drawn = source.draw(1)
     assert trained(text_policy, drawn["completion_P"][0]) == drawn["prompt_P"][0].columns["answer"] + "<eos>"
     source.close()
+    again = ReasoningGym(source.spec, text_context, policy=text_policy)  # whose tasks are made already
+    again.prepare("rl")
+    assert again.tasks[2].score(task.columns["answer"]) == 1.0
+    again.close()
+
+
+def test_reasoning_gym_tasks_are_made_once(text_context, text_policy, monkeypatch):
+    """A second source of the same tasks asks no process to make them; another seed and many tasks need one."""
+    asked = []
+
+    def ask(pool, requests, seconds):
+        assert requests == [None]
+        asked.append(pool.argument)
+        number = pool.argument["seed"]
+        return [[{"question": f"{i}+{number}", "answer": f"{i + number}"} for i in range(pool.argument["size"])]]
+
+    monkeypatch.setattr(WorkerPool, "ask", ask)
+    monkeypatch.setattr(reasoning_gym_tasks, "_MADE", {})
+    monkeypatch.setattr(reasoning_gym_tasks, "_FEW", 3)
+
+    def prompts(**params):
+        spec = specs.ReasoningGym(task="chain_sum", **{"size": 3, "shuffle": False} | params)
+        source = ReasoningGym(spec, text_context, policy=text_policy)
+        source.prepare("rl")
+        return [task.prompt for task in source.tasks]
+
+    assert prompts() == prompts() == ["0+0", "1+0", "2+0"]
+    assert prompts(limit=2) == ["0+0", "1+0"]
+    assert len(asked) == 1
+    assert prompts(task_seed=1) == prompts(task_seed=1) == ["0+1", "1+1", "2+1"]
+    assert len(asked) == 2
+    assert prompts(size=4) == prompts(size=4)
+    assert len(asked) == 4
 
 
 def test_reasoning_gym_tasks_can_be_mixed(text_context, text_policy):
