@@ -105,7 +105,8 @@ def unknown_form(reading: Reading) -> Iterator[Finding]:
     """A file, a model or a data set is named in a form that has no meaning here.
 
     What it checks: URLs, `~`, `$NAME` and patterns such as `*` in names of files and weights; names of more or fewer
-    parts than `org/name[@revision]` in `data.hub`; data in formats such as CSV; a file of weights instead of a folder.
+    parts than `org/name[@revision]` in `data.hub`; a bare word as `template`;
+    data in formats such as CSV; a file of weights instead of a folder.
     Why it matters: it would fail when the run looks for it.
     Example: `from: https://huggingface.co/org/model`, `path: data/*.jsonl`, `hub: gsm8k`.
     How to fix: write `org/name` for the hub, and paths from `/` or relative to the recipe; a configuration of a
@@ -125,6 +126,7 @@ def unknown_form(reading: Reading) -> Iterator[Finding]:
         if path[-2:] == ("data", "path") and (remedy := conversion(text)):
             message = f"`path` names `{text}`, in a format that is not read"
             yield Finding(message, span_of(reading, path), help=remedy, path=dotted(path))
+    yield from _bare_templates(reading)
     yield from _no_weights(reading, named)
     for path, text in _hub(reading, "hub"):
         if not _HUB.fullmatch(text):
@@ -135,6 +137,15 @@ def unknown_form(reading: Reading) -> Iterator[Finding]:
                 help=remedy,
                 path=dotted(path),
             )
+
+
+def _bare_templates(reading: Reading) -> Iterator[Finding]:
+    """Yield RC172 for a bare word as the file of a template."""
+    for path, text in _texts(reading, names_file):
+        if path[-1] == "template" and re.fullmatch(r"\w+", text):
+            message = f"`template` names the file `{text}`"
+            remedy = "write the path of a Jinja file, such as `./prompt.j2`, or the text of a template in quotes"
+            yield Finding(message, span_of(reading, path), help=remedy, path=dotted(path))
 
 
 def _explained(text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -167,7 +168,11 @@ def environment_without_reward(reading: Reading) -> Iterator[Finding]:
 
 def _absent(what: str, name: str, have: list[str], spans: Spans, path: tuple[str | int, ...]) -> Finding:
     """Build the finding of a name that no file under `use` defines."""
-    remedy = f"{did_you_mean(name, have)} the files under `use` have {listed(have)} at their top level".strip()
+    last = re.split(r"[.:/]", name)[-1]
+    close = f"write `name: {last}`;" if last in have and last != name else did_you_mean(name, have)
+    remedy = f"{close} the files under `use` have {listed(have)} at their top level".strip()
+    if name.startswith("_"):
+        remedy += "; names that begin with an underscore are not called: rename the function"
     return Finding(f"there is no {what} `{name}`", spans, help=remedy, path=dotted(path))
 
 

@@ -94,6 +94,8 @@ def for_bare(key: str, value: str, slot: str, known: Collection[str]) -> tuple[s
         return f"write `{key}: {{NAME: {{type: {value}}}}}`", ""
     if value in known:
         return f"write `{key}: {{type: {value}}}`", f"{{type: {value}}}"
+    if slot == "reference" and "/" in value:
+        return f"write `{key}: {{from: {value}}}`", f"{{from: {value}}}"
     if slot == "policy" and "/" in value:
         return f"the weights of a stage are its key `from: {value}`", ""
     if slot == "data":

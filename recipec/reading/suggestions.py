@@ -6,10 +6,9 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
-from recipec.component import Section, component_names, components_of
+from recipec.component import component_names, components_of
 from recipec.diagnostics.model import Proposal
 from recipec.diagnostics.phrases import distance, folded, nearest, question
 from recipec.reading import field_descriptions
@@ -17,19 +16,13 @@ from recipec.reading.component_suggestions import joined, slot_of
 from recipec.reading.foreign.advice import Advice, for_name, for_section
 from recipec.reading.foreign.tables import is_section
 from recipec.reading.foreign.values import foreign_component
+from recipec.reading.key_places import places_of
 from recipec.spec.data import Columns
-from recipec.spec.machine import ENGINE_SLOTS, Machine
+from recipec.spec.machine import ENGINE_SLOTS
 from recipec.spec.recipe import (
     COMPONENT_SLOTS,
-    DEFAULT_LOSS,
     KEY_SLOTS,
     SLOT,
-    SLOTS,
-    Budget,
-    Evaluation,
-    Recipe,
-    Sampling,
-    Stage,
 )
 
 Path = tuple[str | int, ...]
@@ -53,6 +46,8 @@ _SYNONYMS = {
     "gold": "answer",
 }
 """Keys that are known where the first is not, and mean the same."""
+_MODEL = frozenset({"model", "model_name", "model_path", "model_name_or_path", "name"})
+"""Keys for weights, which are `from` here."""
 _CONFIG = frozenset({"name", "subset", "config_name", "dataset_config", "dataset_config_name"})
 """Keys for a configuration of a data set of the hub, or for the data set."""
 _TYPES = frozenset({"name", "kind", "algorithm", "method", "mode", "class", "optimizer", "strategy"})
@@ -136,7 +131,7 @@ def for_key(
 
 def _clues(key: str, value: Any, path: Path, known: Collection[str], given: Mapping[str, Any], kind: str) -> _Clues:
     """Collect what speaks for one meaning or another; of another tool's name and ours, ours where both explain it."""
-    similar = nearest(key, known, given)
+    similar = _similar(key, known, given)
     near = bool(similar) and distance(key, similar[0]) <= 1
     misspelt = near and (not (_has_keys(value) and is_section(key)) or _fills(similar[0], value))
     foreign, inside = _foreign(_head(path), key, value, kind), Advice("")
@@ -167,7 +162,7 @@ def _last_words(advice: Advice) -> set[str]:
 
 def _other_homes(key: str, path: Path, kind: str, foreign: Advice | None) -> list[tuple[str, str]]:
     """List the homes of a key; none where it is another tool's name of another key of this section."""
-    homes = _homes(key, path, kind)
+    homes = places_of(key, path, kind)
     if foreign is None:
         return homes
     same = len(path) > 2 and _last_words(foreign) == {key}
@@ -210,6 +205,18 @@ def _within(path: Path, key: str, known: Collection[str], other: Advice) -> list
     return [f"in `{path[2]}` it is `{mine[0]}`"] if len(other.meant) > 1 and mine and len(path) > 2 else []
 
 
+def _similar(key: str, known: Collection[str], given: Collection[str]) -> list[str]:
+    """Return our names that a key may be misspelt for; rather one that is not given yet.
+
+    >>> _similar("kl_type", ["type", "kl"], ["type"])
+    ['kl']
+    """
+    similar = nearest(key, known, given)
+    if similar and all(name in given for name in similar):
+        similar = _around(folded(key), [name for name in known if name not in given]) or similar
+    return similar
+
+
 def _around(key: str, known: Iterable[str]) -> list[str]:
     """Return the keys that are words of a key, or of which one begins with the other.
 
@@ -247,7 +254,7 @@ def _text_of(value: Any, before: Any) -> str:
 def _certain(key: str, value: Any, path: Path, known: Collection[str], given: Mapping[str, Any]) -> KeyAdvice | None:
     """Advise on a key of which the mistake is plain: a file of code, a synonym, a missing colon, a tracker."""
     found = _of_file(value) or _elsewhere(key, value, path, given) or _synonym(key, known, given)
-    found = found or _renamed(key, value, path, known, given)
+    found = found or _renamed(key, value, path, known, given) or _of_weights(key, path, known, given)
     if found is None and isinstance(value, str) and value in known and value not in given and path[-1:] == ("columns",):
         found = KeyAdvice(f"the names of a recipe come first: write `{value}: {key}`", meant=((value,),))
     return found or (_argument(key, value, known, given) if path else _tracker(key, value))
@@ -286,6 +293,15 @@ def _renamed(key: str, value: Any, path: Path, known: Collection[str], given: Ma
     return None
 
 
+def _of_weights(key: str, path: Path, known: Collection[str], given: Mapping[str, Any]) -> KeyAdvice | None:
+    """Advise on a model of a reference or a reward, and on the weight of a source."""
+    if key in _MODEL and "from" in known and "from" not in given and slot_of(path) in {"reference", "reward"}:
+        return KeyAdvice(question(["from"]), "from", (("from",),))
+    if key == "weight" and slot_of(path) == "data" and "columns" in known:
+        return KeyAdvice("sources of a mixture have one: `{type: mix, sources: {NAME: {path: …, weight: 0.5}}}`")
+    return None
+
+
 def _argument(key: str, value: Any, known: Collection[str], given: Mapping[str, Any]) -> KeyAdvice | None:
     """Advise on a parameter of the user's reward function, which a recipe does not give."""
     if given.get("type") != "function" or not key.isidentifier() or nearest(key, known, given):
@@ -308,7 +324,7 @@ def _elsewhere(key: str, value: Any, path: Path, given: Mapping[str, Any]) -> Ke
     empty = next((name for name in SLOT if SLOT[name].levels and given.get(name, name) is None), "")
     if empty and isinstance(value, Mapping) and value.get("type") in component_names(empty):
         return KeyAdvice(f"it is a level of `{empty}`: indent it below that key", meant=((empty,),))
-    slots = {slot for slot, _ in _homes(key, path, "")} if path == ("machine",) else set()
+    slots = {slot for slot, _ in places_of(key, path, "")} if path == ("machine",) else set()
     engine = next((name for name, slot in ENGINE_SLOTS.items() if slots == {slot}), "")
     text = f"write `machine: {{{engine}: {{{key}: {json.dumps(value)}}}}}`"
     if key == _OF_WEIGHTS:
@@ -350,50 +366,3 @@ def _home(key: str, value: Mapping[str, Any]) -> str:
             if section is not None and set(value) <= set(field_descriptions.keys_of(section)):
                 return slot
     return ""
-
-
-@cache
-def _places() -> Mapping[str, tuple[tuple[str, str], ...]]:
-    """Return the sections that have each key, with the slot or section that they fill; only needed after a mistake."""
-    found: dict[str, list[tuple[str, str]]] = {}
-    for slot in COMPONENT_SLOTS:
-        for name, cls in components_of(slot).items():
-            for key in field_descriptions.keys_of(cls):
-                if key != "type":
-                    found.setdefault(key, []).append((slot, f"{slot} `{name}`"))
-    sections: dict[str, type[Section]] = {
-        "stage": Stage,
-        "budget": Budget,
-        "recipe": Recipe,
-        "evaluation": Evaluation,
-        "machine": Machine,
-    }
-    named = {"stage": "a stage", "budget": "`budget`", "recipe": "the recipe", "machine": "`machine`"}
-    for home, section in sections.items():
-        for key in field_descriptions.keys_of(section):
-            found.setdefault(key, []).append((home, named.get(home, "an evaluation")))
-    for key in field_descriptions.keys_of(Sampling):
-        found.setdefault(key, []).append(("evaluation", "the `sampler` of an evaluation"))
-    return {key: tuple(places) for key, places in found.items()}
-
-
-def _homes(key: str, path: Path, kind: str) -> list[tuple[str, str]]:
-    """List slot or section, and what it is called, of those that have a key."""
-    places = _places().get(key, ())
-    if path[:1] == ("evaluate",):
-        near = {"evaluation", "data", "environment", "knowledge", "reward"}
-    elif path[:1] == ("machine",):
-        near = {"machine", *ENGINE_SLOTS.values()}
-    elif path[:1] == ("trackers",):
-        near = {KEY_SLOTS["trackers"]}
-    elif path[:1] == ("stages",):
-        taken = {slot.name: getattr(slot, kind, "may") for slot in SLOTS}
-        usual = DEFAULT_LOSS.get(kind, "") if kind else ""  # type: ignore[call-overload]
-        first = f"loss `{usual}`"
-        # needed slots first, and of the losses the one that a stage of this kind has by default
-        places = tuple(sorted(places, key=lambda place: (taken.get(place[0]) == "may", place[1] != first)))
-        places = tuple(place for place in places if place[0] != "loss" or place[1] == first) or places
-        near = {"stage", "budget", *(name for name, use in taken.items() if use != "no")}
-    else:
-        near = {"recipe", "stage"}
-    return [place for place in places if place[0] in near] or list(places)

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from recipec.component import component_names
-from recipec.diagnostics.phrases import nearest, question
+from recipec.diagnostics.phrases import folded, nearest, question
 from recipec.language.scalars import read_scalar
 from recipec.reading import field_descriptions
 from recipec.reading.component_suggestions import joined
@@ -86,12 +86,21 @@ def for_reference(key: str, value: str) -> tuple[str, str]:
 def _in_another_form(key: str, value: Any, takes: str, choices: list[str]) -> tuple[str, str]:
     """Advise on a reference, a mapping, or a percentage, where something else is needed."""
     if isinstance(value, str):
-        return for_reference(key, value)
+        return _of_text(key, value)
     if isinstance(value, Mapping):
         return _alone(key, value, choices)
     if isinstance(value, int | float) and _SHARE.search(takes) and 1 < value <= 100:
         return f"a share is written `{key}: {value / 100:g}`", f"{value / 100:g}"
     return "", ""
+
+
+def _of_text(key: str, value: str) -> tuple[str, str]:
+    """Advise on a reference, on numbers of devices, and on the name of a chat template where it is switched on."""
+    if key == "devices" and re.fullmatch(r"\d+(,\s*\d+)+", value):
+        return for_several(key, [int(one) for one in value.split(",")], "machine.devices"), ""
+    if key == "chat" and value.lower() not in _YES_NO:
+        return "write `chat: true`; which template is `policy: {chat_template: …}` of the stage", ""
+    return for_reference(key, value)
 
 
 def _alone(key: str, value: Mapping[str, Any], choices: list[str]) -> tuple[str, str]:
@@ -161,7 +170,7 @@ def _for_text(key: str, value: str, takes: str, choices: list[str], inner: list[
     elsewhere = _component_named(value) if choices else ""
     if elsewhere or not_offered(value, key):
         return elsewhere or not_offered(value, key), ""
-    similar = nearest(value, choices)
+    similar = nearest(value, choices) or [one for one in choices if folded(value).startswith(f"{one}_")]
     if other in choices or (published and not similar):
         right = other if other in choices else ""
         advice = joined(

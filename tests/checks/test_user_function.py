@@ -59,3 +59,12 @@ def test_functions_that_cannot(tmp_path, text, line, word):
     (one,) = found(tmp_path, text)
     assert one.spans[0].line == line
     assert word in one.message + one.help
+
+
+@pytest.mark.parametrize("name", ["rewards.score", "rewards.py:score", "./rewards.py/score"])
+def test_a_function_with_its_file(tmp_path, name):
+    """A name that ends in that of a function says which part to write."""
+    (tmp_path / "rewards.py").write_text("def score(completions): ...\n")
+    (tmp_path / "r.yaml").write_text(RECIPE.replace("name: score", f'name: "{name}"'))
+    (one,) = [d for d in compile_recipe(tmp_path / "r.yaml").diagnostics if d.code in {"RC622", "RC150", "RC132"}]
+    assert "write `name: score`" in one.help, one
