@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import defaultdict
 from contextlib import ExitStack
 from functools import cache, partial
 from pathlib import Path
@@ -36,17 +37,28 @@ def paired(kind: str, *more: str) -> str:
     return made.replace("    budget", "".join(f"    {line}\n" for line in more) + "    budget")
 
 
+ANSWERS = "num_generations: 4, max_completion_length: 2"
+CRITIC = """\
+    critic: {warmup_steps: 0, cliprange_value: 0.2, optimizer: {learning_rate: 1.0e-3}}
+    advantage: {credit: {type: gae, beta: 0.05}, whiten: tokens}
+"""
 STAGES = {
     "sft of one row": SFT.replace("rows_per_step: 2", "rows_per_step: 1"),
-    "rl": RL.replace("num_generations: 2, max_completion_length: 4", "num_generations: 4, max_completion_length: 2"),
-    "rl, all terms": WHOLE.replace(
-        "num_generations: 2, max_completion_length: 4", "num_generations: 4, max_completion_length: 2"
+    "rl": RL.replace("num_generations: 2, max_completion_length: 4", ANSWERS),
+    "rl, all terms": WHOLE.replace("num_generations: 2, max_completion_length: 4", ANSWERS),
+    "ppo": RL.replace("num_generations: 2, max_completion_length: 4", ANSWERS).replace(
+        "    advantage:\n      group: {type: group_relative}\n", CRITIC
     ),
     "dpo": paired("dpo", "loss: {type: dpo}"),
     "rm": paired("rm"),
 }
 BAD = (math.nan, math.inf, -math.inf, 3e38)
 """What a column becomes, and its first row alone; products with the last overflow."""
+TAKEN_UP = defaultdict(
+    lambda: {"reward_R": "advantage_RT", "advantage_R": "advantage_RT"},
+    ppo=dict.fromkeys(("reward_R", "ref_logprob_RT", "old_logprob_RT"), "target_value_RT"),
+)
+"""The signal of an update that has what an earlier one had, by stage."""
 STRUCTURE = {"attend_RT", "chosen_R"}
 """Flags that cannot be otherwise: which positions are padding, which row of a pair is which."""
 
@@ -58,6 +70,8 @@ class Stage:
         self.closing = ExitStack()
         self.stage = running(Path(mkdtemp()), recipe, self.closing, rows=PAIRS)
         self.stage.train_engine.begin(9)
+        if self.stage.critic is not None:
+            self.stage.critic.engine.begin(9)
         self.once, self.update = loop.nodes_of(self.stage.graph.loop)
         loop.fill_reference_cache(self.stage, self.once)
         loop.one_step(self.stage, self.once, self.update)  # moments are there, and every part is built
@@ -147,8 +161,7 @@ def test_no_bad_number_reaches_the_weights(name, node, signal):
         assert all(bool(torch.isfinite(numbers).all()) for numbers in stage.numbers()), (bad, said)
         assert said == "" or said.startswith("RC763: "), said
         if math.isnan(bad) and several is None and told(stage, node, signal):
-            shown = "advantage_RT" if signal in {"reward_R", "advantage_R"} else signal
-            assert re.search(rf"`{shown}` is nan in a row of prompt \d", said), said
+            assert re.search(rf"`{TAKEN_UP[name].get(signal, signal)}` is nan in a row of prompt \d", said), said
 
 
 @pytest.mark.parametrize(
