@@ -90,8 +90,7 @@ class Source(DataSource, ABC):
     def encoder(self) -> Encoder:
         """Text and conversations in the policy's tokens."""
         assert isinstance(self._common, specs.File | specs.ReasoningGym), "other sources have token ids, or need none"
-        policy = self.policy
-        return Encoder(policy, self._common.system, self._common.chat, opening(policy))
+        return Encoder(self.policy, self._common.system, self._common.chat, opening(self.policy))
 
     def prepare(self, kind: Kind) -> None:
         """Read and encode the rows for a stage of ``kind``.
@@ -102,6 +101,9 @@ class Source(DataSource, ABC):
         kept = self.read(kind)
         if not kept:
             raise RecipeError(errors.no_rows(self.shown, f"all {self.left_out} are too long"))
+        if self.left_out or self.truncated:
+            done = f"{self.left_out} are left out and {self.truncated} cut, {len(kept)} are used"
+            self.context.say(f"{self.shown}: of rows that are too long, {done}")
         columns = {name: [row[i] for row in kept] for i, name in enumerate(COLUMNS[kind])}
         blocks = None
         if self._common.packing:
@@ -193,15 +195,13 @@ class Source(DataSource, ABC):
         if template is None:
             return None
         text, template = template_text(self.context.root, template)
-        made = render_rows(text, template, [row.columns for row in rows], lambda i: _named(rows[i]))
+        made = render_rows(
+            text, template, [row.columns for row in rows], lambda i: f"row {rows[i].number} of {rows[i].file}"
+        )
         for row, prompt in zip(rows, made, strict=True):
             if not prompt.strip():
                 raise RecipeError(errors.empty_text(row.file, row.number, f"the prompt that {template} renders"))
         return made
-
-
-def _named(row: Row) -> str:
-    return f"row {row.number} of {row.file}"
 
 
 class File(Source):

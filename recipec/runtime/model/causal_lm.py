@@ -29,6 +29,7 @@ from recipec.runtime.model import (
     turn_end,
     weights,
 )
+from recipec.runtime.model.cast import cast
 from recipec.runtime.model.chat_template import set_chat_template
 from recipec.runtime.model.cpu_linear import use_onednn
 from recipec.runtime.model.origin import Origin, folder_of
@@ -84,11 +85,10 @@ class CausalLm(Policy):
 
     def _load(self) -> nn.Module:
         dtype, parent = _DTYPES[self.spec.dtype], self.origin.adapter_path
-        model: nn.Module
         if self.origin.kind == "scratch":
             if self.spec.scratch is None:
                 raise RecipeError(errors.bad_shape("`from` is scratch and policy.scratch is missing"))
-            model = self._new().to(dtype)
+            model: nn.Module = cast(self._new(), dtype)
         else:
             folder = folder_of(self.origin, self.context)
             if parent is None and (folder / lora.CONFIG).exists():
@@ -99,7 +99,7 @@ class CausalLm(Policy):
         if (parent is None) != (self.origin.adapter is None):
             raise RecipeError(errors.adapter_undecided(self._named(), found=parent is not None))
         if parent is not None and self.origin.adapter == "merge":
-            model = lora.merge(model, parent).to(dtype)
+            model = cast(lora.merge(model, parent), dtype)
         if self.spec.quantization is not None:
             model = quantization.quantize(model, self._decoder(model), self.device, self.spec.quantization)
         if parent is not None and self.origin.adapter == "continue":

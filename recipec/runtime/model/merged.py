@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from recipec.runtime.model import lora, weights
+from recipec.runtime.model.cast import cast
 from recipec.runtime.model.reward_model import is_reward_model
 from recipec.runtime.model.state_files import disk_problems
 from recipec.runtime.model.vision_families import KNOWN
@@ -24,6 +25,6 @@ def write_merged(policy: Path, target: Path) -> None:
     weights.inspect_folder(policy, sees=sees)
     dtype = getattr(torch, str(weights.read_json(policy / "config.json").get("dtype", "float32")))
     with weights.quiet(), disk_problems():
-        model = lora.merge(weights.load_model(policy, torch.float32, scalar=is_reward_model(policy)), policy).to(dtype)
-        model.save_pretrained(target)
+        model = weights.load_model(policy, torch.float32, scalar=is_reward_model(policy))
+        cast(lora.merge(model, policy), dtype).save_pretrained(target)
         weights.load_tokenizer(policy).save_pretrained(target)

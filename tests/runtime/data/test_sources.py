@@ -199,6 +199,19 @@ def test_overlong_rows(text_context, prepared, refused):
     assert refused("rl", max_length=1).code == "RC708"
 
 
+@pytest.mark.parametrize(
+    ("rule", "said"), [("drop", "1 are left out and 0 cut, 1"), ("truncate", "0 are left out and 1 cut, 2")]
+)
+def test_rows_that_are_too_long_are_reported(text_context, text_policy, rule, said):
+    """A run says how many rows it leaves out or cuts, and nothing where there are none."""
+    write(text_context, {"prompt": "ab", "completion": "cdefgh"}, {"prompt": "ab", "completion": "c"})
+    lines: list[str] = []
+    for length in (5, 50):
+        spec = specs.File(path="a.jsonl", max_length=length, overlong=rule)
+        File(spec, replace(text_context, say=lines.append), policy=text_policy).prepare("sft")
+    assert lines == [f"a.jsonl: of rows that are too long, {said} are used"]
+
+
 def test_truncation_that_leaves_nothing_to_learn_drops_the_row(text_context, prepared):
     """A cut that removes the whole answer leaves the row out."""
     write(text_context, {"prompt": "abcdef", "completion": "g"}, {"prompt": "a", "completion": "g"})

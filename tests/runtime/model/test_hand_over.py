@@ -68,6 +68,26 @@ def test_an_adapter_on_shared_weights_is_merged_into_its_own_layer_alone(tmp_pat
     assert torch.equal(logits(continued), expected)
 
 
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+def test_bfloat16_rotates_distant_tokens_as_the_loaded_model_does(tmp_path, family):
+    """Frequencies of rotations stay float32 in a model that is new or merged, as in one that is saved and loaded."""
+    sizes = specs.Scratch(architecture=family, **{**SIZES, "max_positions": 2048})
+    context = StageContext(root=tmp_path, cache=tmp_path / "cache", seed=0, stage="s", temperature=1.0)
+    tokens = torch.arange(1500)[None] * 7 % 90 + 4
+
+    def saved_and_loaded(made: CausalLm) -> None:
+        made.save(tmp_path / "saved")
+        again = dense_policy(specs.CausalLm(dtype="bfloat16"), context, Origin("directory", "./saved"))
+        with torch.no_grad():
+            assert torch.equal(again.model(tokens).logits, made.model(tokens).logits)
+
+    saved_and_loaded(dense_policy(specs.CausalLm(scratch=sizes, dtype="bfloat16"), context, Origin("scratch")))
+    described = specs.CausalLm(scratch=sizes, dtype="bfloat16", lora=specs.Lora(r=2))
+    dense_policy(described, context, Origin("scratch")).save(tmp_path / "parent")
+    merged = Origin("directory", "./parent", adapter="merge")
+    saved_and_loaded(dense_policy(specs.CausalLm(dtype="bfloat16"), context, merged))
+
+
 def test_a_reference_that_merges_an_adapter_computes_what_the_adapter_does(tmp_path):
     """Another model as a reference takes the same way: tied weights with an adapter on the head."""
     parent = adapted(tmp_path, ("lm_head",))
