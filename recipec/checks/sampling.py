@@ -139,12 +139,12 @@ def cut_distribution(reading: Reading) -> Iterator[Finding]:
 def correction_of_nothing(reading: Reading) -> Iterator[Finding]:
     """A correction between engines is on, but the rollout engine is the trained model itself.
 
-    What it checks: `sampler_correction` with a rollout engine that generates with the policy itself, such as `hf`, and
-    `max_staleness: 0`.
+    What it checks: `sampler_correction` or `sampler_rejection` with a rollout engine that generates with the policy
+    itself, such as `hf`, and `max_staleness: 0`.
     Why it matters: both log-probabilities come from the same weights in the same process: the weight is 1 up to
     rounding, and the forward pass of the old policy can no longer be skipped.
     Example: `loss: {sampler_correction: truncate}` without `machine.rollout`.
-    How to fix: set `sampler_correction: none`; use it with a separate engine such as vLLM.
+    How to fix: set `sampler_correction: none`, and drop `sampler_rejection`; they are for an engine such as vLLM.
     References: verl #2953 and huggingface/trl #3867: the mismatch is between engines.
     """
     engine = reading.machine.get("rollout")
@@ -153,15 +153,17 @@ def correction_of_nothing(reading: Reading) -> Iterator[Finding]:
     for stage, part, spec in parts_of(reading, PolicyGradient):
         sampler = spec_of(stage, "sampler")
         stale = isinstance(sampler, Sampler) and sampler.max_staleness > 0
-        if spec.sampler_correction != "none" and not cut(stage) and not stale:
+        weighs = spec.sampler_correction != "none"
+        if (weighs or spec.sampler_rejection is not None) and not cut(stage) and not stale:
+            key = "sampler_correction" if weighs else "sampler_rejection"
+            what = f"sampler_correction: {spec.sampler_correction}" if weighs else key
             yield Finding(
-                f"`sampler_correction: {spec.sampler_correction}` has nothing to correct: the rollout engine is the "
-                f"trained model",
+                f"`{what}` has nothing to correct: the rollout engine is the trained model",
                 (
-                    *field_span(reading, part, "sampler_correction"),
+                    *field_span(reading, part, key),
                     *(related_span(reading, engine.path, "the engine", key=True) if engine.given else ()),
                 ),
-                path=dotted((*part.path, "sampler_correction")),
+                path=dotted((*part.path, key)),
             )
 
 

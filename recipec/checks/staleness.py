@@ -37,7 +37,7 @@ def stale_rows_uncorrected(reading: Reading) -> Iterator[Finding]:
     """Rollouts are sampled from older weights, and the loss does not say what corrects the difference.
 
     What it checks: with `sampler.max_staleness` above 0 the loss reads the sampler's log-probabilities, by
-    `sampler_correction` or `ratio_to: sampler_logprob_RT`, or says `sampler_correction: none` itself.
+    `sampler_correction`, `sampler_rejection` or `ratio_to: sampler_logprob_RT`, or says `sampler_correction: none`.
     Why it matters: tokens are drawn from an older policy. Without importance weights the gradient is that of another
     objective, and the default, `none`, is for rollouts of the policy that is updated.
     Example: `sampler: {max_staleness: 1}` with `loss: {type: clipped}`.

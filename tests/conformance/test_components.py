@@ -126,6 +126,7 @@ VARIANTS = {
         {"sampler_correction": "truncate", "beta": 0.1, "kl": "k1"},
         {"sampler_correction": "mask", "ratio_to": "ref_logprob_RT", "beta": 0.1, "kl": "abs"},
         {"ratio": "product"},
+        {"sampler_correction": "truncate", "sampler_rejection": {"cap": 1.1, "floor": 0.9}},
     ],
     "loss.cispo": [{"sampler_correction": "clip", "sampler_correction_level": "geometric", "beta": 0.1}],
     "loss.sapo": [{"entropy": 0.01, "sampler_correction": "reject", "sampler_correction_level": "sequence"}],

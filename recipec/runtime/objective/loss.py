@@ -23,6 +23,7 @@ from torch import Tensor
 
 from recipec.runtime.objective.preference_losses import VARIANTS, Scores, pair_metrics, pairs_of, sum_of
 from recipec.runtime.objective.token_ratios import Correction, averaged
+from recipec.spec.loss.policy_gradient import SamplerRejection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,7 @@ class _PolicyTerms:
     sampler_correction_cap: float
     sampler_correction_floor: float
     sampler_correction_normalised: bool
+    sampler_rejection: SamplerRejection | None
 
     def log_ratio(self) -> Tensor:
         """Return the log ratio of each trained token."""
@@ -68,7 +70,7 @@ class _PolicyTerms:
     def loss(self, loss_RT: Tensor, metrics: dict[str, Tensor]) -> dict[str, Tensor]:
         """Add to the policy term of an objective what all objectives add; return the loss and its metrics."""
         metrics["approx_kl"] = -self.log_ratio()
-        if self.sampler_correction != "none":
+        if self.sampler_correction != "none" or self.sampler_rejection is not None:
             correction_RT = self._correction()
             loss_RT = loss_RT * correction_RT
             metrics["sampling/importance_sampling_ratio/mean"] = correction_RT
@@ -83,18 +85,24 @@ class _PolicyTerms:
         return {"loss": loss, **_metrics(metrics, self.trained_RT, self.weight_RT)}
 
     def _correction(self) -> Tensor:
-        """Return the weight of each token, or of its row, divided by their mean where they are normalised."""
+        """Return the weight of each token, or of its row: normalised, then 0 where it is left out."""
         mismatch_RT = self.masked(self.ratio_to_RT - _required(self.sampler_logprob_RT))
-        correction = Correction(
-            self.sampler_correction,
-            self.sampler_correction_level,
-            self.sampler_correction_cap,
-            self.sampler_correction_floor,
-        )
-        factor_RT = correction.weights(mismatch_RT, self.trained_RT)
-        if not self.sampler_correction_normalised:
-            return factor_RT
-        return factor_RT / _required(self.correction_mean_R).to(factor_RT.dtype)[:, None]
+        factor_RT = torch.ones_like(mismatch_RT)
+        if self.sampler_correction != "none":
+            correction = Correction(
+                self.sampler_correction,
+                self.sampler_correction_level,
+                self.sampler_correction_cap,
+                self.sampler_correction_floor,
+            )
+            factor_RT = correction.weights(mismatch_RT, self.trained_RT)
+        if self.sampler_correction_normalised:
+            factor_RT = factor_RT / _required(self.correction_mean_R).to(factor_RT.dtype)[:, None]
+        if self.sampler_rejection is not None:
+            bounds = self.sampler_rejection
+            kept = Correction("reject", bounds.level, bounds.cap, bounds.floor)
+            factor_RT = factor_RT * kept.weights(mismatch_RT, self.trained_RT)
+        return factor_RT
 
 
 def clipped(

@@ -4,11 +4,31 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from recipec.component import SignalRef, component, param, when
+from recipec.component import Section, SignalRef, component, param, when
 from recipec.spec.loss.definition import AGGREGATE, Loss
 
 PolicyAggregate = Literal["token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "prompt_mean", "fixed"]
 _POLICY_AGGREGATE = AGGREGATE.replace("; or", "; per prompt, then over prompts (`prompt_mean`); or")
+
+
+class SamplerRejection(Section):
+    """Bounds of old / sampler probability outside of which tokens or rows are left out of the policy term.
+
+    References:
+        verl, ``rollout_rs``, next to ``rollout_is``; OpenRLHF, ``seq-mask-tis``; SkyRL, ``sequence_mask_metric``.
+    """
+
+    level: Literal["token", "sequence", "geometric"] = param(
+        "geometric", "Ratio of each token, of the whole row (product over its tokens), or their geometric mean over it."
+    )
+    cap: float = param(2.0, "Highest ratio that is kept.", unit="ratio", gt=0)
+    floor: float = param(0.0, "Lowest ratio that is kept.", unit="ratio", ge=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.floor >= self.cap:
+            raise ValueError(f"`floor: {self.floor:g}` must be below `cap: {self.cap:g}`")
+        return self
 
 
 class PolicyGradient(Loss):
@@ -44,6 +64,9 @@ class PolicyGradient(Loss):
     sampler_correction_normalised: bool = param(
         False, "Divide the weights of `sampler_correction` by their mean over the minibatch (self-normalised)."
     )
+    sampler_rejection: SamplerRejection | None = param(
+        None, "Leave out tokens or rows, in addition to the weights of `sampler_correction`."
+    )
     aggregate: PolicyAggregate = param("token_mean", _POLICY_AGGREGATE)
     normaliser: int | None = param(None, "Tokens that each row counts for (`aggregate: fixed`).", unit="tokens", ge=1)
 
@@ -64,6 +87,7 @@ _OWN = ("logprob_RT", "ratio_to_RT", "advantage_RT", "trained_RT")
 _ADDED = (
     when("beta", "ref_logprob_RT"), when("entropy", "entropy_RT"),
     *(when("sampler_correction", how, "sampler_logprob_RT") for how in ("truncate", "clip", "mask", "reject")),
+    when("sampler_rejection", "sampler_logprob_RT"),
     when("sampler_correction_normalised", "correction_mean_R"),
 )  # fmt: skip
 _LOWERED = ("aggregate", "normaliser")

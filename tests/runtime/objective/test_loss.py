@@ -103,6 +103,34 @@ def test_sampler_correction(how, sampler, factor):
     assert made["metric/sampling/importance_sampling_ratio/mean"] == pytest.approx(factor)
 
 
+@pytest.mark.parametrize(
+    ("rejection", "kept"),
+    [
+        ({"level": "geometric", "floor": 0.99, "cap": 1.01}, [0, 0, 0]),
+        ({"level": "geometric", "floor": 0.5, "cap": 1.3}, [1, 1, 1]),
+        ({"level": "sequence", "cap": 1.8}, [0, 0, 0]),
+        ({"level": "sequence", "cap": 1.9}, [1, 1, 1]),
+        ({"level": "token", "floor": 0.5, "cap": 2.0}, [0, 1, 0]),
+    ],
+)
+@pytest.mark.parametrize("how", ["truncate", "none"])
+def test_rejection_is_added_to_the_weights(how, rejection, kept):
+    """Ratios e^1.2, e^0.3, e^-0.9, of product e^0.6 and mean e^0.2: weights at most 2, times what the bounds keep."""
+    mismatch = torch.tensor([[9.0, 1.2, 0.3, -0.9]], dtype=torch.float64)
+    trained_RT = torch.tensor([[False, True, True, True]])
+    old_RT = torch.full_like(mismatch, -1.0).requires_grad_()
+    made = call(
+        Clipped(sampler_correction=how, sampler_rejection=rejection),
+        logprob_RT=old_RT, ratio_to_RT=old_RT.detach(), advantage_RT=trained_RT.double(), trained_RT=trained_RT,
+        turn_RT=trained_RT.long(), weight_RT=trained_RT.double(), sampler_logprob_RT=old_RT.detach() - mismatch,
+    )  # fmt: skip
+    weights = [2.0, math.exp(0.3), math.exp(-0.9)] if how == "truncate" else [1.0] * 3
+    expected = [weight * keep for weight, keep in zip(weights, kept, strict=True)]
+    assert made["loss"].item() == pytest.approx(-sum(expected))
+    made["loss"].backward()
+    assert old_RT.grad.tolist()[0] == pytest.approx([0.0, *(-weight for weight in expected)])
+
+
 BOUNDS = {"sampler_correction_floor": 0.5, "sampler_correction_cap": 2.0}
 
 

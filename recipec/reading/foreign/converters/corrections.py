@@ -28,7 +28,8 @@ _LEVELS = {
     "seq_mean_k1": "geometric",
 }
 """Levels at which a ratio is bounded; other divergences than its logarithm are not offered."""
-_ONE = "a stage has one correction, of weights or of rows: `sampler_correction: reject` alone filters rows"
+_ADDED = "loss.sampler_rejection.level"
+"""A filter of rows or tokens next to weights."""
 _UNCLIPPED = {"sapo", "gpg", "kl_cov", "rollout_correction", "bypass_mode"}
 
 
@@ -79,9 +80,7 @@ def rejection(value: Any, row: Row, given: Given, other: str, bypass: str = "") 
         raise Needless("it is off")
     if bypass and on(given.get(bypass)):
         raise Refused(f"under `{bypass}` the filter compares the newest policy, which is not offered")
-    if on(given.get(other)):
-        raise Refused(_ONE)
-    return {_HOW: "reject", row.to: _level(value)}
+    return {_ADDED: _level(value)} if on(given.get(other)) else {_HOW: "reject", row.to: _level(value)}
 
 
 @converter
@@ -93,6 +92,8 @@ def rejection_bounds(
     *floor, cap = _bounds(value)
     least = given.get(lower) if lower else None
     lowest = floor[0] if floor else number(least) if least is not None else float(f"{1 / cap:.6g}")
+    if on(given.get(other)):
+        return {"loss.sampler_rejection.cap": cap, "loss.sampler_rejection.floor": lowest}
     return {row.to: cap, f"{_HOW}_floor": lowest}
 
 
@@ -102,7 +103,9 @@ def rejection_when(value: Any, row: Row, given: Given, switch: str, expected: st
     if str(given.get(switch)) != expected:
         raise Needless(f"`{switch}` is not `{expected}`")
     rejection(expected, row, given, other)
-    return same(value, row, given)
+    found = same(value, row, given)
+    side = row.to.rpartition("_")[2]
+    return {f"loss.sampler_rejection.{side}": found[row.to]} if on(given.get(other)) else found
 
 
 @converter

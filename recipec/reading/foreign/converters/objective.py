@@ -24,6 +24,9 @@ from recipec.reading.foreign.converters.registry import (
 from recipec.reading.foreign.tables import Row
 from recipec.reading.foreign.values import part, value_names
 
+_UNBOUNDED = 1e6
+"""A weight that no token has."""
+
 
 @converter
 def greedy(value: Any, row: Row, given: Given) -> Values:
@@ -209,11 +212,14 @@ def tis_mask(value: Any, row: Row, given: Given) -> Values:
 
 
 @converter
-def threshold(value: Any, row: Row, given: Given, switch: str) -> Values:
-    """One bound, or a lower and an upper one."""
+def threshold(value: Any, row: Row, given: Given, switch: str, kind: str = "", filtered: str = "") -> Values:
+    """One bound, or a lower and an upper one: of weights, or of a filter, next to which weights have none."""
     if not on(given.get(switch)):
         raise Needless(f"`{switch}` is off")
     items = value.split() if isinstance(value, str) else items_of(value)
+    if filtered and str(given.get(kind)) == filtered:
+        low, high = map(number, items)
+        return {"loss.sampler_rejection.floor": low, "loss.sampler_rejection.cap": high, row.to: _UNBOUNDED}
     found: Values = {row.to: number(items[-1])}
     return found if len(items) == 1 else {"loss.sampler_correction_floor": number(items[0]), **found}
 
