@@ -43,7 +43,8 @@ DOORS = {
     "omegaconf": {"language/resolve.py"},
     "rapidfuzz": {"diagnostics/phrases.py"},
     "jinja2": {"host/templates.py", "host/chat_template.py"},
-    "vllm": {"runtime/rollout/vllm_engine.py"},  # and, as a program, runtime/rollout/vllm_servers.py
+    # and, as a program, runtime/rollout/vllm_servers.py
+    "vllm": {"runtime/rollout/vllm_engine.py", "runtime/rollout/vllm_images.py"},
     "deepspeed": {"runtime/training/deepspeed_engine.py"},
     "ray": {"runtime/distributed/ray_launch.py"},
     "wandb": {"runtime/logging/wandb_tracker.py"},

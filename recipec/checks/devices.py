@@ -202,11 +202,12 @@ def images_not_for_engine(reading: Reading) -> Iterator[Finding]:
 
     What it checks: `policy: {type: vision_lm}` in a stage that samples, against the rollout engine.
     Why it matters: the run would stop at its first rollout.
-    Example: `policy: {type: vision_lm}` with `machine: {rollout: {type: vllm}}`.
-    How to fix: set `machine.rollout.type` to `hf`.
+    Example: `policy: {type: vision_lm}` with `machine: {rollout: {type: vllm, servers: 2}}`.
+    How to fix: remove `machine.rollout.servers`, so that vLLM samples in the processes that train, or set
+    `machine.rollout.type` to `hf`.
     """
     found = rollout_engine(reading)
-    if found is None or found[1].reads_images:
+    if found is None or found[1].reads_images():
         return
     for stage in reading.stages.values():
         policy = spec_of(stage, "policy")

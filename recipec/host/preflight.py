@@ -93,7 +93,8 @@ def _of_machine(graph: Graph) -> Iterator[Used]:
     for key, slot in ENGINE_SLOTS.items():
         engine = graph.stages[0].node(slot)
         if engine is not None and engine.spec is not None:
-            yield Used(f"machine.{key}", engine.spec, frozenset({graph.stages[-1].name}))
+            sees = any(map(_sees, graph.stages))
+            yield Used(f"machine.{key}", engine.spec, frozenset({graph.stages[-1].name}), sees=sees)
 
 
 def _of_trackers(graph: Graph) -> Iterator[Used]:

@@ -208,6 +208,9 @@ class Policy(Part, ABC):
     def check_saveable(self) -> None:
         """Write everything but the weights into a temporary folder; RC738 if a library refuses to."""
 
+    def save_text(self, folder: Path) -> None:
+        """Write what turns text and images into tokens."""
+
     def save(self, folder: Path, whole: Mapping[str, Tensor] | None = None) -> None:
         """Write all that ``from_pretrained`` loads; ``whole`` are the weights by name, where the model has shards."""
 

@@ -19,8 +19,6 @@ class RolloutEngine(Component):
     slot: ClassVar[str] = "rollout_engine"
     shares_weights: ClassVar[bool] = False
     """Whether it samples with the policy's own weights and code, so that log-probabilities are those of training."""
-    reads_images: ClassVar[bool] = True
-    """Whether it can sample from a policy that reads images."""
     takes_quantized: ClassVar[bool] = True
     """Whether it can sample from a policy with weights of fewer bits."""
     max_adapter_rank: ClassVar[int | None] = None
@@ -35,6 +33,10 @@ class RolloutEngine(Component):
     empty where a group of any size shares its prompt."""
     unadapted: ClassVar[tuple[str, ...]] = ()
     """Names of layers with adapters that it cannot apply."""
+
+    def reads_images(self) -> bool:
+        """Whether it can sample from a policy that reads images."""
+        return True
 
     def processes(self) -> int:
         """Return how many processes of its own it samples in; 0 for those that train."""
@@ -131,7 +133,6 @@ class Vllm(RolloutEngine):
 
     extra: ClassVar[str] = "vllm"
     preflight: ClassVar[str] = "recipec.runtime.rollout.vllm_engine:check"
-    reads_images: ClassVar[bool] = False
     takes_quantized: ClassVar[bool] = False
     max_adapter_rank: ClassVar[int | None] = 512
     min_temperature: ClassVar[float] = 0.01
@@ -176,6 +177,14 @@ class Vllm(RolloutEngine):
     def load(self) -> Callable[..., Any]:
         """Import the class for engines in this process, or the one for servers."""
         return load_object(_SERVERS) if self.apart() else super().load()
+
+    def reads_images(self) -> bool:
+        """Whether it samples in this process: requests to servers have token ids alone.
+
+        >>> Vllm().reads_images(), Vllm(servers=2).reads_images()
+        (True, False)
+        """
+        return not self.apart()
 
     def processes(self) -> int:
         """Return the number of `servers`."""

@@ -1,7 +1,7 @@
 """The sampling engine vLLM in this process: prompts as ids, completions as ids with the trainer's log-probabilities.
 
-This is the one file that knows vLLM's interface.  Every completion is a request with a seed made from its key, so that
-a row does not depend on its batch.
+This file and ``vllm_images`` alone know vLLM's interface.  Every completion is a request with a seed made from its key,
+so that a row does not depend on its batch.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ from recipec.runtime.model.positions import switches_after
 from recipec.runtime.model.state_files import disk_problems
 from recipec.runtime.protocols import Policy, RolloutEngine
 from recipec.runtime.rng import rng_for
+from recipec.runtime.rollout import vllm_images
 from recipec.runtime.rollout.engine import Completion, Key, Request, SamplingParams
 from recipec.runtime.rollout.stop_strings import StopStrings
 from recipec.spec.rollout_engine import SHARE, Vllm as Spec
 
 if TYPE_CHECKING:
     from recipec.runtime.context import StageContext
+    from recipec.runtime.images.picture import Picture
 
 TESTED = "0.32."
 """Versions of vLLM that the engine was tested with."""
@@ -53,16 +55,18 @@ ENVIRONMENT = {
 """Variables that vLLM reads, where the user has not set them."""
 
 
-def check(spec: Spec, request: PreflightRequest) -> Iterator[Diagnostic]:  # noqa: ARG001 - one signature
-    """Yield RC716 where vLLM is missing, RC840 for another version than those that the engine was tested with.
+def check(spec: Spec, request: PreflightRequest) -> Iterator[Diagnostic]:
+    """Yield RC716 where vLLM or, for images, torchvision is missing, RC840 for a version that was not tested.
 
     Servers that run elsewhere bring their own.
     """
     if spec.elsewhere():
         return
-    if importlib.util.find_spec("vllm") is None:
-        missing = package_missing("vllm", spec.extra, f"{spec.slot} `{spec.type}`")
-        yield replace(missing, path="type")
+    for package in ("vllm", "torchvision") if request.sees else ("vllm",):
+        if importlib.util.find_spec(package) is None:
+            missing = package_missing(package, spec.extra, f"{spec.slot} `{spec.type}`")
+            yield replace(missing, path="type")
+            break
     for name in _DISTRIBUTIONS:
         try:
             version = importlib.metadata.version(name)
@@ -81,6 +85,7 @@ class VllmRequest:
 
     ids: tuple[int, ...]
     params: dict[str, Any]
+    images: tuple[Picture, ...] = ()
 
 
 class VllmEngine(RolloutEngine):
@@ -169,7 +174,7 @@ class VllmEngine(RolloutEngine):
         config.architectures = [type(self.policy.model).__name__]  # a new model has none yet
         with disk_problems():
             config.save_pretrained(home)
-            self.policy.tokenizer.save_pretrained(home)
+            self.policy.save_text(home)
         return home
 
     def _options(self, model: Path) -> dict[str, Any]:
@@ -193,6 +198,8 @@ class VllmEngine(RolloutEngine):
         if (rank := adapter_rank(self.policy)) is not None:
             size = next(size for size in _RANKS if size >= rank)
             options |= {"enable_lora": True, "max_lora_rank": size, "max_loras": 1, "max_cpu_loras": 1}
+        if self.policy.image_encoder is not None:
+            options |= vllm_images.OPTIONS
         if self.gpu:
             return options | {"gpu_memory_utilization": spec.memory_share() or SHARE}
         options |= {"kv_cache_memory_bytes": int(spec.cpu_cache * 2**30), "block_size": _BLOCK}
@@ -222,10 +229,11 @@ class VllmEngine(RolloutEngine):
                 numbers, RC843 where vLLM fails.
         """
         assert self.versions, "weights come before the first completion"
-        assert not any(one.images for one in requests), "an engine that reads no images is shown some"
         limits = [self._room(request, sampling) for request in requests]
         rows = [(i, key) for i, request in enumerate(requests) for key in request.keys]
-        vllm_requests = [VllmRequest(requests[i].ids, self._params(key, sampling, limits[i])) for i, key in rows]
+        vllm_requests = [
+            VllmRequest(requests[i].ids, self._params(key, sampling, limits[i]), requests[i].images) for i, key in rows
+        ]
         completions: list[list[Completion]] = [[] for _ in requests]
         for (i, _), drawn in zip(rows, self._drawn(vllm_requests) if rows else (), strict=True):
             completions[i].append(self._completion(drawn, sampling))
@@ -238,18 +246,20 @@ class VllmEngine(RolloutEngine):
     def _drawn(self, requests: Sequence[VllmRequest]) -> list[Completion]:
         """Let vLLM complete each prompt, as it sees fit to end it."""
         from vllm import SamplingParams as Parameters  # noqa: PLC0415 - as above
+        from vllm.sampling_params import RequestOutputKind  # noqa: PLC0415 - as above
 
-        prompts = [{"prompt_token_ids": list(one.ids)} for one in requests]
-        params = [Parameters(**one.params, flat_logprobs=True) for one in requests]
+        engine = self.llm.llm_engine
+        completions: dict[str, Completion] = {}
         try:
-            outputs = self.llm.generate(prompts, params, use_tqdm=False, lora_request=self.adapter)
+            for number, one in enumerate(requests):
+                params = Parameters(**one.params, flat_logprobs=True, output_kind=RequestOutputKind.FINAL_ONLY)
+                prompt = vllm_images.engine_input(one.ids, one.images, self.versions, engine.model_config.hf_config)
+                engine.add_request(str(number), prompt, params, lora_request=self.adapter)
+            while engine.has_unfinished_requests():
+                completions |= {one.request_id: _ended(one.outputs[0]) for one in engine.step()}
         except Exception as error:  # as above
             raise RecipeError(errors.engine_fails(self.spec.type, first_line(error))) from error
-        completions = []
-        for one in (output.outputs[0] for output in outputs):
-            logprob = tuple(float(one.logprobs.logprobs[start]) for start in one.logprobs.start_indices)
-            completions.append(Completion(tuple(int(i) for i in one.token_ids), logprob, one.finish_reason == "stop"))
-        return completions
+        return [completions[str(number)] for number in range(len(requests))]
 
     def _room(self, request: Request, sampling: SamplingParams) -> int:
         """Return the longest completion in tokens: the requested length, bounded by the positions of the engine."""
@@ -292,6 +302,12 @@ class VllmEngine(RolloutEngine):
         watcher = self._stops[texts]
         watcher.watch(1)
         return next((t for t, i in enumerate(ids, 1) if watcher.completed([0], torch.tensor([i]))[0]), None)
+
+
+def _ended(output: Any) -> Completion:
+    """Return a completion as vLLM ended it."""
+    logprob = tuple(float(output.logprobs.logprobs[start]) for start in output.logprobs.start_indices)
+    return Completion(tuple(int(i) for i in output.token_ids), logprob, output.finish_reason == "stop")
 
 
 def adapter_rank(policy: Policy) -> int | None:

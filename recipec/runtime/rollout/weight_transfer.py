@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 
 import torch
 
@@ -82,24 +83,45 @@ class WeightTransfer:
 
     def measured(self) -> float:
         """Return the mean absolute difference of log-probabilities over completions of fixed prompts, in nats."""
-        vocabulary = len(self.policy.tokenizer)
         length = min(_TOKENS, self.policy.max_positions // 2)
-        draws = [rng_for("parity", number) for number in range(_PROMPTS)]
-        prompts = [tuple(rng.integers(vocabulary, size=length - i % 2).tolist()) for i, rng in enumerate(draws)]
-        requests = [Request(ids, (("parity", i),), i) for i, ids in enumerate(prompts)]
+        requests = self._requests(length)
         sampling = SamplingParams(max_length=length, temperature=self.context.temperature or 1.0)
         completions = [completion for (completion,) in self.rollout_engine.generate(requests, sampling)]
-        return float(self._differences(list(zip(prompts, completions, strict=True))).mean())
+        return float(self._differences(requests, completions).mean())
+
+    def _requests(self, length: int) -> list[Request]:
+        """Draw prompts; those of a policy that reads images show one behind their first token."""
+        vocabulary = len(self.policy.tokenizer)
+        draws = [rng_for("parity", number) for number in range(_PROMPTS)]
+        prompts = [tuple(rng.integers(vocabulary, size=length - i % 2).tolist()) for i, rng in enumerate(draws)]
+        encoder = self.policy.image_encoder
+        pictures = [] if encoder is None else encoder.sample_pictures()
+        pictures = [one for one in pictures if len(one.tokens) + 2 * length <= self.policy.max_positions]
+        if not pictures:
+            return [Request(ids, (("parity", i),), i) for i, ids in enumerate(prompts)]
+        marks = {token for picture in pictures for token in picture.tokens}
+        requests = []
+        for i, prompt in enumerate(prompts):
+            picture, text = pictures[i % len(pictures)], [token for token in prompt if token not in marks]
+            ids = (*text[:1], *picture.tokens, *text[1:])
+            requests.append(Request(ids, (("parity", i),), i, images=(picture,)))
+        return requests
 
     @torch.no_grad()
-    def _differences(self, rows: list[tuple[tuple[int, ...], Completion]]) -> torch.Tensor:
+    def _differences(self, requests: Sequence[Request], completions: Sequence[Completion]) -> torch.Tensor:
         """Compare each sampled token; rows are padded, so that attention `auto` does not choose by them."""
+        rows = [(request.ids, completion) for request, completion in zip(requests, completions, strict=True)]
+        shown = [(picture, i) for i, request in enumerate(requests) for picture in request.images]
+        pixels_I = [picture for picture, _ in shown]
+        image_row_I = torch.tensor([i for _, i in shown], dtype=torch.int64)
         columns = sampled_columns(rows)
         policy = self.policy
         policy.eval()
         attention, policy.attention = policy.attention, DenseAttention(Dense(), self.context)
         try:
-            outputs = policy.logprobs(columns["tokens_RT"], columns["attend_RT"], columns["trained_RT"], entropy=False)
+            outputs = policy.logprobs(
+                columns["tokens_RT"], columns["attend_RT"], columns["trained_RT"], pixels_I, image_row_I, entropy=False
+            )
         finally:
             policy.attention = attention
         own_RT = outputs["logprob_RT"].cpu()

@@ -105,6 +105,7 @@ def _config(spec: VisionScratch, tokenizer: Any, dropout: float) -> Any:
     }
     if spec.architecture == "qwen3_vl":
         text["head_dim"] = width
+        text["rope_parameters"]["mrope_interleaved"] = True  # as in published models: vLLM reads it
     return AutoConfig.for_model(
         spec.architecture,
         text_config=text,
