@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,42 +20,52 @@ _OF_EPISODES = ("gamma", "invalid_action_penalty")
 
 def draft_stage(name: str, stage: Stage, policy: Component) -> list[UnboundNode]:
     """Draft every node of a stage in reading order, the compiler's own among them."""
-    row = {draft.slot: draft for draft in _single(name, stage)}
+    slots = {draft.slot: draft for draft in _single(name, stage)}
     rewards = [level_node(name, "reward", level, spec) for level, spec in sorted(stage.reward.items())]
     credit = draft_credit(name, stage)
     scored = stage.kind == "rl"
     excluded = _exclusions(name, stage) if scored else []
     out = excluded[-1].id if excluded else f"{name}/sum.reward_R" if scored else ""
     updates = _updates(name, stage, policy, failed=out)
-    needed = {signal for draft in [*row.values(), *rewards, *credit, *updates] for _, signal, _ in draft.needs}
-    drafts = [row[slot] for slot in ("knowledge", "environment", "data", "sampler", "preference") if slot in row]
-    if stage.kind != "rl":
-        drafts.append(_collate(name, stage))
-    if "margin_R" in needed:
-        margins = op(name, "margins", "collate_margins", ("chosen_P",), ("margin_R",))
-        drafts.append(replace(margins, impl=OPS.replace("compiler_ops", "scored_pairs") + "collate_margins"))
-    if any(need.signal in IMAGES for need in policy.requires()):
-        drafts.append(_images(name, stage))
+    needed = {signal for draft in [*slots.values(), *rewards, *credit, *updates] for _, signal, _ in draft.needs}
+    drafts = [slots[slot] for slot in ("knowledge", "environment", "data", "sampler", "preference") if slot in slots]
+    drafts += _rows(name, stage, policy, needed)
     if scored:
         drafts += [*rewards, _sum_rewards(name, stage, rewards), *_episodes(name, stage, needed), *excluded]
-    if "reference" in row:
-        # a teacher is computed with the rows of an update; a step needs no pass of its own
-        unread = "teacher" in needed and "ref_logprob_RT" not in needed
-        teacher = replace(row["reference"], place="before", needs=(), outputs=("teacher",))
-        drafts.append(teacher if unread else row["reference"])
-    elif "ref_logprob_RT" in needed:
-        drafts.append(component_node(name, "reference", Frozen(), keys=()))
-    if "old_logprob_RT" in needed:
-        drafts.append(_old(name, policy))
-    if "critic" in row:
-        drafts.append(replace(row["critic"], id=f"{name}/values", outputs=("old_value_RT",), keys=()))
-    if "grouping" in row:
-        drafts.append(row["grouping"])
-    drafts += credit
-    drafts += updates
+    drafts += _passes(name, policy, slots, needed)
+    drafts += [slots["grouping"]] if "grouping" in slots else []
+    drafts += [*credit, *updates]
     drafts = [_beside_policy(draft, policy) for draft in drafts]
     read = {signal for draft in drafts for _, signal, _ in draft.needs}
     return [_placed(_asked(draft, read, stage), stage) for draft in drafts]
+
+
+def _rows(name: str, stage: Stage, policy: Component, needed: Collection[str]) -> Iterator[UnboundNode]:
+    """Draft what makes rows of examples and pairs, and gives rows their images."""
+    if stage.kind != "rl":
+        yield _collate(name, stage)
+    if "margin_R" in needed:
+        margins = op(name, "margins", "collate_margins", ("chosen_P",), ("margin_R",))
+        yield replace(margins, impl=OPS.replace("compiler_ops", "scored_pairs") + "collate_margins")
+    if any(need.signal in IMAGES for need in policy.requires()):
+        yield _images(name, stage)
+
+
+def _passes(
+    name: str, policy: Component, slots: Mapping[str, UnboundNode], needed: Collection[str]
+) -> Iterator[UnboundNode]:
+    """Draft the passes of models over all rows of a step: of the reference, the policy before updates, the critic."""
+    if "reference" in slots:
+        # a teacher is computed with the rows of an update; a step needs no pass of its own
+        unread = "teacher" in needed and "ref_logprob_RT" not in needed
+        teacher = replace(slots["reference"], place="before", needs=(), outputs=("teacher",))
+        yield teacher if unread else slots["reference"]
+    elif "ref_logprob_RT" in needed:
+        yield component_node(name, "reference", Frozen(), keys=())
+    if "old_logprob_RT" in needed:
+        yield _old(name, policy)
+    if "critic" in slots:
+        yield replace(slots["critic"], id=f"{name}/values", outputs=("old_value_RT",), keys=())
 
 
 def _single(name: str, stage: Stage) -> Iterator[UnboundNode]:
