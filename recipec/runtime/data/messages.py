@@ -24,6 +24,7 @@ from recipec.spec.data import Columns
 ROLES = ("system", "developer", "user", "assistant", "tool")
 SHAREGPT = {"human": "user", "gpt": "assistant", "observation": "tool"}
 """Roles of ShareGPT that have another name here."""
+_OTHER_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
 SAID = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking")
 """Keys of a message with what an assistant writes besides its content."""
 TRAIN = "train"
@@ -146,6 +147,22 @@ def _checked(row: Row, where: str, given: Any) -> Message:
     """Return a message if its content is text, or parts of text and places for images."""
     message = without_nulls(row, where, given)
     says_more = isinstance(message, Mapping) and any(message.get(key) for key in SAID)
+    if problem := _problem(message, given, says_more=says_more):
+        shares = isinstance(message, Mapping) and {"from", "value"} <= message.keys()
+        remedy = "in a prompt, write `role` for `from` (user, assistant) and `content` for `value`" if shares else ""
+        raise RecipeError(errors.wrong_type(row.file, row.number, where, problem, remedy))
+    content = message.get("content", "")
+    if not isinstance(content, str):
+        content = read_content(row, where, message["role"], content)
+    text = content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+    may_be_empty = says_more or message["role"] in {"system", "tool"} or not isinstance(content, str)
+    _check_text(row, where, text, empty=may_be_empty)
+    return _with_calls(row, where, _with_training(row, where, {**message, "content": content}))
+
+
+def _problem(message: Any, given: Any, *, says_more: bool) -> str:
+    """Say why a value is not a message, of which ``given`` has the nulls; return an empty text if it is one."""
+    problem = ""
     if not isinstance(message, Mapping):
         problem = f"must be a chat message, this is {kind_of(message)}"
     elif "role" in message and "content" in given and given["content"] is None and not says_more:
@@ -154,27 +171,14 @@ def _checked(row: Row, where: str, given: Any) -> Message:
         have = ", ".join(f"`{key}`" for key in list(given)[:6])
         problem = f"needs `role` and `content`, it has {have or 'nothing'}"
     elif message["role"] not in ROLES:
-        instead = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}.get(
-            str(message["role"])
-        )
-        problem = f"has the role {message['role']!r}, " + (
-            f"write {instead!r}" if instead else f"known are {', '.join(ROLES)}"
-        )
+        instead = _OTHER_ROLES.get(str(message["role"]))
+        known = f"write {instead!r}" if instead else f"known are {', '.join(ROLES)}"
+        problem = f"has the role {message['role']!r}, {known}"
     elif says_more and message["role"] != "assistant":
         problem = f"has {' and '.join(f'`{key}`' for key in SAID if message.get(key))}, and is not the assistant's"
     elif not isinstance(message.get("content", ""), str | list):
         problem = f"must have text as its `content`, this is {kind_of(message['content'])}"
-    else:
-        content = message.get("content", "")
-        if not isinstance(content, str):
-            content = read_content(row, where, message["role"], content)
-        text = content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
-        may_be_empty = says_more or message["role"] in {"system", "tool"} or not isinstance(content, str)
-        _check_text(row, where, text, empty=may_be_empty)
-        return _with_calls(row, where, _with_training(row, where, {**message, "content": content}))
-    shares = isinstance(message, Mapping) and {"from", "value"} <= message.keys()
-    remedy = "in a prompt, write `role` for `from` (user, assistant) and `content` for `value`" if shares else ""
-    raise RecipeError(errors.wrong_type(row.file, row.number, where, problem, remedy))
+    return problem
 
 
 def _spelt(message: Any) -> Any:
