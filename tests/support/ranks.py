@@ -17,6 +17,7 @@ from torch.distributed.elastic.multiprocessing import start_processes
 
 from recipec.host.progress import Progress
 from recipec.host.ranks import place
+from recipec.run.executor import Outcome
 from recipec.run.launching import RunArguments, prepare, rank, run_prepared
 
 PROBE = "sampling/probe_logp_difference"
@@ -171,15 +172,20 @@ def forked(name: str, entry: Any, arguments: Any, variables: dict[int, dict[str,
     return start_processes(name, entry, arguments, inherited, logs, start_method="forkserver")
 
 
-def ran_forked(folder: Path, out: str, *settings: str) -> Path:
-    """Run the recipe of a folder to its end: alone in this process, or over ranks that are forked."""
+def outcome_here(folder: Path, out: str, *settings: str) -> Outcome:
+    """Run the recipe of a folder, alone in this process, or over ranks that are forked; return how that ended."""
     arguments = RunArguments(folder / "r.yaml", settings, folder / out, quiet=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setattr("recipec.runtime.distributed.torchrun_launch.start_processes", forked)
-        outcome = run_prepared(prepare(arguments), arguments, Progress(quiet=True))
-    assert outcome.finished, outcome.diagnostics
+        return run_prepared(prepare(arguments), arguments, Progress(quiet=True))
+
+
+def ran_forked(folder: Path, out: str, *settings: str) -> Path:
+    """Run the recipe of a folder to its end, alone in this process, or over ranks that are forked."""
+    ended = outcome_here(folder, out, *settings)
+    assert ended.finished, ended.diagnostics
     return folder / out
 
 
