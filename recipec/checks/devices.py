@@ -200,7 +200,7 @@ def two_precisions(reading: Reading) -> Iterator[Finding]:
 def images_not_for_engine(reading: Reading) -> Iterator[Finding]:
     """The rollout engine cannot sample from a model that reads images.
 
-    What it checks: `policy: {type: vision_lm}` in a stage that samples, against the rollout engine.
+    What it checks: `policy: {type: vision_lm}` in a stage that samples or is evaluated, against the rollout engine.
     Why it matters: the run would stop at its first rollout.
     Example: `policy: {type: vision_lm}` with `machine: {rollout: {type: vllm, servers: 2}}`.
     How to fix: remove `machine.rollout.servers`, so that vLLM samples in the processes that train, or set
@@ -211,7 +211,7 @@ def images_not_for_engine(reading: Reading) -> Iterator[Finding]:
         return
     for stage in reading.stages.values():
         policy = spec_of(stage, "policy")
-        if policy is not None and policy.sees and stage.of("sampler"):
+        if policy is not None and policy.sees and (stage.of("sampler") or reading.trials):
             yield Finding(
                 f"stage `{stage.name}` samples from a model that reads images, which the engine `{found[0].name}` "
                 "cannot do",
