@@ -289,7 +289,7 @@ class VllmServers(VllmEngine):
 
     def _drawn(self, requests: Sequence[VllmRequest]) -> list[Completion]:
         """Deal requests to the servers; those that came to nothing are dealt again."""
-        assert not any(one.images for one in requests), "servers take no images, and are asked for some"
+        assert not any(one.images for one in requests), "servers take no images, and requests show some"
         completions: list[Completion | None] = [None] * len(requests)
         while waiting := [i for i, one in enumerate(completions) if one is None]:
             live = [server for server in self.servers if server.alive]
