@@ -133,13 +133,15 @@ class Batch(dict[str, Column]):
 def question(task: Task) -> str:
     """Return the text that a task asks with: the plain prompt, or the last message of the user.
 
+    It is empty for a conversation that begins with an answer.
+
     >>> question(Task(0, "Who?", ())), question(Task(0, [{"role": "user", "content": "Who?"}], ()))
     ('Who?', 'Who?')
     """
     if isinstance(task.prompt, str):
         return task.prompt
     messages = [message for message in task.prompt if message["role"] == "user"] or list(task.prompt)
-    return text_of(messages[-1]["content"])
+    return text_of(messages[-1]["content"]) if messages else ""
 
 
 def text_of(content: Any) -> str:

@@ -177,3 +177,25 @@ def test_what_to_write_for_data_of_another_form(folder, change, row, says):
     found = folder.call("check", "r.yaml")
     assert found.code == 1
     assert says in found.err
+
+
+def test_a_conversation_that_begins_with_the_assistant(folder):
+    """Its answers are trained; where it has no question, nothing is asked."""
+    talk = [
+        {"role": "assistant", "content": "Hi."},
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": "a"},
+    ]
+    recipe = SFT.replace("    data:", "      chat_template: recipec:chat/tulu\n    data:")
+    folder.write(r__yaml=recipe, a__jsonl=rows(*({"messages": talk[:count]} for count in (1, 3, 1, 3))))
+    assert folder.call("check", "r.yaml").code == 0
+    assert folder.call("run", "r.yaml", "--quiet").code == 0
+
+
+def test_several_answers_in_a_row(folder):
+    """A list of texts is no conversation: each text needs a row."""
+    recipe = SFT.replace("kind: sft", "kind: dpo").replace("rows_per_step", "pairs_per_step")
+    folder.write(r__yaml=recipe, a__jsonl=rows({"prompt": "p", "chosen": "c", "rejected": ["r", "s"]}))
+    found = folder.call("check", "r.yaml")
+    assert (found.code, found.first) == (1, "RC706")
+    assert "write a row for each text of the list" in found.err

@@ -196,6 +196,24 @@ def test_a_file_for_inference_is_no_model(folder):
     assert "small-q4.gguf is for inference alone" in found.err
 
 
+@pytest.mark.parametrize(
+    ("change", "code", "says"),
+    [
+        (put("model.safetensors", "version https://git-lfs.github.com/spec/v1\n"), "RC723", "`git lfs pull`"),
+        (lambda model: (model / "model.safetensors").rename(model / "model-00001-of-00002.safetensors"), "RC722",
+         "has no model.safetensors.index.json"),
+    ],
+)  # fmt: skip
+def test_weights_that_were_fetched_in_part(folder, model, change, code, says):
+    """A pointer of Git LFS, and shards without their index, are told as what they are."""
+    shutil.copytree(model, folder.path / "model")
+    change(folder.path / "model")
+    folder.write(r__yaml=FROM, a__jsonl=ROWS)
+    found = folder.call("check", "r.yaml")
+    assert (found.code, found.first) == (1, code)
+    assert says in found.err
+
+
 @pytest.mark.parametrize("there", [None, "a file"])
 def test_no_directory(folder, there):
     """A directory that is absent, or a file, is refused at its place in the recipe."""

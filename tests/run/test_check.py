@@ -175,6 +175,16 @@ def test_a_template_that_shows_nothing_of_the_environment(folder, template, warn
     assert ("--> r.yaml:12:66" in found.err) == warned
 
 
+@pytest.mark.parametrize(("limit", "warned"), [(4, False), (62, False), (63, True)])
+def test_a_prompt_that_leaves_no_room(folder, limit, warned):
+    """Prompt and completion must fit into the positions of the model: 64 here, with a prompt of two tokens."""
+    recipe = RL.replace("use: [./rewards.py]\n", "").replace("{type: function, name: score}", "{type: exact_match}")
+    folder.write(r__yaml=recipe.replace("max_completion_length: 4", f"max_completion_length: {limit}"), a__jsonl=ROWS)
+    found = folder.call("check", "r.yaml")
+    assert found.code == 0, found.err
+    assert ("RC759" in found.err) == warned, found.err
+
+
 def test_tasks_need_no_object(folder):
     """`tasks` that takes `self` is refused by `validate`, which runs nothing."""
     world = DOOR.replace("STEP", OPEN).replace("    @staticmethod\n", "").replace("tasks(split", "tasks(self, split")

@@ -39,8 +39,8 @@ def no_tasks(
     Why it matters: without tasks there are no rollouts.
     Example: `data: {type: environment, split: test}` for `alfworld`, which has `train`, `valid_seen` and
     `valid_unseen`; `games: ./alfworld` where the games are in `./alfworld/json_2.1.1`.
-    How to fix: use a split that the environment has, correct the path of its games or instructions, or take the tasks
-    from a file with `data: {path: …}`.
+    How to fix: use a split that the environment has, let your own `tasks` return at least one for it, correct the path
+    of games or instructions, or take the tasks from a file with `data: {path: …}`.
     """
     known = list(have)
     where = f" for split `{split}`" if split else ""

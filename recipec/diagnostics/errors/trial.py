@@ -1,4 +1,4 @@
-"""What the trial of first rows finds: RC753 to RC755, RC757, RC758, RC922 to RC929, RC939 to RC949."""
+"""What the trial of first rows finds: RC753 to RC755, RC757 to RC759, RC922 to RC929, RC939 to RC949."""
 
 from __future__ import annotations
 
@@ -310,6 +310,20 @@ def observation_unseen(template: str, key: str) -> Finding:
     return Finding(f"{template} names neither `observation` nor `history`", path=key)
 
 
+@diagnostic("RC759", "little-room", "warning")
+def little_room(longest: int, limit: int, positions: int) -> Finding:
+    """A prompt and a completion of `max_completion_length` have more tokens than the model has positions.
+
+    What it checks: the longest prompt of the first rows of an `rl` stage or of an evaluation.
+    Why it matters: answers to long prompts are cut earlier than the recipe says, and count as not finished.
+    Example: prompts of 900 tokens and `max_completion_length: 512` with a model of 1,024 positions.
+    How to fix: lower `sampler.max_completion_length` or `data.max_length`, or use a model with more positions.
+    """
+    left = f"{max(positions - longest, 0)} of {limit}"
+    message = f"a prompt of {longest} tokens leaves {left} tokens for a completion: the model has {positions} positions"
+    return Finding(message, path="sampler.max_completion_length")
+
+
 @diagnostic("RC947", "answer-in-prompt", "warning")
 def answer_in_prompt(file: str, row: int, column: str, shown: int, rows: int) -> Finding:
     """Most prompts contain their right answer, and no other one.
@@ -357,6 +371,7 @@ _REMEDIES = {
     "garbage": "return a text, or a mapping with `observation`, and `reward` or `terminated` where there is one",
     "crashed": "the process of the environment died: it may have called `exit`, or used more memory than it may",
     "PermissionError": "an environment writes no files and opens no sockets: keep what it needs in the object",
+    "EOFError": "`input` has nothing to read: let `step` take what it needs from the action",
     "KeyError": "`reset` gets a task as `tasks` made it, or the columns of a row: look the key up there",
     "its prompt has no tokens": "let `reset` return a text, and let the template write it as `{{{{ observation }}}}`",
     "ModuleNotFoundError": "files of `use` do not import each other: move the code into one file, or install it",

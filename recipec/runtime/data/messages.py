@@ -164,7 +164,8 @@ def _problem(message: Any, given: Any, *, says_more: bool) -> str:
     """Say why a value is not a message, of which ``given`` has the nulls; return an empty text if it is one."""
     problem = ""
     if not isinstance(message, Mapping):
-        problem = f"must be a chat message, this is {kind_of(message)}"
+        several = ": write a row for each text of the list" if isinstance(message, str) else ""
+        problem = f"must be a chat message, this is {kind_of(message)}{several}"
     elif "role" in message and "content" in given and given["content"] is None and not says_more:
         problem = "must have text as its `content`, this is null"
     elif "role" not in message or ("content" not in message and not says_more):

@@ -159,12 +159,13 @@ def weight_files(folder: Path) -> list[Path]:
         if (folder / _SINGLE).is_file() and _SINGLE not in listed.values():
             raise RecipeError(errors.damaged_weights(str(folder), f"it has both {_SINGLE} and {INDEX}"))
         return sorted({folder / str(name) for name in listed.values()})
+    shards = sorted(path.name for path in folder.glob("model-*-of-*.safetensors"))
     if not (folder / _SINGLE).is_file():
         pickles = sorted(p.name for pattern in _PICKLES for p in folder.glob(pattern))
         if pickles:
             raise RecipeError(trust.pickled_weights(str(folder), ", ".join(pickles[:3])))
-        raise RecipeError(errors.missing_file(str(folder), _SINGLE))
-    if shards := sorted(path.name for path in folder.glob("model-*-of-*.safetensors")):
+        raise RecipeError(errors.missing_file(str(folder), INDEX if shards else _SINGLE))
+    if shards:
         raise RecipeError(errors.damaged_weights(str(folder), f"it has both {_SINGLE} and {shards[0]}"))
     return [folder / _SINGLE]
 
@@ -184,6 +185,9 @@ def _tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def _not_whole(file: Path, error: Exception) -> str:
+    with file.open("rb") as stream:
+        if stream.read(24).startswith(b"version https://git-lfs"):
+            return f"{file.name} is a pointer of Git LFS: `git lfs pull` in the repository fetches what it points at"
     return f"{file.name} is damaged or was not written to its end ({first_line(error)})"
 
 

@@ -12,6 +12,7 @@ from recipec.component import Component
 from recipec.diagnostics.errors import trial as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.package_files import named_file
+from recipec.reading.user_code import words_of
 from recipec.runtime.batch import Task, question
 from recipec.runtime.data.files import Row
 from recipec.runtime.data.templates import read_template
@@ -75,6 +76,12 @@ def about_answers(
                 yield problem
 
 
+def known_actions(spec: Component | None, use: Sequence[Path]) -> list[str]:
+    """Return texts that the user's environment compares actions with, which may be actions."""
+    named = spec.user_names() if spec is not None and spec.user_code == "class" else ()
+    return [word for name in named for word in words_of(use, name)]
+
+
 def long_actions(policy: Policy, words: Sequence[str], limit: int | None, key: str) -> Iterator[Diagnostic]:
     """Yield RC755 for the first action that has more tokens than a turn may have."""
     for word in words:
@@ -92,6 +99,13 @@ def unseen(spec: Environment, root: Path, key: str) -> Iterator[Diagnostic]:
     text = read_template(named_file(root, name), name)
     if not any(word in text for word in ("observation", "history")):
         yield errors.observation_unseen(name, f"{key}.environment.template")
+
+
+def no_room(longest: int, limit: int | None, policy: Policy, key: str) -> Iterator[Diagnostic]:
+    """Yield RC759 where the longest prompt leaves less than a whole completion."""
+    if limit is not None and longest + limit > policy.max_positions:
+        problem = errors.little_room(longest, limit, policy.max_positions)
+        yield replace(problem, path=f"{key}.{problem.path}")
 
 
 def same_ids(tasks: Sequence[Task], policy: Policy, key: str) -> Iterator[Diagnostic]:

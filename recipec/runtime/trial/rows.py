@@ -17,7 +17,6 @@ from recipec.graph import Graph, StageGraph
 from recipec.host.artifacts import RunFolder
 from recipec.host.options import Options, StageRun
 from recipec.host.progress import Progress
-from recipec.reading.user_code import words_of
 from recipec.runtime.batch import Example, Task, question
 from recipec.runtime.context import StageContext
 from recipec.runtime.evaluation.held_out_episodes import play, rows_kind
@@ -32,7 +31,7 @@ from recipec.runtime.stage.build_stage import make_context, weights_origin
 from recipec.runtime.trial.answered import Answered
 from recipec.runtime.trial.engine import FixedAnswers
 from recipec.runtime.trial.policy import without_weights
-from recipec.runtime.trial.right_answers import long_actions, same_ids, unseen
+from recipec.runtime.trial.right_answers import known_actions, long_actions, no_room, same_ids, unseen
 from recipec.runtime.trial.scores import ANSWERS, NOTICED, doubts, drift, right_answer, slowness, written
 from recipec.runtime.trial.whole_files import Scanned, columns_asked, overlaps, scan
 from recipec.runtime.user_code import place_in
@@ -271,7 +270,9 @@ class _Trial:
         self.found.longest = max(map(len, ids), default=0)
         self._unknown(encoded, source.place)
         tasks = [task for task, *_ in encoded]
-        self._note(*same_ids(() if self.plays else tasks, self.policy, self.unit.key))
+        if not self.plays:
+            self._note(*same_ids(tasks, self.policy, self.unit.key))
+            self._note(*no_room(self.found.longest, self.unit.limit, self.policy, self.unit.key))
         return tasks[: ROWS if self.plays else TASKS]
 
     def _unknown(self, encoded: Sequence[tuple[Task, *tuple[Example, ...]]], place: Callable[[Task], Any]) -> None:
@@ -288,14 +289,18 @@ class _Trial:
     def _rows(self, tasks: Sequence[Task], environment: Environment | None) -> dict[str, Any]:
         """Answer the tasks; each answer is a row, or an episode."""
         # an empty action reaches no environment
-        fixed = ANSWERS if environment is None else (*filter(None, ANSWERS), *self._words())
+        fixed = (
+            ANSWERS
+            if environment is None
+            else (*filter(None, ANSWERS), *known_actions(self.unit.environment, self.context.use))
+        )
         columns = columns_asked(self.unit.rewards, self.context)
         answers = {one.id: [*(self.answers or (*filter(None, [right_answer(one, columns)]), *fixed))] for one in tasks}
         if environment is None:
             return self._answered(tasks, answers)
         engine, spec, began = FixedAnswers(self.policy, answers), self.unit.environment, time.monotonic()
         assert isinstance(spec, environments.Environment)
-        long = long_actions(self.policy, self._words(), self.unit.limit, self.unit.key)
+        long = long_actions(self.policy, known_actions(spec, self.context.use), self.unit.limit, self.unit.key)
         self._note(*long, *unseen(spec, self.context.root, self.unit.key))
         rows = self._played(environment, engine, tasks[:1], 1)
         played = [rows]
@@ -315,12 +320,6 @@ class _Trial:
             about = errors.context_full(self.full, self.episodes, self.policy.max_positions)
             self._note(replace(about, path=f"{self.unit.key}.environment"))
         return rows
-
-    def _words(self) -> list[str]:
-        """Return texts that the user's environment compares actions with, which may be actions."""
-        spec = self.unit.environment
-        named = spec.user_names() if spec is not None and spec.user_code == "class" else ()
-        return [word for name in named for word in words_of(self.context.use, name)]
 
     def _played(
         self, environment: Environment, engine: FixedAnswers, tasks: Sequence[Task], count: int
