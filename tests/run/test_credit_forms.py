@@ -2,14 +2,17 @@
 
 import json
 from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import pytest
+import torch
 from support.small_recipes import MODEL, Folder, rows
 
 from recipec.compile import compile_recipe
+from recipec.runtime.objective.compiler_ops import exclude_greedy
 
 PROMPTS = rows(*({"prompt": f"p{i}"} for i in range(6)))
 RECIPE = f"""\
@@ -148,6 +151,21 @@ def test_the_greedy_completion_is_the_baseline(folder):
     assert metrics["grad_norm"] > 0
     cold, _ = ran(folder, recipe(sampler=", temperature: 1.0e-6").replace("name: small", "name: cold"), "cold")
     assert [row["ids"] for row in found[::5]] == [row["ids"] for row in cold[::5]]
+
+
+def test_the_greedy_completion_is_out_of_the_loss():
+    """It is in no denominator, next to rows that failed and those of groups that are filtered."""
+    failed_R, greedy_R = torch.tensor([False, True, False]), torch.tensor([True, False, False])
+    assert exclude_greedy(failed_R, greedy_R)["excluded_R"].tolist() == [True, True, False]
+    text = recipe("greedy: {type: remax}", ", truncated: drop, greedy_first: true, group_filter: {action: drop}")
+    graph = compile_recipe("r.yaml", text=text).graph
+    assert graph is not None
+    made = {node.id.removeprefix("explore/"): node for node in graph.stages[0].nodes()}
+    chain = ["weigh", "exclude.groups", "exclude.greedy", "exclude.truncated"]
+    for reader, source in pairwise(chain):
+        given = {read.parameter: read.value for read in made[reader].inputs}
+        out = given["failed_R" if reader == "weigh" else "excluded_R"]
+        assert (out.node, out.signal) == (f"explore/{source}", "excluded_R")
 
 
 def test_credit_of_branches_is_added_to_the_outcome(folder):

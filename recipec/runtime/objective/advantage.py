@@ -135,11 +135,9 @@ def remax(
     >>> remax(reward_R, torch.tensor([0, 0, 0]), greedy_R, reward_R.isnan(), weight=1.0)
     {'advantage_R': tensor([ 0.0000,  0.7500, -0.2500], dtype=torch.float64)}
     """
-    value_R = value_R.double()
-    baseline_R = greedy_R & ~failed_R
-    groups = group_statistics(value_R, by_prompt_R, ~failed_R, baseline_R)
-    credited_R = ~failed_R & ~greedy_R & (groups.count_R > 0)
-    return {"advantage_R": weight * torch.where(credited_R, value_R - groups.mean_R, 0.0)}
+    value_R, ok_R = value_R.double(), ~failed_R
+    greedy = group_statistics(value_R, by_prompt_R, ok_R, greedy_R)
+    return {"advantage_R": weight * torch.where(ok_R & (greedy.count_R > 0), value_R - greedy.mean_R, 0.0)}
 
 
 def signed(
