@@ -100,6 +100,7 @@ MEANINGS = {
     "a correction by its kind": ("a.sh", "python3 -m openrlhf.cli.train_ppo_ray --actor.model_name_or_path org/m --data.prompt_dataset org/d --algo.advantage.estimator rloo --rollout.n_samples_per_prompt 4 --rollout.max_new_tokens 32 --data.max_len 64 --algo.advantage.is_correction_enable --algo.advantage.is_correction_type icepop", {"loss.sampler_correction": "mask", "loss.sampler_correction_cap": 5.0}, ["data.max_len"], []),
     "a correction without its kind": ("a.sh", "python3 -m openrlhf.cli.train_ppo_ray --actor.model_name_or_path org/m --data.prompt_dataset org/d --algo.advantage.estimator rloo --rollout.n_samples_per_prompt 4 --rollout.max_new_tokens 32 --prompt_max_len 32 --data.max_len 64 --algo.advantage.is_correction_enable", {"loss.sampler_correction": "clip"}, [], []),
     "an agent of OpenRLHF": ("a.sh", "python3 -m openrlhf.cli.train_ppo_ray --actor.model_name_or_path org/m --data.prompt_dataset org/d --algo.advantage.estimator rloo --rollout.n_samples_per_prompt 4 --rollout.max_new_tokens 32 --train.agent_func_path examples/agent.py", {"environment.type": "own", "environment.name": "Environment", "environment.history": "append_only", "use": ["./examples/agent.py"]}, [], []),
+    "a scaling that nothing names": ("a.toml", PRIME + "[orchestrator.train.sampling]\nmax_completion_tokens = 64\n[trainer.model.lora]\nrank = 8\n", {"policy.lora.r": 8, "policy.lora.alpha": 32}, [], ["loss.epsilon", "data.path"]),
 }  # fmt: skip
 
 

@@ -162,6 +162,13 @@ def lora_rank(value: Any, row: Row, given: Given, key: str) -> Values:
 
 
 @converter
+def rank_and_scale(value: Any, row: Row, given: Given, key: str, usual: str) -> Values:
+    """A rank; without a scaling of its own, that of the tool."""
+    found: Values = {row.to: whole(value)}
+    return found if given.get(key) is not None else {**found, "policy.lora.alpha": whole(usual)}
+
+
+@converter
 def targets(value: Any, row: Row, given: Given, key: str = "") -> Values:
     """Names of adapted layers."""
     if key and (not on(given.get(key)) or str(given.get(key)) == "full"):
