@@ -28,12 +28,12 @@ MODULES = {
     "objective/loss": ("objective/test_loss.py", "objective/test_preference_losses.py"),
     "objective/compiler_ops": ("objective/test_compiler_ops.py",),
     "training/minibatch": ("training/test_minibatch.py",),
-    "data/encode": ("data/test_rows.py", "data/test_chat_template.py", "data/test_prompt_columns.py"),
+    "data/encode": ("data/test_sources.py", "data/test_chat_template.py", "data/test_prompt_columns.py"),
     "attention/prefix_tree": ("attention/test_trie_attention.py", "attention/test_microbatch_packing.py"),
     "attention/segments": ("attention/test_handover.py",),
     "attention/handover": ("attention/test_handover.py",),
     "attention/prefix_sharing": ("attention/test_trie_attention.py",),
-    "stage/resume": ("stage/test_loop.py", "model/test_state_files.py"),
+    "stage/resume": ("stage/test_checkpoints.py", "stage/test_loop.py"),
 }
 """Modules of `recipec/runtime`, and the files of `tests/runtime` that test them."""
 COPIED = ("recipec", "tests", "recipes", "templates", "pyproject.toml")

@@ -44,10 +44,11 @@ def read_stage(
         return StageReading(name, path, None, None, None, None, {}, ())
     keys = [*field_descriptions.keys_of(Stage), *more]
     findings.consumed[dotted(path)] = owner
+    offered = [key for key in (*keys, "extends") if _has_place(key, findings.kind_at(path))]
     for key, value in section.items():
         if key not in keys:
             findings.consume(value, (*path, key), owner)
-            unknown_key(findings, key, value, path, where, [*keys, "extends"], section)
+            unknown_key(findings, key, value, path, where, offered, section)
     section = {key: value for key, value in section.items() if value is not None and key in keys and key not in more}
     plain = read_plain(findings, Stage, section, path, where, ("budget", "allow", *Levels.model_fields, *SLOT))
     for key in ("kind", "from", "adapter"):
@@ -61,6 +62,11 @@ def read_stage(
     allow = _allow(findings, section.get("allow"), (*path, "allow"), owner)
     budget = _budget(findings, section.get("budget"), (*path, "budget"), kind, owner)
     return StageReading(name, path, kind, plain["from_"], plain["adapter"], budget, allow, tuple(parts), levels)
+
+
+def _has_place(key: str, kind: str) -> bool:
+    """Whether a stage of a kind may have a key; one of no known kind may have any."""
+    return key not in SLOT or kind not in KINDS or SLOT[key].in_kind(kind) != "no"
 
 
 def _levels(findings: Findings, section: dict[str, Any], path: Path, owner: str) -> Levels:

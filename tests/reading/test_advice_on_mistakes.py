@@ -129,3 +129,12 @@ def test_a_misspelt_extends_is_the_only_error(tmp_path, key, stage):
     found = compile_recipe(str(tmp_path / "r.yaml")).diagnostics
     assert [one.code for one in found] == ["RC130"]
     assert "`extends`" in found[0].help
+
+
+def test_no_slot_of_another_kind_is_advised() -> None:
+    """An `sft` stage has no preferences: a key that resembles theirs is not turned into one that is refused next."""
+    text = RECIPE.replace("kind: rl", "kind: sft").replace("    reward: ", "    prefer: ")
+    found = next(one for one in compile_recipe("r.yaml", text=text).diagnostics if one.code == "RC130")
+    assert "`prefer`" in found.message
+    assert "`preference`" not in found.help
+    assert "`reward`" not in found.help

@@ -249,3 +249,23 @@ def test_deep_messages_are_refused(tmp_path, depth, code):
         value = {"a": value}
     talk = {"messages": [{**user("a"), "extra": value}, bot("b")]}
     assert refused(tmp_path, policy_of("gpt2", "chatml"), "sft", talk)[:3] == (code, "a.jsonl", 1)
+
+
+@pytest.mark.parametrize("text", ["short", "a system message of many letters, which is left out"])
+def test_a_system_message_that_a_template_leaves_out(tmp_path, text):
+    """RC878 names the message, be it short or so long that its text cannot be in the prompt by chance."""
+    policy = policy_of("gpt2", "chatml")
+    policy.tokenizer.chat_template = "{% set messages = messages[1:] %}" + policy.tokenizer.chat_template
+    talk = [{"role": "system", "content": text}, user("a long question of the user"), bot("an answer that is long")]
+    code, file, line, message = refused(tmp_path, policy, "sft", {"messages": talk})
+    assert (code, file, line) == ("RC878", "a.jsonl", 1)
+    assert "`messages[0].content`" in message
+
+
+def test_a_turn_that_changes_earlier_ones_is_named(tmp_path):
+    """RC710 counts the turns of a conversation from 1."""
+    policy = policy_of("gpt2", "chatml")
+    policy.tokenizer.chat_template = "{{ messages | length }}" + policy.tokenizer.chat_template
+    code, _, _, message = refused(tmp_path, policy, "sft", {"messages": [user("a"), bot("b"), user("c"), bot("d")]})
+    assert code == "RC710"
+    assert "before turn 2 when" in message
