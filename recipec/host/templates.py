@@ -38,7 +38,8 @@ def _environment(*, html: bool = False) -> ImmutableSandboxedEnvironment:
         lstrip_blocks=True,
         # constants would be folded where no limit holds, `'a' * 10**9` among them; a finalizer prevents it in outputs
         optimized=False,
-        finalize=pass_context(lambda _context, value: _printed(value)),
+        # pages about a run have no text for what is not known
+        finalize=pass_context(lambda _context, value: "" if html and value is None else _printed(value)),
     )
 
 
@@ -149,9 +150,9 @@ class Renderer:
 
 
 def render_own(text: str, values: Mapping[str, Any], *, html: bool = False) -> str:
-    """Render a template of the package itself, in this process; ``html`` escapes the values.
+    """Render a template of the package itself, in this process; ``html`` escapes the values and leaves out null.
 
-    >>> render_own("Hello {{ name }}", {"name": "a<b"}, html=True)
+    >>> render_own("Hello {{ name }}{{ nothing }}", {"name": "a<b", "nothing": None}, html=True)
     'Hello a&lt;b'
     """
     return _environment(html=html).from_string(text).render(values)

@@ -122,10 +122,11 @@ def samples(folder: Path) -> list[dict[str, Any]]:
     rows = [row for row in read_lines(files[-1]) if row] if files else []
     rows.sort(key=lambda row: -(row.get("reward") or 0.0))
     count = min(_SAMPLES, len(rows))
+    number = files[-1].stem.rpartition("-")[2] if files else ""
     chosen = [rows[round(i * (len(rows) - 1) / max(1, count - 1))] for i in range(count)]
     return [
         {
-            "step": row.get("step"),
+            "step": row.get("step", int(number) if number.isdigit() else 0),
             "reward": None if row.get("reward") is None else round(row["reward"], 4),
             "prompt": text_of(row.get("prompt"))[:_TEXT],
             "pictures": list(named_pictures(folder / "images", row)),

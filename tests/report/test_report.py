@@ -7,6 +7,7 @@ import pytest
 from support.small_recipes import ROWS, SFT
 
 from recipec.report import intervals
+from recipec.report.page import write
 from recipec.report.results import results
 from recipec.report.samples import browsable
 from recipec.report.summary import curves, metric_changes
@@ -120,3 +121,16 @@ def test_the_page_and_the_comparison(folder):
     differing = compared[compared.index("Settings that differ") : compared.index("<h2>learn")]
     assert re.findall(r"<td>([^<]*)</td>", differing) == ["stages.learn.optimizer.learning_rate", "0.001", "0.002"]
     assert compared.count('<polyline class="r1"') > 0
+
+
+def test_a_row_without_a_reward_is_shown(tmp_path):
+    """An answer that could not be scored has no number, and the page is written all the same."""
+    a_run(tmp_path, 2)
+    (tmp_path / "run.json").write_text(json.dumps({"name": "r", "seed": 0, "versions": {}}))
+    graph = {"stages": [{"name": "learn", "kind": "rl"}], "machine": {"device": "cpu"}, "evaluate": {}}
+    (tmp_path / "graph.json").write_text(json.dumps(graph))
+    rows = [{"prompt_id": 0, "prompt": "p", "text": "t", "reward": None, "error": "late"}]
+    (tmp_path / "stages/learn/samples/step-000007.jsonl").write_text(lines(*rows))
+    page = write(tmp_path).read_text()
+    assert 'step 7, <span class="reward">no reward</span>, late' in page
+    assert ">None<" not in page
