@@ -165,9 +165,10 @@ def _own_inputs(side: Side, stage: StageGraph) -> dict[str, str]:
 
 def _settings(one: Side, other: Side) -> Iterator[Difference]:
     old, new = (dict(_effects(side.graph)) for side in (one, other))
-    changed = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
+    unset = (None, None)  # a key that an older version did not have is one without a value
+    changed = [key for key in dict.fromkeys([*old, *new]) if old.get(key, unset)[0] != new.get(key, unset)[0]]
     for key in changed:
-        values = [_shown(side[key][0]) if key in side else "" for side in (old, new)]
+        values = [_shown(side.get(key, unset)[0]) for side in (old, new)]
         yield Difference(key, values[0], values[1], (new if key in new else old)[key][1])
     for key in dict.fromkeys([*one.settings, *other.settings]):
         values = [side.settings.get(key, "") for side in (one, other)]

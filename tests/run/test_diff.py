@@ -59,6 +59,18 @@ def test_code_and_data_of_a_run(folder):
     assert json.loads(changed.out)["stages"] == ["explore"]
 
 
+def test_a_run_of_a_version_without_a_key(folder):
+    """A key that came later and is unset is no difference."""
+    assert folder.run(RL, *USE, a__jsonl=ROWS, rewards__py=REWARDS).code == 0
+    graph = folder.path / "runs/small/graph.json"
+    text, later = graph.read_text(), "sampler_rejection"
+    assert f'"{later}": null' in text
+    older = json.loads(text, object_hook=lambda found: {k: v for k, v in found.items() if k != later})
+    graph.write_text(json.dumps(older))
+    same = folder.call("diff", "runs/small", "r.yaml")
+    assert (same.code, same.out) == (0, "runs/small -> r.yaml: same results\n")
+
+
 def test_versions_of_packages(folder):
     """Another version may change results by rounding only; that alone is no difference."""
     assert folder.run(SFT, a__jsonl=ROWS).code == 0
