@@ -19,7 +19,7 @@ from recipec import component, graph as graphs
 from recipec.catalogue import json_schema
 from recipec.compile import compile_recipe
 from recipec.host.preflight import components
-from recipec.reading import suggestions
+from recipec.reading import key_places
 from recipec.run.inputs import named_packages
 
 SITE = Path(__file__).parent / "site"
@@ -114,7 +114,7 @@ def forget():
         }
     for name in [name for name in sys.modules if name.partition(".")[0] == "recipec_demo"]:
         del sys.modules[name]
-    suggestions._places.cache_clear()
+    key_places._places.cache_clear()
 
 
 @pytest.fixture
