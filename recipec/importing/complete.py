@@ -26,7 +26,7 @@ def completed(made: Translation) -> Translation:
     _critic_engine(settings, fates)
     _completion(settings, fates, made.kind)
     _compared_rewards(settings, fates)
-    _greedy_penalty(settings, fates)
+    _kl_penalty(settings, fates)
     if any(path.startswith(HELD_OUT) for path in settings):
         _evaluation(settings, fates)
     for head in ("data", f"{HELD_OUT}data"):
@@ -149,13 +149,25 @@ def _compared_rewards(settings: dict[str, Setting], fates: list[Fate]) -> None:
             _gone(settings, fates, path, "each reward has a function of its own, that returns a number")
 
 
-def _greedy_penalty(settings: dict[str, Setting], fates: list[Fate]) -> None:
-    """Say that a KL penalty is a part of the greedy completion's reward, too."""
-    if "sampler.greedy_first" in settings and "reward.kl.beta" in settings:
-        note = "of the greedy completion, too, which is the baseline; there the baseline has no penalty"
-        settings["reward.kl.beta"] = replace(settings["reward.kl.beta"], note=note)
-        kept = [fate for fate in fates if shown("reward.kl.beta") in fate.paths]
-        fates[:] = [replace(fate, verdict="other", text=note) if fate in kept else fate for fate in fates]
+_PENALTIES = {
+    "remax": "of the greedy completion, too, which is the baseline; there the baseline has no penalty",
+    "reinforce": "of the whole row at each of its tokens; there a token has the penalty of the tokens from it on",
+}
+"""By advantage: how a KL penalty in the reward differs from that of a tool that rewards tokens."""
+
+
+def _kl_penalty(settings: dict[str, Setting], fates: list[Fate]) -> None:
+    """Say where a KL penalty of rows has another meaning than one of tokens."""
+    beta = settings.get("reward.kl.beta")
+    levels = {
+        str(one.value) for path, one in settings.items() if path.startswith("advantage.") and path.endswith(".type")
+    }
+    note = next((_PENALTIES[level] for level in sorted(levels & _PENALTIES.keys())), "")
+    if beta is None or not note:
+        return
+    settings[beta.path] = replace(beta, note=note)
+    kept = [fate for fate in fates if shown(beta.path) in fate.paths]
+    fates[:] = [replace(fate, verdict="other", text=note) if fate in kept else fate for fate in fates]
 
 
 def _evaluation(settings: dict[str, Setting], fates: list[Fate]) -> None:

@@ -185,3 +185,13 @@ def test_a_name_that_begins_like_ours_may_mean_another_thing(reduction, verdict)
     (fate,) = [fate for fate in import_recipe("a.sh", text).made.fates if fate.name.endswith("loss_reduction")]
     assert fate.verdict == verdict
     assert ("micro-batches" in fate.text) == (verdict == "other")
+
+
+@pytest.mark.parametrize(
+    ("estimator", "verdict"), [("grpo", "same"), ("remax", "other"), ("reinforce_plus_plus", "other")]
+)
+def test_a_penalty_of_tokens_is_one_of_rows_where_rows_are_compared(estimator, verdict):
+    """REINFORCE++ of verl gives a token the penalties from it on; GRPO sums them over the row, as we do."""
+    words = "algorithm.use_kl_in_reward=True algorithm.kl_ctrl.kl_coef=0.01"
+    made = import_recipe("a.sh", f"{VERL} algorithm.adv_estimator={estimator} {words}").made
+    assert [fate.verdict for fate in made.fates if fate.name == "algorithm.kl_ctrl.kl_coef"] == [verdict]
