@@ -149,21 +149,15 @@ def _compared_rewards(settings: dict[str, Setting], fates: list[Fate]) -> None:
             _gone(settings, fates, path, "each reward has a function of its own, that returns a number")
 
 
-_PENALTIES = {
-    "remax": "of the greedy completion, too, which is the baseline; there the baseline has no penalty",
-    "reinforce": "of the whole row at each of its tokens; there a token has the penalty of the tokens from it on",
-}
-"""By advantage: how a KL penalty in the reward differs from that of a tool that rewards tokens."""
-
-
 def _kl_penalty(settings: dict[str, Setting], fates: list[Fate]) -> None:
     """Say where a KL penalty of rows has another meaning than one of tokens."""
     beta = settings.get("reward.kl.beta")
-    levels = {
-        str(one.value) for path, one in settings.items() if path.startswith("advantage.") and path.endswith(".type")
-    }
-    note = next((_PENALTIES[level] for level in sorted(levels & _PENALTIES.keys())), "")
-    if beta is None or not note:
+    levels = {one.value for path, one in settings.items() if path.startswith("advantage.") and path.endswith(".type")}
+    if beta is not None and "sampler.greedy_first" in settings:
+        note = "of the greedy completion, too, which is the baseline; there the baseline has no penalty"
+    elif beta is not None and part("plain_credit") in levels:
+        note = "of the whole row at each of its tokens; there a token has the penalty of the tokens from it on"
+    else:
         return
     settings[beta.path] = replace(beta, note=note)
     kept = [fate for fate in fates if shown(beta.path) in fate.paths]
