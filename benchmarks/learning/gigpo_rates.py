@@ -1,7 +1,9 @@
 """Compare GiGPO with GRPO in the household at three learning rates, with and without a KL term.
 
     python benchmarks/learning/gigpo_rates.py --seeds 16 --out runs/learning
+    python benchmarks/learning/gigpo_rates.py --seeds 8 --first-seed 24 --stepwise --out runs/learning
 
+The second command compares HGPO and RTMC with both at one rate, without a KL term.
 Data and the warm start are made once, under --out.  If the command is interrupted, run it again.
 Hypotheses and statistics were fixed before the seeds ran: household/HYPOTHESES.md.
 """
@@ -18,7 +20,6 @@ import curves
 import numpy as np
 from run import BENCHES, HERE, call, prepare, waited
 
-FIRST_SEED = 16
 LAST = 2
 """The end of a run is the mean of this number of evaluations."""
 
@@ -41,8 +42,8 @@ class Condition:
 
 RATES, BETAS = ("2.5e-4", "5e-4", "1e-3"), ("0", "0.01")
 CONDITIONS = tuple(Condition(rate, beta) for beta in BETAS for rate in RATES)
-STEPWISE = Condition("5e-4", "0", ("hgpo", "rtmc"))
-"""Other advantages by step, under the condition of the earlier experiment."""
+STEPWISE = Condition("5e-4", "0", ("gigpo", "grpo", "hgpo", "rtmc"))
+"""With other advantages by step, under the condition of the earlier experiment."""
 
 
 def folder(home: Path, condition: Condition, side: str, seed: int) -> Path:
@@ -59,18 +60,20 @@ def blocks(seeds: range) -> Iterator[tuple[Condition, int]]:
     yield from ((STEPWISE, seed) for seed in seeds)
 
 
-def train(home: Path, seeds: range, jobs: int) -> None:
+def train(home: Path, listed_blocks: Iterable[tuple[Condition, int]], jobs: int) -> None:
     """Run everything that is not done."""
-    runs = [
-        {
+    by_folder = {
+        str(out): {
             "recipe": str(home / f"{side}.yaml"),
             "overrides": [f"seed={seed}", *condition.overrides()],
-            "out": str(folder(home, condition, side, seed)),
+            "out": str(out),
             "use": [str(home / "house.py")],
         }
-        for condition, seed in blocks(seeds)
+        for condition, seed in listed_blocks
         for side in condition.sides
-    ]
+        for out in [folder(home, condition, side, seed)]
+    }
+    runs = list(by_folder.values())
     started = []
     for job in range(jobs):
         listed, log = home / f"rates-{job}.json", home / f"rates-{job}.log"
@@ -138,10 +141,10 @@ def report(home: Path, seeds: range) -> None:
             print(row(condition, sides, "gigpo", "grpo"))
         if found:
             pooled[beta] = np.mean([compared(sides, "gigpo", "grpo") for sides in found.values()], axis=0)
-    other = finished(home, [STEPWISE, *(c for c in CONDITIONS if (c.learning_rate, c.beta) == ("5e-4", "0"))], seeds)
-    if len(other) > 1:
-        sides = read(home, Condition("5e-4", "0", ("gigpo", "grpo", "hgpo", "rtmc")), other)
-        for side in STEPWISE.sides:
+    stepwise = finished(home, [STEPWISE], seeds)
+    if len(stepwise) > 1:
+        sides = read(home, STEPWISE, stepwise)
+        for side in ("hgpo", "rtmc"):
             for against in ("grpo", "gigpo"):
                 print(row(STEPWISE, sides, side, against))
     for beta, (area_S, end_S) in pooled.items():
@@ -152,14 +155,16 @@ def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=16)
+    parser.add_argument("--first-seed", type=int, default=16)
+    parser.add_argument("--stepwise", action="store_true", help="only 5e-4 without a KL term, with HGPO and RTMC")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--print-only", action="store_true", help="train nothing, print what is finished")
     options = parser.parse_args()
-    home, seeds = (options.out / "household").resolve(), range(FIRST_SEED, FIRST_SEED + options.seeds)
+    home, seeds = (options.out / "household").resolve(), range(options.first_seed, options.first_seed + options.seeds)
     if not options.print_only:
         prepare(BENCHES["household"], home)
-        train(home, seeds, options.jobs)
+        train(home, ((STEPWISE, seed) for seed in seeds) if options.stepwise else blocks(seeds), options.jobs)
     report(home, seeds)
 
 
