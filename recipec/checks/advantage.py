@@ -7,6 +7,8 @@ from typing import Any
 
 from recipec.checks.queries import (
     Spans,
+    at_field,
+    at_path,
     display_name,
     field_span,
     group_size,
@@ -196,16 +198,12 @@ def threshold_out_of_reach(reading: Reading) -> Iterator[Finding]:
         values = [reward.shaped(value) for value in outcomes]
         right = [value > spec.threshold for value in values]
         if right[0] == right[1] and values[0] != values[1]:
-            yield Finding(
+            yield at_field(reading, part, "threshold").finding(
                 f"{display_name(part)} counts every answer as {'right' if right[0] else 'wrong'}: rewards are "
                 f"{values[0]:g} or "
                 f"{values[1]:g}, but the threshold is {spec.threshold:g}",
-                (
-                    *field_span(reading, part, "threshold"),
-                    *related_span(reading, rewards[0].path, "the reward", key=True),
-                ),
-                help=f"set a threshold between {min(values):g} and {max(values):g}",
-                path=dotted((*part.path, "threshold")),
+                *related_span(reading, rewards[0].path, "the reward", key=True),
+                remedy=f"set a threshold between {min(values):g} and {max(values):g}",
             )
 
 
@@ -235,7 +233,7 @@ def unreachable_length(reading: Reading) -> Iterator[Finding]:
             )
         else:
             continue
-        yield Finding(message, (*field_span(reading, part, key), *more), why=why, path=dotted((*part.path, key)))
+        yield at_field(reading, part, key).finding(message, *more, why=why)
 
 
 @check("RC414", "small-trees", "warning")
@@ -254,13 +252,9 @@ def small_trees(reading: Reading) -> Iterator[Finding]:
         inner = bool(levels) and all(isinstance(level, Advantage) and level.compares == "by_tree_R" for level in levels)
         size = group_size(stage, "by_tree_R")
         if inner and size is not None and 1 < size < 3 and spec.leaves >= size:
-            yield Finding(
+            yield at_path(reading, (*stage.path, "advantage"), key=True).finding(
                 f"all levels compare within trees, but a tree has {size} leaves",
-                (
-                    *span_of(reading, (*stage.path, "advantage"), key=True),
-                    *related_span(reading, part.path, "the sampler of trees", key=True),
-                ),
-                path=dotted((*stage.path, "advantage")),
+                *related_span(reading, part.path, "the sampler of trees", key=True),
             )
 
 
@@ -276,15 +270,11 @@ def too_many_kept(reading: Reading) -> Iterator[Finding]:
     """
     for _, part, spec in parts_of(reading, Tree):
         if spec.keep is not None and spec.keep > spec.leaves:
-            yield Finding(
+            yield at_field(reading, part, "keep").finding(
                 f"{display_name(part)} keeps {spec.keep} leaves of a tree, but each has {spec.leaves}",
-                (
-                    *field_span(reading, part, "keep"),
-                    *related_span(reading, (*part.path, "expansions"), "chains added in a round"),
-                ),
+                *related_span(reading, (*part.path, "expansions"), "chains added in a round"),
                 why=f"a tree has 1 + expansions * rounds = {spec.leaves} leaves, drawn without replacement",
-                help=f"set `keep` to {spec.leaves} or less, or drop it to keep all",
-                path=dotted((*part.path, "keep")),
+                remedy=f"set `keep` to {spec.leaves} or less, or drop it to keep all",
             )
 
 
@@ -303,13 +293,9 @@ def undiscounted_steps(reading: Reading) -> Iterator[Finding]:
         rewards = [part for part in stage.of("reward") if isinstance(part.spec, Environment) and part.spec.gamma == 1]
         for part in stage.of("advantage"):
             if rewards and isinstance(part.spec, Advantage) and part.spec.value == "return_R":
-                yield Finding(
+                yield at_field(reading, rewards[0], "gamma").finding(
                     f"{display_name(part)} compares returns, but later rewards are not discounted",
-                    (
-                        *field_span(reading, rewards[0], "gamma"),
-                        *related_span(reading, (*part.path, "value"), "compared here"),
-                    ),
-                    path=dotted((*rewards[0].path, "gamma")),
+                    *related_span(reading, (*part.path, "value"), "compared here"),
                 )
 
 

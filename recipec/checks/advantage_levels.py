@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from recipec.checks.queries import display_name, field_span, is_given, parts_of, related_span, span_of
-from recipec.diagnostics.model import Finding, check, dotted
+from recipec.checks.queries import at_field, at_path, display_name, is_given, parts_of, related_span
+from recipec.diagnostics.model import Finding, check
 from recipec.diagnostics.phrases import nearest, question
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.signals import reward_level
@@ -42,11 +42,10 @@ def level_of_rows(reading: Reading) -> Iterator[Finding]:
             key = "statistics" if spec.statistics == "trajectories" else "scale" if spec.scale == "mean" else ""
         if key:
             compared = "episodes" if key == "statistics" else "rows"
-            yield Finding(
+            yield at_field(reading, part, key).finding(
                 f"{display_name(part)} compares {compared}, but `combine: per_token` compares tokens",
-                (*field_span(reading, part, key), *_how(reading, stage)),
-                help=("use `group_relative`" if key == "type" else f"drop `{key}`") + ", or use `combine: sum`",
-                path=dotted((*part.path, key)),
+                *_how(reading, stage),
+                remedy=("use `group_relative`" if key == "type" else f"drop `{key}`") + ", or use `combine: sum`",
             )
 
 
@@ -64,10 +63,9 @@ def value_of_further_level(reading: Reading) -> Iterator[Finding]:
     seen: set[str] = set()
     for stage, part, _ in _combined(reading, "sequential"):
         if stage.name in seen and is_given(reading, (*part.path, "value")):
-            yield Finding(
+            yield at_path(reading, (*part.path, "value")).finding(
                 f"{display_name(part)} has a `value`, but compares the credit of the level before it",
-                (*span_of(reading, (*part.path, "value")), *_how(reading, stage)),
-                path=dotted((*part.path, "value")),
+                *_how(reading, stage),
             )
         seen.add(stage.name)
 
@@ -84,10 +82,8 @@ def nothing_to_combine(reading: Reading) -> Iterator[Finding]:
     """
     for stage in reading.stages.values():
         if stage.combine == "sequential" and len(stage.of("advantage")) == 1:
-            yield Finding(
-                f"stage `{stage.name}` combines levels in sequence, but has only one",
-                span_of(reading, (*stage.path, "advantage", "combine")),
-                path=dotted((*stage.path, "advantage", "combine")),
+            yield at_path(reading, (*stage.path, "advantage", "combine")).finding(
+                f"stage `{stage.name}` combines levels in sequence, but has only one"
             )
 
 
@@ -106,14 +102,10 @@ def penalty_unread(reading: Reading) -> Iterator[Finding]:
         levels = stage.of("advantage")
         values = {level.spec.value for level in levels if isinstance(level.spec, Advantage)}
         if spec.invalid_action_penalty and all(level.spec for level in levels) and not values & {"score_R", "return_R"}:
-            yield Finding(
+            yield at_field(reading, part, "invalid_action_penalty").finding(
                 f"{display_name(part)} penalises invalid actions, but no advantage level compares `score_R` or "
                 f"`return_R`",
-                (
-                    *field_span(reading, part, "invalid_action_penalty"),
-                    *related_span(reading, (*stage.path, "advantage"), "the levels", key=True),
-                ),
-                path=dotted((*part.path, "invalid_action_penalty")),
+                *related_span(reading, (*stage.path, "advantage"), "the levels", key=True),
             )
 
 
@@ -139,13 +131,9 @@ def charged_outliers(reading: Reading) -> Iterator[Finding]:
                 and spec.scale == "std"
                 and spec.value in {"score_R", "return_R"}
             ):
-                yield Finding(
+                yield at_field(reading, part, "statistics").finding(
                     f"{display_name(part)} measures an episode by its first row, but rows are penalised one by one",
-                    (
-                        *field_span(reading, part, "statistics"),
-                        *related_span(reading, (*reward.path, "invalid_action_penalty"), "penalised here"),
-                    ),
-                    path=dotted((*part.path, "statistics")),
+                    *related_span(reading, (*reward.path, "invalid_action_penalty"), "penalised here"),
                 )
 
 
@@ -175,11 +163,10 @@ def unknown_reward_level(reading: Reading) -> Iterator[Finding]:
         for part, key, written, level in named:
             if level in levels or (reading.fragment and not levels):
                 continue
-            yield Finding(
+            yield at_field(reading, part, key).finding(
                 f"`{written}` names a level of `reward` that stage `{stage.name}` does not have",
-                field_span(reading, part, key),
-                help=question(nearest(level, levels)) or f"its levels are {', '.join(f'`{name}`' for name in levels)}",
-                path=dotted((*part.path, key)),
+                remedy=question(nearest(level, levels))
+                or f"its levels are {', '.join(f'`{name}`' for name in levels)}",
             )
 
 
@@ -198,19 +185,17 @@ def whole_credit_of_tokens(reading: Reading) -> Iterator[Finding]:
         for key in ("whiten", "clip"):
             if stage.combine == "per_token" and getattr(stage.levels, key) not in {"none", None}:
                 path = (*stage.path, "advantage", key)
-                yield Finding(
+                yield at_path(reading, path).finding(
                     f"`{key}` changes the advantage of rows, but `combine: per_token` gives one to each token",
-                    (*span_of(reading, path), *_how(reading, stage)),
-                    path=dotted(path),
+                    *_how(reading, stage),
                 )
         tokens = (part for part in stage.of("advantage") if part.spec and "advantage_RT" in part.spec.provides())
         if stage.combine == "sum" and stage.levels.whiten == "rows" and (part := next(tokens, None)):
             path = (*stage.path, "advantage", "whiten")
-            yield Finding(
+            yield at_path(reading, path).finding(
                 f"`whiten: rows` changes the advantage of rows, but {display_name(part)} gives one to each token",
-                (*span_of(reading, path), *related_span(reading, part.path, "a level of tokens", key=True)),
-                help="write `whiten: tokens`",
-                path=dotted(path),
+                *related_span(reading, part.path, "a level of tokens", key=True),
+                remedy="write `whiten: tokens`",
             )
 
 
@@ -227,10 +212,9 @@ def tokens_in_sequence(reading: Reading) -> Iterator[Finding]:
     """
     for stage, part, spec in _combined(reading, "sequential"):
         if "advantage_RT" in spec.provides():
-            yield Finding(
+            yield at_field(reading, part, "type").finding(
                 f"{display_name(part)} of stage `{stage.name}` credits tokens, but levels are combined in sequence",
-                (*field_span(reading, part, "type"), *_how(reading, stage)),
-                path=dotted((*part.path, "type")),
+                *_how(reading, stage),
             )
 
 
@@ -267,11 +251,9 @@ def greedy_baseline(reading: Reading) -> Iterator[Finding]:
         elif spec.num_generations < _WITH_GREEDY:
             key, problem = "num_generations", "no other completion of a prompt is sampled"
         if problem:
-            yield Finding(
+            yield at_field(reading, part, key).finding(
                 f"stage `{stage.name}` decodes a completion of each prompt greedily, but {problem}",
-                field_span(reading, part, key),
-                help="set sampler.num_generations to 2 or more" if key == "num_generations" else "",
-                path=dotted((*part.path, key)),
+                remedy="set sampler.num_generations to 2 or more" if key == "num_generations" else "",
             )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recipec.checks.queries import span_of
+from recipec.checks.queries import at_path, span_of
 from recipec.diagnostics import errors
 from recipec.diagnostics.codes import RETIRED
 from recipec.diagnostics.model import COMMAND_LINE, Finding, check, codes, dotted
@@ -73,8 +73,6 @@ def unused_allow(reading: Reading, used: set[tuple[str, str]]) -> Iterator[Findi
                 continue
             if reading.resolved.file(path) not in (*reading.resolved.files[:1], COMMAND_LINE):
                 continue
-            yield Finding(
-                f"stage `{stage.name}` allows {code}, but nothing causes that warning",
-                span_of(reading, path, key=True),
-                path=dotted(path),
+            yield at_path(reading, path, key=True).finding(
+                f"stage `{stage.name}` allows {code}, but nothing causes that warning"
             )

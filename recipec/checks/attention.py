@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from recipec.checks.devices import devices_of, train_engine
 from recipec.checks.queries import (
+    at_field,
+    at_part,
+    at_path,
     display_name,
-    field_span,
     group_size,
     most_written,
     parts_of,
@@ -18,7 +20,7 @@ from recipec.checks.queries import (
     spec_of,
     turns,
 )
-from recipec.diagnostics.model import Finding, check, dotted
+from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.spec.attention import Attention
 from recipec.spec.train_engine import TrainEngine
@@ -53,13 +55,9 @@ def nothing_shared(reading: Reading) -> Iterator[Finding]:
     """
     for stage, part in _shared(reading, "prompts"):
         if (why := _alone(stage)) and stage.kind == "rl":
-            yield Finding(
+            yield at_part(reading, part).finding(
                 f"{display_name(part)} has nothing to share: {why}",
-                (
-                    *field_span(reading, part, "type"),
-                    *related_span(reading, (*stage.path, "sampler"), "one answer here", key=True),
-                ),
-                path=dotted(part.path),
+                *related_span(reading, (*stage.path, "sampler"), "one answer here", key=True),
             )
 
 
@@ -75,11 +73,7 @@ def little_shared(reading: Reading) -> Iterator[Finding]:
     """
     for stage, part in _shared(reading, "prefixes"):
         if why := _alone(stage):
-            yield Finding(
-                f"{display_name(part)} merges rows by their prefixes, but {why}",
-                field_span(reading, part, "type"),
-                path=dotted(part.path),
-            )
+            yield at_part(reading, part).finding(f"{display_name(part)} merges rows by their prefixes, but {why}")
 
 
 @check("RC522", "scattered-groups", "warning")
@@ -94,13 +88,9 @@ def scattered_groups(reading: Reading) -> Iterator[Finding]:
     """
     for stage, part in _shared(reading):
         if stage.budget is not None and stage.budget.shuffle_rows and several_updates(stage):
-            yield Finding(
+            yield at_path(reading, (*stage.path, "budget", "shuffle_rows")).finding(
                 f"{display_name(part)} shares prefixes within an update, but rows of a group are spread over several",
-                (
-                    *span_of(reading, (*stage.path, "budget", "shuffle_rows")),
-                    *related_span(reading, (*part.path, "type"), "prefixes are shared here"),
-                ),
-                path=dotted((*stage.path, "budget", "shuffle_rows")),
+                *related_span(reading, (*part.path, "type"), "prefixes are shared here"),
             )
 
 
@@ -119,10 +109,8 @@ def needs_gpu(reading: Reading) -> Iterator[Finding]:
     device = machine.get("device") if isinstance(machine, dict) else None
     for _, part, spec in parts_of(reading, Attention):
         if device == "cpu" and spec.needs_gpu():
-            yield Finding(
-                "kernel `flex` needs a GPU, but the run is on the CPU",
-                (*field_span(reading, part, "kernel"), *span_of(reading, ("machine", "device"))),
-                path=dotted((*part.path, "kernel")),
+            yield at_field(reading, part, "kernel").finding(
+                "kernel `flex` needs a GPU, but the run is on the CPU", *span_of(reading, ("machine", "device"))
             )
 
 
@@ -142,13 +130,9 @@ def prefix_tree_over_devices(reading: Reading) -> Iterator[Finding]:
     spread = engine.spec.sequence_partitions() if engine and isinstance(engine.spec, TrainEngine) else 1
     for _, part in _shared(reading):
         if spread > 1:
-            yield Finding(
+            yield at_part(reading, part).finding(
                 f"{display_name(part)} merges rows, but the tokens of a row are spread over {spread} devices",
-                (
-                    *field_span(reading, part, "type"),
-                    *related_span(reading, ("machine", "train", "sequence_parallel"), "spread here"),
-                ),
-                path=dotted(part.path),
+                *related_span(reading, ("machine", "train", "sequence_parallel"), "spread here"),
             )
 
 
@@ -174,13 +158,9 @@ def other_models_over_devices(reading: Reading) -> Iterator[Finding]:
             continue
         what = "reads images" if sees else "trains a reward model" if stage.kind == "rm" else "trains a critic"
         place = (*stage.path, "kind") if stage.kind == "rm" else (stage.of("critic") or stage.of("policy"))[0].path
-        yield Finding(
+        yield at_path(reading, ("machine", "train", "sequence_parallel")).finding(
             f"stage `{stage.name}` {what}, but the tokens of a row are spread over {spread} devices",
-            (
-                *span_of(reading, ("machine", "train", "sequence_parallel")),
-                *related_span(reading, place, "this stage", key=True),
-            ),
-            path="machine.train.sequence_parallel",
+            *related_span(reading, place, "this stage", key=True),
         )
 
 
@@ -206,13 +186,9 @@ def group_over_microbatch(reading: Reading) -> Iterator[Finding]:
         if stage.kind != "rl" or size is None or written is None or stage.budget is None or size == 1:
             continue
         if size * written > stage.budget.most_tokens:
-            yield Finding(
+            yield at_path(reading, (*stage.path, "budget", "microbatch_tokens")).finding(
                 f"a group may have {size} answers of {written} tokens, but a forward pass takes "
                 f"{stage.budget.microbatch_tokens}",
-                (
-                    *span_of(reading, (*stage.path, "budget", "microbatch_tokens")),
-                    *related_span(reading, (*part.path, "type"), "prefixes are shared here"),
-                ),
-                help=f"set budget.microbatch_tokens above {size * written} plus the prompt",
-                path=dotted((*stage.path, "budget", "microbatch_tokens")),
+                *related_span(reading, (*part.path, "type"), "prefixes are shared here"),
+                remedy=f"set budget.microbatch_tokens above {size * written} plus the prompt",
             )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from recipec.checks.queries import group_size, related_span, span_of, units_per_step
+from recipec.checks.queries import at_path, group_size, related_span, span_of, units_per_step
 from recipec.component import components_of
-from recipec.diagnostics.model import Finding, check, dotted
+from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Part, Reading
 from recipec.spec.recipe import PAIRED_KINDS, UNANSWERED, UNIT
 
@@ -33,10 +33,8 @@ def uneven_updates(reading: Reading) -> Iterator[Finding]:
             parts = f"{size - units % size} of {units // size} and {units % size} of {units // size + 1}"
         if size is None or size > units or units % size == 0:
             continue
-        yield Finding(
-            f"updates of stage `{stage.name}` are uneven: {units} are split into {parts}",
-            span_of(reading, (*stage.path, "budget", key)),
-            path=dotted((*stage.path, "budget", key)),
+        yield at_path(reading, (*stage.path, "budget", key)).finding(
+            f"updates of stage `{stage.name}` are uneven: {units} are split into {parts}"
         )
 
 
@@ -65,11 +63,9 @@ def more_updates_than_rows(reading: Reading) -> Iterator[Finding]:
         )
         for key, asked, most, name in pairs:
             if asked is not None and most is not None and asked > most:
-                yield Finding(
+                yield at_path(reading, (*stage.path, "budget", key)).finding(
                     f"`{key}: {asked}` is more than the {most} {name} of a step",
-                    span_of(reading, (*stage.path, "budget", key)),
-                    help=f"use at most {most}, or a larger step",
-                    path=dotted((*stage.path, "budget", key)),
+                    remedy=f"use at most {most}, or a larger step",
                 )
 
 
@@ -85,14 +81,10 @@ def never_saved(reading: Reading) -> Iterator[Finding]:
     for stage in reading.stages.values():
         budget = stage.budget
         if budget is not None and budget.steps and budget.save_every and budget.save_every > budget.steps:
-            yield Finding(
+            yield at_path(reading, (*stage.path, "budget", "save_every")).finding(
                 f"stage `{stage.name}` ends after {budget.steps} steps, before a checkpoint is due "
                 f"({budget.save_every})",
-                (
-                    *span_of(reading, (*stage.path, "budget", "save_every")),
-                    *related_span(reading, (*stage.path, "budget", "steps"), "the stage ends here"),
-                ),
-                path=dotted((*stage.path, "budget", "save_every")),
+                *related_span(reading, (*stage.path, "budget", "steps"), "the stage ends here"),
             )
 
 
@@ -111,10 +103,8 @@ def never_evaluated(reading: Reading) -> Iterator[Finding]:
         return
     for name, evaluation in reading.evaluate.items():
         if evaluation.every is not None and evaluation.every > max(known):
-            yield Finding(
-                f"evaluation `{name}` is due every {evaluation.every} steps, but no stage has more than {max(known)}",
-                span_of(reading, ("evaluate", name, "every")),
-                path=f"evaluate.{name}.every",
+            yield at_path(reading, ("evaluate", name, "every")).finding(
+                f"evaluation `{name}` is due every {evaluation.every} steps, but no stage has more than {max(known)}"
             )
 
 
@@ -139,10 +129,8 @@ def condition_never_seen(reading: Reading) -> Iterator[Finding]:
                 continue
             read = name not in needs or any(spec is not None and spec.needs(needs[name]) for spec in losses)
             if stage.kind != "rl" or not read:
-                yield Finding(
-                    f"stage `{stage.name}` has no metric that shows `{name}`",
-                    span_of(reading, (*stage.path, "budget", "stop_when", i)),
-                    path=dotted((*stage.path, "budget", "stop_when", i)),
+                yield at_path(reading, (*stage.path, "budget", "stop_when", i)).finding(
+                    f"stage `{stage.name}` has no metric that shows `{name}`"
                 )
 
 
@@ -162,14 +150,10 @@ def too_few_answers(reading: Reading) -> Iterator[Finding]:
             kind, _, count = metric.partition("@")
             least = int(count) if count else 2 if kind.startswith("majority") else 1
             if least > drawn:
-                yield Finding(
+                yield at_path(reading, ("evaluate", name, "metrics", i)).finding(
                     f"`{metric}` needs {least} answers per prompt, but evaluation `{name}` samples {drawn}",
-                    (
-                        *span_of(reading, ("evaluate", name, "metrics", i)),
-                        *related_span(reading, ("evaluate", name, "sampler", "num_generations"), f"{drawn} here"),
-                    ),
-                    help=f"set sampler.num_generations of the evaluation to {least} or more",
-                    path=f"evaluate.{name}.metrics.{i}",
+                    *related_span(reading, ("evaluate", name, "sampler", "num_generations"), f"{drawn} here"),
+                    remedy=f"set sampler.num_generations of the evaluation to {least} or more",
                 )
 
 
@@ -225,10 +209,8 @@ def split_pairs(reading: Reading) -> Iterator[Finding]:
     """
     for stage in reading.stages.values():
         if stage.kind in PAIRED_KINDS and stage.budget is not None and stage.budget.shuffle_rows:
-            yield Finding(
-                f"stage `{stage.name}` compares the rows of a pair, but `shuffle_rows` would separate them",
-                span_of(reading, (*stage.path, "budget", "shuffle_rows")),
-                path=dotted((*stage.path, "budget", "shuffle_rows")),
+            yield at_path(reading, (*stage.path, "budget", "shuffle_rows")).finding(
+                f"stage `{stage.name}` compares the rows of a pair, but `shuffle_rows` would separate them"
             )
 
 
@@ -249,11 +231,9 @@ def no_own_file(reading: Reading) -> Iterator[Finding]:
             named = " `" + "`, `".join(part.spec.user_names()) + "`" if part.spec else ""
             named_code = f"the {what}{named}" if named else f"a {what} of yours"
             key = (*part.path, "functions" if what == "tool" else "name")
-            yield Finding(
+            yield at_path(reading, key).finding(
                 f"the {part.slot} is {named_code}, but the recipe names no file with it",
-                span_of(reading, key),
-                help=f"add `use: [./{part.slot}.py]` at the top of the recipe",
-                path=dotted(key),
+                remedy=f"add `use: [./{part.slot}.py]` at the top of the recipe",
             )
 
 
@@ -291,4 +271,4 @@ def unused_own_file(reading: Reading) -> Iterator[Finding]:
                 if called
                 else "is named under `use`, but the recipe uses no function or class of it"
             )
-            yield Finding(f"`{name}` {problem}", span_of(reading, ("use", i)), path=f"use.{i}")
+            yield at_path(reading, ("use", i)).finding(f"`{name}` {problem}")

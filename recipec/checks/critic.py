@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recipec.checks.queries import display_name, field_span, parts_of, related_span, span_of, spec_of
-from recipec.diagnostics.model import Finding, check, dotted
+from recipec.checks.queries import at_field, at_path, display_name, parts_of, related_span, spec_of
+from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Part, Reading
 from recipec.spec.critic import Critic
 from recipec.spec.train_engine import TrainEngine
@@ -29,11 +29,10 @@ def critic_without_target(reading: Reading) -> Iterator[Finding]:
         if reading.fragment or any(level.cls is None or TARGET in level.cls.declares() for level in levels):
             continue
         more = related_span(reading, (*stage.path, "advantage"), "the levels", key=True)
-        yield Finding(
+        yield at_path(reading, part.path, key=True).finding(
             f"stage `{stage.name}` has a critic, but no level of `advantage` uses it",
-            (*span_of(reading, part.path, key=True), *more),
-            help="add a level `{type: gae}`, or drop `critic`",
-            path=dotted(part.path),
+            *more,
+            remedy="add a level `{type: gae}`, or drop `critic`",
         )
 
 
@@ -85,11 +84,10 @@ def unsupported_critic(reading: Reading) -> Iterator[Finding]:
 
 
 def _refused(reading: Reading, critic: Part, other: Part, key: str, what: str, instead: str) -> Finding:
-    return Finding(
+    return at_field(reading, other, key).finding(
         f"a critic cannot be trained next to {what}",
-        (*field_span(reading, other, key), *related_span(reading, critic.path, "the critic", key=True)),
-        help=instead,
-        path=dotted((*other.path, key)),
+        *related_span(reading, critic.path, "the critic", key=True),
+        remedy=instead,
     )
 
 
@@ -106,12 +104,8 @@ def policy_never_trains(reading: Reading) -> Iterator[Finding]:
     for stage, part, spec in parts_of(reading, Critic):
         steps = stage.budget.steps if stage.budget is not None else None
         if steps is not None and spec.warmup_steps >= steps:
-            yield Finding(
+            yield at_field(reading, part, "warmup_steps").finding(
                 f"the critic alone is trained in the first {spec.warmup_steps} steps, and stage `{stage.name}` has "
                 f"{steps}",
-                (
-                    *field_span(reading, part, "warmup_steps"),
-                    *related_span(reading, (*stage.path, "budget", "steps"), "the steps of the stage"),
-                ),
-                path=dotted((*part.path, "warmup_steps")),
+                *related_span(reading, (*stage.path, "budget", "steps"), "the steps of the stage"),
             )

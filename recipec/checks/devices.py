@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from recipec.checks.queries import ancestors, field_span, related_span, span_of, spec_of, units_per_step
+from recipec.checks.queries import ancestors, at_field, at_path, field_span, related_span, spec_of, units_per_step
 from recipec.checks.sampling import uses_sampler
 from recipec.diagnostics.model import Finding, check, dotted
 from recipec.planning.model_shapes import Shape, known_shape, scratch_shape
@@ -81,12 +81,11 @@ def devices_do_not_divide(reading: Reading) -> Iterator[Finding]:
     devices, _ = devices_of(reading)
     for part, name, count in () if reading.fragment else _spread(reading):
         if devices % count:
-            yield Finding(
+            yield at_field(reading, part, name).finding(
                 f"`{part.name}` takes {count} devices together, but a node has {devices}",
-                (*field_span(reading, part, name), *related_span(reading, ("machine", "devices"), "devices of a node")),
-                help=f"set {name} to {_divisors(devices)}"
+                *related_span(reading, ("machine", "devices"), "devices of a node"),
+                remedy=f"set {name} to {_divisors(devices)}"
                 + (f", or machine.devices to a multiple of {count}" if devices < count else ""),
-                path=dotted((*part.path, name)),
             )
 
 
@@ -109,12 +108,11 @@ def heads_do_not_divide(reading: Reading) -> Iterator[Finding]:
             shape = shape_of(reading, stage)
             if shape is None or not (shape.heads % count or (shape.kv_heads % count and count % shape.kv_heads)):
                 continue
-            yield Finding(
+            yield at_field(reading, part, name).finding(
                 f"the model of stage `{stage.name}` has {shape.heads} attention heads and {shape.kv_heads} key-value "
                 f"heads, which {count} devices cannot share",
-                (*field_span(reading, part, name), *related_span(reading, (*stage.path, "from"), "the model")),
-                help=f"set {name} to {_divisors(shape.heads, devices)}",
-                path=dotted((*part.path, name)),
+                *related_span(reading, (*stage.path, "from"), "the model"),
+                remedy=f"set {name} to {_divisors(shape.heads, devices)}",
             )
             break
 
@@ -140,11 +138,10 @@ def adapter_not_for_engine(reading: Reading) -> Iterator[Finding]:
             continue
         lora, at = policy.adapter(), stage.of("policy")[0].path
         for problem, key, remedy in _unadapted(engine, lora, quantized=policy.quantized()):
-            yield Finding(
+            yield at_path(reading, (*at, *key)).finding(
                 f"the rollout engine `{part.name}` cannot sample with {problem}",
-                (*span_of(reading, (*at, *key)), *related_span(reading, part.path, "the engine", key=True)),
-                help=remedy,
-                path=dotted((*at, *key)),
+                *related_span(reading, part.path, "the engine", key=True),
+                remedy=remedy,
             )
 
 
@@ -185,13 +182,9 @@ def two_precisions(reading: Reading) -> Iterator[Finding]:
         if stage.kind != "rl" or policy is None or loss is None or uses_sampler(loss):
             continue
         if policy.dtype != sampled:
-            yield Finding(
+            yield at_field(reading, found[0], "dtype").finding(
                 f"stage `{stage.name}` trains {policy.dtype} weights, but samples with {sampled} ones",
-                (
-                    *field_span(reading, found[0], "dtype"),
-                    *related_span(reading, stage.of("loss")[0].path, "nothing corrects it", key=True),
-                ),
-                path=dotted((*found[0].path, "dtype")),
+                *related_span(reading, stage.of("loss")[0].path, "nothing corrects it", key=True),
             )
             return
 
@@ -212,14 +205,10 @@ def images_not_for_engine(reading: Reading) -> Iterator[Finding]:
     for stage in reading.stages.values():
         policy = spec_of(stage, "policy")
         if policy is not None and policy.sees and (stage.of("sampler") or reading.trials):
-            yield Finding(
+            yield at_field(reading, found[0], "type").finding(
                 f"stage `{stage.name}` samples from a model that reads images, which the engine `{found[0].name}` "
                 "cannot do",
-                (
-                    *field_span(reading, found[0], "type"),
-                    *related_span(reading, (*stage.of("policy")[0].path, "type"), "the model"),
-                ),
-                path=dotted((*found[0].path, "type")),
+                *related_span(reading, (*stage.of("policy")[0].path, "type"), "the model"),
             )
             return
 
@@ -269,13 +258,9 @@ def offload_without_zero(reading: Reading) -> Iterator[Finding]:
         return
     part, engine = train
     if engine.offloads_parameters() and engine.partitions(2)[2] == 1:
-        yield Finding(
+        yield at_field(reading, part, "offload_parameters").finding(
             f"`{part.name}` is to keep the weights in CPU memory, but does not spread them over devices",
-            (
-                *field_span(reading, part, "offload_parameters"),
-                *related_span(reading, (*part.path, "zero"), "the stage"),
-            ),
-            path=dotted((*part.path, "offload_parameters")),
+            *related_span(reading, (*part.path, "zero"), "the stage"),
         )
 
 
@@ -296,14 +281,10 @@ def fewer_prompts_than_ranks(reading: Reading) -> Iterator[Finding]:
         if units is None or stage.kind is None or units >= shares:
             continue
         key = UNIT[stage.kind]
-        yield Finding(
+        yield at_path(reading, (*stage.path, "budget", key)).finding(
             f"stage `{stage.name}` has {units} {key.partition('_')[0]} per step for {shares} devices"
             + (f" ({devices * nodes} in groups of {max(spread)})" if spread else ""),
-            (
-                *span_of(reading, (*stage.path, "budget", key)),
-                *related_span(reading, ("machine", "devices"), "devices of a node"),
-            ),
-            path=dotted((*stage.path, "budget", key)),
+            *related_span(reading, ("machine", "devices"), "devices of a node"),
         )
 
 
@@ -323,10 +304,9 @@ def exactness_needs_copies(reading: Reading) -> Iterator[Finding]:
         return
     part, engine = found
     if max(engine.partitions(max(2, devices * nodes))) > 1:
-        yield Finding(
+        yield at_field(reading, part, "type").finding(
             f"`{part.name}` cannot add gradients in the order of one device",
-            (*field_span(reading, part, "type"), *related_span(reading, ("machine", "exactness"), "required here")),
-            path=dotted((*part.path, "type")),
+            *related_span(reading, ("machine", "exactness"), "required here"),
         )
 
 
@@ -359,8 +339,7 @@ def moments_in_parts(reading: Reading) -> Iterator[Finding]:
                 continue
             path = (*stage.path, "optimizer", key)
             what = "wants them in eight bits" if key == "moments" else f"has `{optimizer.type_name}`, which needs all"
-            yield Finding(
+            yield at_path(reading, path).finding(
                 f"`{part.name}` spreads the moments over devices, and stage `{stage.name}` {what}",
-                (*span_of(reading, path), *related_span(reading, (*part.path, "type"), "the training engine")),
-                path=dotted(path),
+                *related_span(reading, (*part.path, "type"), "the training engine"),
             )

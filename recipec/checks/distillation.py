@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recipec.checks.queries import display_name, field_span, parts_of, related_span, spec_of
-from recipec.diagnostics.model import Finding, check, dotted
+from recipec.checks.queries import at_part, display_name, parts_of, related_span, spec_of
+from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Reading
 from recipec.spec.loss import Loss
 from recipec.spec.train_engine import TrainEngine
@@ -31,16 +31,13 @@ def unsupported_teacher(reading: Reading) -> Iterator[Finding]:
         policy = spec_of(stage, "policy")
         if policy is not None and policy.sees:
             other = stage.of("policy")[0]
-            yield Finding(
+            yield at_part(reading, part).finding(
                 f"{display_name(part)} compares language models, and {display_name(other)} is a vision-language model",
-                (*field_span(reading, part, "type"), *related_span(reading, other.path, "the policy", key=True)),
-                help="use `loss: {type: clipped}` with an advantage level `{type: reverse_kl}`",
-                path=dotted(part.path),
+                *related_span(reading, other.path, "the policy", key=True),
+                remedy="use `loss: {type: clipped}` with an advantage level `{type: reverse_kl}`",
             )
         if spread:
-            yield Finding(
+            yield at_part(reading, part).finding(
                 f"{display_name(part)} needs whole sequences on a device",
-                field_span(reading, part, "type"),
-                help="write `sequence_parallel: 1`, or use an advantage level `{type: reverse_kl}`",
-                path=dotted(part.path),
+                remedy="write `sequence_parallel: 1`, or use an advantage level `{type: reverse_kl}`",
             )

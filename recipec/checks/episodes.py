@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from recipec.checks.queries import display_name, field_span, is_given, longest_turn, related_span, spec_of, turns
+from recipec.checks.queries import (
+    at_field,
+    display_name,
+    field_span,
+    is_given,
+    longest_turn,
+    related_span,
+    spec_of,
+    turns,
+)
 from recipec.diagnostics.model import Finding, check, dotted
 from recipec.reading.partial import Part, Reading, StageReading
 
@@ -35,14 +44,10 @@ def windowed_trajectory(reading: Reading) -> Iterator[Finding]:
         history = world.window()
         if history is None or sampled.rows != "trajectory" or turns(stage) == 1:
             continue
-        yield Finding(
+        yield at_field(reading, sampler, "rows").finding(
             f"rows of stage `{stage.name}` are trajectories, but {display_name(environment)} writes a new prompt "
             f"for each turn",
-            (
-                *field_span(reading, sampler, "rows"),
-                *_shown(reading, environment, "history", f"`history` is {history}: the last {history} turns are shown"),
-            ),
-            path=dotted((*sampler.path, "rows")),
+            *_shown(reading, environment, "history", f"`history` is {history}: the last {history} turns are shown"),
         )
 
 
@@ -76,10 +81,8 @@ def parameter_of_episodes(reading: Reading) -> Iterator[Finding]:
         steps = ("rows",) if spec is not None and spec.rows == "step" else ()
         for key in (*_OF_TURNS, *steps):
             if is_given(reading, (*sampler.path, key)):
-                yield Finding(
-                    f"`{key}` is about turns, but stage `{stage.name}` has no environment",
-                    field_span(reading, sampler, key),
-                    path=dotted((*sampler.path, key)),
+                yield at_field(reading, sampler, key).finding(
+                    f"`{key}` is about turns, but stage `{stage.name}` has no environment"
                 )
 
 
@@ -97,13 +100,9 @@ def filter_of_one(reading: Reading) -> Iterator[Finding]:
     for stage in reading.stages.values():
         sampler = _one(stage, "sampler")
         if sampler is not None and group_filter(stage) is not None and episodes(stage) == 1:
-            yield Finding(
+            yield at_field(reading, sampler, "group_filter").finding(
                 f"every group of stage `{stage.name}` has one episode, so the filter would drop each",
-                (
-                    *field_span(reading, sampler, "group_filter"),
-                    *_shown(reading, sampler, "num_generations", "the group"),
-                ),
-                path=dotted((*sampler.path, "group_filter")),
+                *_shown(reading, sampler, "num_generations", "the group"),
             )
 
 
@@ -161,16 +160,12 @@ def no_room_for_a_turn(reading: Reading) -> Iterator[Finding]:
             key = (
                 "max_turn_length" if is_given(reading, (*sampler.path, "max_turn_length")) else "max_completion_length"
             )
-            yield Finding(
+            yield at_field(reading, sampler, "max_context_length").finding(
                 f"an episode of stage `{stage.name}` has room for {limit} tokens, but its first turn may need "
                 + (f"{prompt} + {turn}" if prompt else f"a prompt and {turn}"),
-                (
-                    *field_span(reading, sampler, "max_context_length"),
-                    *related_span(reading, (*sampler.path, key), "a turn"),
-                    *(related_span(reading, (*stage.of("data")[0].path, "max_length"), "the prompt") if prompt else ()),
-                ),
-                help=f"set `max_context_length` to {prompt + turn} or more, or shorten prompts and turns",
-                path=dotted((*sampler.path, "max_context_length")),
+                *related_span(reading, (*sampler.path, key), "a turn"),
+                *(related_span(reading, (*stage.of("data")[0].path, "max_length"), "the prompt") if prompt else ()),
+                remedy=f"set `max_context_length` to {prompt + turn} or more, or shorten prompts and turns",
             )
 
 
@@ -188,13 +183,9 @@ def template_unread(reading: Reading) -> Iterator[Finding]:
     for stage in reading.stages.values():
         part, spec = _one(stage, "environment"), spec_of(stage, "environment")
         if part is not None and spec is not None and spec.ignores_template():
-            yield Finding(
+            yield at_field(reading, part, "template").finding(
                 f"the template of {display_name(part)} is not used",
-                (
-                    *field_span(reading, part, "template"),
-                    *_shown(reading, part, "history", "the dialogue is appended to"),
-                ),
-                path=dotted((*part.path, "template")),
+                *_shown(reading, part, "history", "the dialogue is appended to"),
             )
 
 
@@ -213,11 +204,7 @@ def filter_without_rewards(reading: Reading) -> Iterator[Finding]:
         sampler = _one(stage, "sampler")
         if sampler is None or stage.kind in {None, "rl"} or group_filter(stage) is None:
             continue
-        yield Finding(
+        yield at_field(reading, sampler, "group_filter").finding(
             f"stage `{stage.name}` is of kind `{stage.kind}`, but groups are filtered by rewards",
-            (
-                *field_span(reading, sampler, "group_filter"),
-                *related_span(reading, (*stage.path, "kind"), "it has no rewards"),
-            ),
-            path=dotted((*sampler.path, "group_filter")),
+            *related_span(reading, (*stage.path, "kind"), "it has no rewards"),
         )

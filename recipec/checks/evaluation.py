@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from recipec.checks.dataflow import possible_providers
-from recipec.checks.queries import related_span, span_of
-from recipec.checks.reward_bounds import Levels, judged, metric_place, rewards_of
-from recipec.diagnostics.model import Finding, check, dotted
+from recipec.checks.queries import at_path, related_span, span_of
+from recipec.checks.reward_bounds import Levels, judged, rewards_of
+from recipec.diagnostics.model import Finding, check
 from recipec.diagnostics.phrases import listed, nearest, question
 from recipec.reading.partial import Part, Reading
 from recipec.spec.recipe import IMITATED, PAIRED, UNANSWERED, Evaluation
@@ -48,10 +48,9 @@ def no_labels(reading: Reading) -> Iterator[Finding]:
             continue
         listed = " and ".join(f"`{level}`" for level in known)
         problem = f"both {listed} name labels" if known else "none of them names labels"
-        yield Finding(
+        yield at_path(reading, ("evaluate", name, "metrics", index)).finding(
             f"`{metric}` needs labels, but of the rewards of evaluation `{name}`{_lent(levels)} {problem}",
-            (*metric_place(reading, name, index), *related_span(reading, levels.path, "the rewards", key=True)),
-            path=f"evaluate.{name}.metrics.{index}",
+            *related_span(reading, levels.path, "the rewards", key=True),
         )
 
 
@@ -68,13 +67,9 @@ def margin_without_pairs(reading: Reading) -> Iterator[Finding]:
     for name, evaluation in reading.evaluate.items():
         if PAIRED in evaluation.metrics and not {"chosen_P", "rejected_P"} <= set(evaluation.data.declares()):
             index = evaluation.metrics.index(PAIRED)
-            yield Finding(
+            yield at_path(reading, ("evaluate", name, "metrics", index)).finding(
                 f"`margin` compares pairs, but data `{evaluation.data.type_name}` of evaluation `{name}` has none",
-                (
-                    *metric_place(reading, name, index),
-                    *related_span(reading, ("evaluate", name, "data"), "the data", key=True),
-                ),
-                path=f"evaluate.{name}.metrics.{index}",
+                *related_span(reading, ("evaluate", name, "data"), "the data", key=True),
             )
 
 
@@ -91,13 +86,9 @@ def loss_without_answers(reading: Reading) -> Iterator[Finding]:
     for name, evaluation in reading.evaluate.items():
         if IMITATED in evaluation.metrics and "completion_P" not in evaluation.data.declares():
             index = evaluation.metrics.index(IMITATED)
-            yield Finding(
+            yield at_path(reading, ("evaluate", name, "metrics", index)).finding(
                 f"`loss` is of given answers, but data `{evaluation.data.type_name}` of evaluation `{name}` has none",
-                (
-                    *metric_place(reading, name, index),
-                    *related_span(reading, ("evaluate", name, "data"), "the data", key=True),
-                ),
-                path=f"evaluate.{name}.metrics.{index}",
+                *related_span(reading, ("evaluate", name, "data"), "the data", key=True),
             )
 
 
@@ -124,11 +115,11 @@ def no_such_level(reading: Reading) -> Iterator[Finding]:
             continue
         close = question([f"reward.{level}" for level in nearest(asked, levels.specs)]) if asked else ""
         what = f"none is named `{asked}`" if asked else "none is a `kg_consistency`"
-        yield Finding(
+        yield at_path(reading, ("evaluate", name, "metrics", index)).finding(
             f"`{metric}` is the mean of a level, but of the rewards of evaluation `{name}`{_lent(levels)} {what}",
-            (*metric_place(reading, name, index), *related_span(reading, levels.path, "the rewards", key=True)),
-            help=close or f"the levels are {listed(levels.specs)}; a level with `weight: 0` is measured without effect",
-            path=f"evaluate.{name}.metrics.{index}",
+            *related_span(reading, levels.path, "the rewards", key=True),
+            remedy=close
+            or f"the levels are {listed(levels.specs)}; a level with `weight: 0` is measured without effect",
         )
 
 
@@ -159,14 +150,10 @@ def blurred_accuracy(reading: Reading) -> Iterator[Finding]:
         else:
             continue
         between = f"set `correct_at` above {most:g} and up to {least:g}, or " if most < least else ""
-        yield Finding(
+        yield at_path(reading, ("evaluate", name, "correct_at")).finding(
             f"`{metric}` of evaluation `{name}` counts answers from {at:g} on as right, but {problem}",
-            (
-                *span_of(reading, ("evaluate", name, "correct_at")),
-                *related_span(reading, levels.path, "the rewards", key=True),
-            ),
-            help=f"{between}give the evaluation the level that judges, and others with `weight: 0`",
-            path=f"evaluate.{name}.correct_at",
+            *related_span(reading, levels.path, "the rewards", key=True),
+            remedy=f"{between}give the evaluation the level that judges, and others with `weight: 0`",
         )
 
 
@@ -232,9 +219,7 @@ def reward_needs_training(reading: Reading) -> Iterator[Finding]:
                 origin = "" if own else f", which it takes from stage `{scoring.name if scoring else ''}`,"
                 lacks = f"`{spec.type_name}` exists only in training" if training else "it has no environment"
                 more = "" if training else ", or give the evaluation an `environment`"
-                yield Finding(
+                yield at_path(reading, path, key=True).finding(
                     f"evaluation `{name}` cannot score with `{level}`{origin} since {lacks}",
-                    span_of(reading, path, key=True),
-                    help=f"list under `reward` of the evaluation the rewards that judge answers{more}",
-                    path=dotted(path),
+                    remedy=f"list under `reward` of the evaluation the rewards that judge answers{more}",
                 )

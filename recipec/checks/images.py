@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from recipec.checks.queries import Spans, display_name, is_given, related_span, span_of, spec_of
+from recipec.checks.queries import Spans, at_path, display_name, is_given, related_span, span_of, spec_of
 from recipec.diagnostics.model import Finding, check, dotted
 from recipec.reading.partial import Path, Reading, StageReading
 from recipec.spec.data import Columns
@@ -79,7 +79,7 @@ def _named(reading: Reading, path: Path, data: Any) -> bool:
 
 
 def _unread(reading: Reading, path: Path, who: str, spans: Spans) -> Finding:
-    return Finding(f"`columns.images` names images, but {who}", (*span_of(reading, path), *spans), path=dotted(path))
+    return at_path(reading, path).finding(f"`columns.images` names images, but {who}", *spans)
 
 
 def _policy(reading: Reading, stage: StageReading) -> Spans:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 
-from recipec.checks.queries import display_name, field_span, parts_of, related_span, span_of
-from recipec.diagnostics.model import Finding, check, dotted
+from recipec.checks.queries import at_field, at_path, display_name, parts_of, related_span
+from recipec.diagnostics.model import Finding, check
 from recipec.diagnostics.phrases import did_you_mean
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.spec.knowledge import ENDINGS, Extract, Knowledge, Triples
@@ -36,9 +36,7 @@ def unknown_format(reading: Reading) -> Iterator[Finding]:
                 continue
             many = isinstance(spec, Triples) and not isinstance(spec.path, str)
             path = (*part.path, "path", number) if many else (*part.path, "path")
-            yield Finding(
-                f"`{name}` has no ending that tells the format of its facts", span_of(reading, path), path=dotted(path)
-            )
+            yield at_path(reading, path).finding(f"`{name}` has no ending that tells the format of its facts")
 
 
 @check("RC341", "unknown-reader")
@@ -57,11 +55,8 @@ def unknown_reader(reading: Reading) -> Iterator[Finding]:
         if model is None or weights_kind(model) != "stage" or model in earlier:
             continue
         same = "the stage itself, which has no policy yet" if model == stage.name else "no earlier stage"
-        yield Finding(
-            f"{display_name(part)} reads with `{model}`, which is {same}",
-            field_span(reading, part, "model"),
-            help=did_you_mean(model, earlier),
-            path=dotted((*part.path, "model")),
+        yield at_field(reading, part, "model").finding(
+            f"{display_name(part)} reads with `{model}`, which is {same}", remedy=did_you_mean(model, earlier)
         )
 
 
@@ -83,10 +78,8 @@ def parameter_of_other_format(reading: Reading) -> Iterator[Finding]:
             "attribute": spec.attribute != "relation" and "graphml" not in kinds,
         }
         for name in (name for name, idle in unread.items() if idle):
-            yield Finding(
-                f"`{name}` of {display_name(part)} is for a format that none of its files has",
-                field_span(reading, part, name),
-                path=dotted((*part.path, name)),
+            yield at_field(reading, part, name).finding(
+                f"`{name}` of {display_name(part)} is for a format that none of its files has"
             )
 
 
@@ -108,14 +101,10 @@ def graph_of_each_stage(reading: Reading) -> Iterator[Finding]:
         return
     for trial in reading.trials.values():
         if any(part.spec and _reads(part) for part in _scores(reading, trial.name)):
-            yield Finding(
+            yield at_path(reading, trial.path, key=True).finding(
                 f"evaluation `{trial.name}` scores answers by {display_name(part)}, which a policy of the recipe "
                 f"extracts",
-                (
-                    *span_of(reading, trial.path, key=True),
-                    *related_span(reading, part.path, "the knowledge graph", key=True),
-                ),
-                path=dotted(trial.path),
+                *related_span(reading, part.path, "the knowledge graph", key=True),
             )
 
 
@@ -143,12 +132,8 @@ def relation_left_out(reading: Reading) -> Iterator[Finding]:
         for name in ("closed", "functional"):
             for relation in getattr(spec, name) if spec.relations else ():
                 if relation not in spec.relations:
-                    yield Finding(
+                    yield at_field(reading, part, name).finding(
                         f"`{name}` of {display_name(part)} names `{relation}`, but `relations` does not",
-                        (
-                            *field_span(reading, part, name),
-                            *related_span(reading, (*part.path, "relations"), "what is read"),
-                        ),
-                        help=f"add `{relation}` to `relations`, or drop it",
-                        path=dotted((*part.path, name)),
+                        *related_span(reading, (*part.path, "relations"), "what is read"),
+                        remedy=f"add `{relation}` to `relations`, or drop it",
                     )

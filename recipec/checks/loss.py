@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from recipec.checks.queries import (
+    at_field,
+    at_part,
     display_name,
     field_span,
     is_given,
@@ -37,10 +39,9 @@ def kl_twice(reading: Reading) -> Iterator[Finding]:
         charged = [level for level in stage.of("reward") if isinstance(level.spec, Reward) and level.spec.weight]
         charged = [level for level in charged if level.spec is not None and level.spec.needs("ref_logprob_RT")]
         if spec.beta > 0 and charged:
-            yield Finding(
+            yield at_field(reading, part, "beta").finding(
                 f"stage `{stage.name}` penalises the KL twice: in the loss and in reward `{charged[0].level}`",
-                (*field_span(reading, part, "beta"), *related_span(reading, charged[0].path, "and here", key=True)),
-                path=dotted((*part.path, "beta")),
+                *related_span(reading, charged[0].path, "and here", key=True),
             )
 
 
@@ -60,14 +61,10 @@ def coarse_ratio_fine_credit(reading: Reading) -> Iterator[Finding]:
         fine = [level for level in stage.of("advantage") if level.spec and "advantage_RT" in level.spec.provides()]
         fine += [level for level in stage.of("advantage") if stage.combine == "per_token"]
         if spec.coarse() and fine:
-            yield Finding(
+            yield at_field(reading, part, "ratio").finding(
                 f"one ratio per {spec.coarse()} is multiplied with credit that "
                 f"{display_name(fine[0])} gives to each token",
-                (
-                    *field_span(reading, part, "ratio"),
-                    *related_span(reading, fine[0].path, "credit of each token", key=True),
-                ),
-                path=dotted((*part.path, "ratio")),
+                *related_span(reading, fine[0].path, "credit of each token", key=True),
             )
 
 
@@ -144,11 +141,10 @@ def shared_prefix_dropout(reading: Reading) -> Iterator[Finding]:
         value, path = dropout(part)
         attention = next(iter(stage.of("attention")), None)
         if part is not None and value and attention is not None and shares(attention):
-            yield Finding(
+            yield at_part(reading, attention).finding(
                 f"{display_name(attention)} computes shared tokens once, but dropout is {value:g}",
-                (*field_span(reading, attention, "type"), *related_span(reading, (*part.path, *path), "dropout here")),
-                help=f"set {'.'.join(path)} to 0, or use attention `packed`",
-                path=dotted(attention.path),
+                *related_span(reading, (*part.path, *path), "dropout here"),
+                remedy=f"set {'.'.join(path)} to 0, or use attention `packed`",
             )
 
 
@@ -166,10 +162,8 @@ def tight_dual_clip(reading: Reading) -> Iterator[Finding]:
     for _, part, spec in parts_of(reading, Clipped):
         top = 1 + (spec.epsilon if spec.epsilon_high is None else spec.epsilon_high)
         if spec.dual_clip is not None and spec.dual_clip <= top:
-            yield Finding(
-                f"`dual_clip: {spec.dual_clip:g}` cuts inside the trust region, which ends at {top:g}",
-                field_span(reading, part, "dual_clip"),
-                path=dotted((*part.path, "dual_clip")),
+            yield at_field(reading, part, "dual_clip").finding(
+                f"`dual_clip: {spec.dual_clip:g}` cuts inside the trust region, which ends at {top:g}"
             )
 
 
@@ -186,13 +180,9 @@ def clip_lower(reading: Reading) -> Iterator[Finding]:
     """
     for _, part, spec in parts_of(reading, Clipped):
         if spec.epsilon_high is not None and spec.epsilon_high < spec.epsilon:
-            yield Finding(
+            yield at_field(reading, part, "epsilon_high").finding(
                 f"`epsilon_high: {spec.epsilon_high:g}` is below `epsilon: {spec.epsilon:g}`",
-                (
-                    *field_span(reading, part, "epsilon_high"),
-                    *related_span(reading, (*part.path, "epsilon"), "epsilon here"),
-                ),
-                path=dotted((*part.path, "epsilon_high")),
+                *related_span(reading, (*part.path, "epsilon"), "epsilon here"),
             )
 
 
@@ -210,10 +200,9 @@ def estimator_without_gradient(reading: Reading) -> Iterator[Finding]:
     """
     for _, part, spec in parts_of(reading, PolicyGradient):
         if spec.beta > 0 and spec.kl == "k1":
-            yield Finding(
+            yield at_field(reading, part, "kl").finding(
                 "`kl: k1` in the loss has a gradient that is zero on average",
-                (*field_span(reading, part, "kl"), *related_span(reading, (*part.path, "beta"), "turned on here")),
-                path=dotted((*part.path, "kl")),
+                *related_span(reading, (*part.path, "beta"), "turned on here"),
             )
 
 
@@ -250,10 +239,8 @@ def unread_normaliser(reading: Reading) -> Iterator[Finding]:
     for part in reading.parts:
         spec: Any = part.spec
         if part.slot == "loss" and getattr(spec, "normaliser", None) and spec.aggregate != "fixed":
-            yield Finding(
-                f"`normaliser: {spec.normaliser}` is not used by `aggregate: {spec.aggregate}`",
-                field_span(reading, part, "normaliser"),
-                path=dotted((*part.path, "normaliser")),
+            yield at_field(reading, part, "normaliser").finding(
+                f"`normaliser: {spec.normaliser}` is not used by `aggregate: {spec.aggregate}`"
             )
 
 
@@ -269,13 +256,9 @@ def smoothing_unread(reading: Reading) -> Iterator[Finding]:
     """
     for _, part, spec in parts_of(reading, Dpo):
         if spec.label_smoothing > 0 and spec.variant not in {"sigmoid", "robust", "exo_pair"}:
-            yield Finding(
+            yield at_field(reading, part, "label_smoothing").finding(
                 f"`label_smoothing` has no effect with `variant: {spec.variant}`",
-                (
-                    *field_span(reading, part, "label_smoothing"),
-                    *related_span(reading, (*part.path, "variant"), "the variant"),
-                ),
-                path=dotted((*part.path, "label_smoothing")),
+                *related_span(reading, (*part.path, "variant"), "the variant"),
             )
 
 
@@ -315,11 +298,7 @@ def no_trust_region(reading: Reading) -> Iterator[Finding]:
         high = spec.epsilon if spec.epsilon_high is None else spec.epsilon_high
         if spec.epsilon == 1 and high >= 1 and several_updates(stage):
             hardly = f"a ratio of up to {1 + high:g} is hardly bounded"
-            yield Finding(
+            yield at_field(reading, part, "epsilon").finding(
                 f"stage `{stage.name}` takes several updates from one rollout, but {hardly}",
-                (
-                    *field_span(reading, part, "epsilon"),
-                    *related_span(reading, (*stage.path, "budget"), "several updates", key=True),
-                ),
-                path=dotted((*part.path, "epsilon")),
+                *related_span(reading, (*stage.path, "budget"), "several updates", key=True),
             )

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from recipec.checks.queries import (
+    at_part,
+    at_path,
     display_name,
     field_span,
     is_given,
     longest_turn,
     parts_of,
     related_span,
-    span_of,
     spec_of,
     turns,
 )
@@ -55,13 +56,11 @@ def not_in_this_version(reading: Reading) -> Iterator[Finding]:
         if part.cls is None or part.cls.available() or part in reading.machine.values():
             continue
         peers = [name for name, cls in components_of(part.slot).items() if cls.available()]
-        yield Finding(
+        yield at_part(reading, part).finding(
             f"{display_name(part)} is not in this version" + (f" (`{part.name}`)" if part.level else ""),
-            field_span(reading, part, "type"),
-            help=f"this version has {', '.join(f'`{name}`' for name in peers)}"
+            remedy=f"this version has {', '.join(f'`{name}`' for name in peers)}"
             if peers
             else "wait for a later version",
-            path=dotted(part.path),
         )
 
 
@@ -78,11 +77,8 @@ def later_engine(reading: Reading) -> Iterator[Finding]:
     for part in reading.machine.values():
         if part.given and part.cls is not None and not part.cls.available():
             here = ", ".join(f"`{name}`" for name, cls in components_of(part.slot).items() if cls.available())
-            yield Finding(
-                f"engine `{part.name}` is not in this version",
-                field_span(reading, part, "type"),
-                help=f"this version has {here}",
-                path=dotted(part.path),
+            yield at_part(reading, part).finding(
+                f"engine `{part.name}` is not in this version", remedy=f"this version has {here}"
             )
 
 
@@ -103,15 +99,11 @@ def too_many_devices(reading: Reading) -> Iterator[Finding]:
         return
     most = engine.cls.max_devices
     if isinstance(devices, int) and most is not None and devices > most:
-        yield Finding(
+        yield at_path(reading, ("machine", "devices")).finding(
             f"{devices} devices are set, but the training engine `{engine.name}` uses "
             + ("one" if most == 1 else f"{most} at most"),
-            (
-                *span_of(reading, ("machine", "devices")),
-                *(related_span(reading, engine.path, "the engine", key=True) if engine.given else ()),
-            ),
-            help="" if most == 1 else f"set `devices: {most}`",
-            path="machine.devices",
+            *(related_span(reading, engine.path, "the engine", key=True) if engine.given else ()),
+            remedy="" if most == 1 else f"set `devices: {most}`",
         )
 
 
@@ -127,11 +119,9 @@ def unknown_service(reading: Reading) -> Iterator[Finding]:
     names = _services(reading)
     for name, path in _calls(reading):
         if name not in names and not reading.fragment:
-            yield Finding(
+            yield at_path(reading, path).finding(
                 f"there is no service `{name}`",
-                span_of(reading, path),
-                help=did_you_mean(name, names) or f"add `machine: {{services: {{{name}: {{url: …}}}}}}`",
-                path=dotted(path),
+                remedy=did_you_mean(name, names) or f"add `machine: {{services: {{{name}: {{url: …}}}}}}`",
             )
 
 
@@ -160,9 +150,7 @@ def unused_service(reading: Reading) -> Iterator[Finding]:
     for name in _services(reading):
         if name not in called:
             path = ("machine", "services", name)
-            yield Finding(
-                f"no component uses the service `{name}`", span_of(reading, path, key=True), path=dotted(path)
-            )
+            yield at_path(reading, path, key=True).finding(f"no component uses the service `{name}`")
 
 
 @check("RC505", "row-over-microbatch")
@@ -180,13 +168,11 @@ def row_over_microbatch(reading: Reading) -> Iterator[Finding]:
         if stage.budget is None or stage.budget.most_tokens >= longest:
             continue
         what = "a pair" if stage.kind in PAIRED_KINDS else "a row"
-        yield Finding(
+        yield at_path(reading, (*stage.path, "budget", "microbatch_tokens")).finding(
             f"{what} of stage `{stage.name}` may be {longest} tokens, but a forward pass takes "
             f"{stage.budget.microbatch_tokens}",
-            span_of(reading, (*stage.path, "budget", "microbatch_tokens")),
             why=f"{what} is never split: the run would stop at the first one that is too long",
-            help=f"set `microbatch_tokens` to {longest} or more, or shorten prompts and completions",
-            path=dotted((*stage.path, "budget", "microbatch_tokens")),
+            remedy=f"set `microbatch_tokens` to {longest} or more, or shorten prompts and completions",
         )
 
 
@@ -274,8 +260,6 @@ def answers_over_positions(reading: Reading) -> Iterator[Finding]:
         longest = evaluation.sampler.max_completion_length
         if longest is not None and sizes and longest >= min(sizes):
             path = ("evaluate", name, "sampler", "max_completion_length")
-            yield Finding(
-                f"evaluation `{name}` samples up to {longest} tokens, but the model has {min(sizes)} positions",
-                span_of(reading, path),
-                path=dotted(path),
+            yield at_path(reading, path).finding(
+                f"evaluation `{name}` samples up to {longest} tokens, but the model has {min(sizes)} positions"
             )

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recipec.checks.queries import field_span, related_span, span_of, spec_of
-from recipec.diagnostics.model import Finding, check, dotted
+from recipec.checks.queries import at_field, at_path, related_span, spec_of
+from recipec.diagnostics.model import Finding, check
 from recipec.lowering.lower import lower
 from recipec.lowering.optimise import optimise
 from recipec.planning.cost import amount
@@ -50,15 +50,11 @@ def does_not_fit(reading: Reading) -> Iterator[Finding]:
         most, when = peak(held)
         there = sorted(((one.bytes or 0.0, one.name) for one in held if one.when in {"always", when}), reverse=True)
         parts = ", ".join(f"{amount(size, 'B')} {name}" for size, name in there[:LARGEST])
-        yield Finding(
+        yield at_path(reading, ("machine", "accelerator")).finding(
             f"stage `{work.stage.name}` needs {amount(most, 'B')} on each device, but {work.accelerator.title} has "
             f"{amount(work.accelerator.memory, 'B')}: {parts}",
-            (
-                *span_of(reading, ("machine", "accelerator")),
-                *related_span(reading, ("stages", work.stage.name), "the stage", key=True),
-            ),
-            help=_remedy(work),
-            path=dotted(("machine", "accelerator")),
+            *related_span(reading, ("stages", work.stage.name), "the stage", key=True),
+            remedy=_remedy(work),
         )
 
 
@@ -90,12 +86,8 @@ def group_over_cache(reading: Reading) -> Iterator[Finding]:
         if room < group * work.kv_bytes_per_row:
             rows = max(0, int(room / work.kv_bytes_per_row))
             needed = amount(group * work.kv_bytes_per_row, "B")
-            yield Finding(
+            yield at_field(reading, engine, "memory").finding(
                 f"a group of stage `{work.stage.name}` needs {needed} of keys and values "
                 f"at its longest, but the engine has room for {rows} of {group} rows",
-                (
-                    *field_span(reading, engine, "memory"),
-                    *related_span(reading, ("stages", work.stage.name, "sampler"), "the group", key=True),
-                ),
-                path=dotted((*engine.path, "memory")),
+                *related_span(reading, ("stages", work.stage.name, "sampler"), "the group", key=True),
             )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from recipec.checks.queries import (
-    field_span,
+    at_field,
+    at_path,
     is_given,
     parts_of,
     related_span,
@@ -40,13 +41,9 @@ def two_warmups(reading: Reading) -> Iterator[Finding]:
     """
     for _, part, spec in parts_of(reading, Scheduled):
         if spec.warmup_updates is not None and spec.warmup_ratio is not None:
-            yield Finding(
+            yield at_field(reading, part, "warmup_ratio").finding(
                 "the warm-up is given twice: in updates and as a ratio of all updates",
-                (
-                    *field_span(reading, part, "warmup_ratio"),
-                    *related_span(reading, (*part.path, "warmup_updates"), "and here"),
-                ),
-                path=dotted((*part.path, "warmup_ratio")),
+                *related_span(reading, (*part.path, "warmup_updates"), "and here"),
             )
 
 
@@ -64,22 +61,16 @@ def endless_warmup(reading: Reading) -> Iterator[Finding]:
     """
     for stage, part, spec in parts_of(reading, Scheduled):
         if spec.warmup_ratio == 1:
-            yield Finding(
-                f"the warm-up of stage `{stage.name}` lasts as long as the stage",
-                field_span(reading, part, "warmup_ratio"),
-                path=dotted((*part.path, "warmup_ratio")),
+            yield at_field(reading, part, "warmup_ratio").finding(
+                f"the warm-up of stage `{stage.name}` lasts as long as the stage"
             )
         each = updates_per_step(stage)
         steps = stage.budget.steps if stage.budget is not None else None
         if not spec.warmup_updates or each is None or steps is None or spec.warmup_updates < steps * each:
             continue
-        yield Finding(
+        yield at_field(reading, part, "warmup_updates").finding(
             f"the warm-up takes {spec.warmup_updates} updates, but stage `{stage.name}` has {steps * each}",
-            (
-                *field_span(reading, part, "warmup_updates"),
-                *related_span(reading, (*stage.path, "budget", "steps"), "the stage"),
-            ),
-            path=dotted((*part.path, "warmup_updates")),
+            *related_span(reading, (*stage.path, "budget", "steps"), "the stage"),
         )
 
 
@@ -103,13 +94,9 @@ def high_learning_rate(reading: Reading) -> Iterator[Finding]:
         if spec.learning_rate > (HIGHEST if adapter else NEW if new else HIGH) and not unread:
             trained = "an adapter" if adapter else "all weights"
             trained = f"{trained} of `{stage.origin}`" if stage.origin not in {None, "scratch"} else "a new model"
-            yield Finding(
+            yield at_field(reading, part, "learning_rate").finding(
                 f"a learning rate of {spec.learning_rate:g} for {trained} is very high",
-                (
-                    *field_span(reading, part, "learning_rate"),
-                    *related_span(reading, (*stage.path, "from"), "trained weights"),
-                ),
-                path=dotted((*part.path, "learning_rate")),
+                *related_span(reading, (*stage.path, "from"), "trained weights"),
             )
 
 
@@ -163,10 +150,8 @@ def forgetful_moments(reading: Reading) -> Iterator[Finding]:
     for _, part, spec in parts_of(reading, Adamw):
         for i, beta in enumerate(spec.betas):
             if not 0 <= beta < 1:
-                yield Finding(
-                    f"`betas` must be at least 0 and below 1; one is {beta:g}",
-                    span_of(reading, (*part.path, "betas", i)),
-                    path=dotted((*part.path, "betas", i)),
+                yield at_path(reading, (*part.path, "betas", i)).finding(
+                    f"`betas` must be at least 0 and below 1; one is {beta:g}"
                 )
 
 
@@ -184,8 +169,7 @@ def schedule_unread(reading: Reading) -> Iterator[Finding]:
         users = {"min_ratio": {"linear", "cosine", "wsd"}, "decay_ratio": {"wsd"}}
         for key, schedules in users.items():
             if is_given(reading, (*part.path, key)) and spec.schedule not in schedules:
-                yield Finding(
+                yield at_field(reading, part, key).finding(
                     f"`{key}` has no effect with `schedule: {spec.schedule}`",
-                    (*field_span(reading, part, key), *related_span(reading, (*part.path, "schedule"), "the schedule")),
-                    path=dotted((*part.path, key)),
+                    *related_span(reading, (*part.path, "schedule"), "the schedule"),
                 )

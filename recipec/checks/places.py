@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from recipec.checks.queries import span_of
+from recipec.checks.queries import at_path
 from recipec.component import is_origin, names_file
 from recipec.diagnostics.errors.data import conversion
-from recipec.diagnostics.model import Finding, check, dotted
+from recipec.diagnostics.model import Finding, check
 from recipec.diagnostics.phrases import listed, nearest, question
 from recipec.package_files import SHIPPED, shipped_templates
 from recipec.reading.partial import Part, Path, Reading
@@ -75,7 +75,7 @@ def text_for_file(reading: Reading) -> Iterator[Finding]:
     for path, text in _texts(reading, names_file):
         if _TEMPLATE.search(text):
             message = f"`{path[-1]}` is the text of a template, and must be the name of a file"
-            yield Finding(message, span_of(reading, path), path=dotted(path))
+            yield at_path(reading, path).finding(message)
 
 
 @check("RC173", "unknown-chat-template")
@@ -97,7 +97,7 @@ def unknown_template(reading: Reading) -> Iterator[Finding]:
         else:
             continue
         help_ = f"{question(meant)} The package has {listed(known.values(), len(known))}".lstrip()
-        yield Finding(message, span_of(reading, path), help=help_, path=dotted(path))
+        yield at_path(reading, path).finding(message, remedy=help_)
 
 
 @check("RC172", "unknown-form-of-place")
@@ -119,23 +119,18 @@ def unknown_form(reading: Reading) -> Iterator[Finding]:
             continue
         help_ = next((help_ for pattern, help_ in _ELSEWHERE if pattern.search(text)), "")
         if help_:
-            yield Finding(
-                f"`{path[-1]}` names `{text}`, which is not read", span_of(reading, path), help=help_, path=dotted(path)
-            )
+            yield at_path(reading, path).finding(f"`{path[-1]}` names `{text}`, which is not read", remedy=help_)
     for path, text in _texts(reading, names_file):
         if path[-2:] == ("data", "path") and (remedy := conversion(text)):
             message = f"`path` names `{text}`, in a format that is not read"
-            yield Finding(message, span_of(reading, path), help=remedy, path=dotted(path))
+            yield at_path(reading, path).finding(message, remedy=remedy)
     yield from _bare_templates(reading)
     yield from _no_weights(reading, named)
     for path, text in _hub(reading, "hub"):
         if not _HUB.fullmatch(text):
             remedy = "write `org/name`, or `org/name@revision`; a configuration is `config`, and a split is `split`"
-            yield Finding(
-                f"`hub` names `{text}`, which is not a data set of the hub",
-                span_of(reading, path),
-                help=remedy,
-                path=dotted(path),
+            yield at_path(reading, path).finding(
+                f"`hub` names `{text}`, which is not a data set of the hub", remedy=remedy
             )
 
 
@@ -145,7 +140,7 @@ def _bare_templates(reading: Reading) -> Iterator[Finding]:
         if path[-1] == "template" and re.fullmatch(r"\w+", text):
             message = f"`template` names the file `{text}`"
             remedy = "write the path of a Jinja file, such as `./prompt.j2`, or the text of a template in quotes"
-            yield Finding(message, span_of(reading, path), help=remedy, path=dotted(path))
+            yield at_path(reading, path).finding(message, remedy=remedy)
 
 
 def _explained(text: str) -> bool:
@@ -170,12 +165,12 @@ def _no_weights(reading: Reading, named: Sequence[tuple[Path, str]]) -> Iterator
     for path, text in named:
         if weights_kind(text) == "hub" and not _HUB.fullmatch(text) and text.isprintable() and not _explained(text):
             message = f"`from` names `{text}`, which is not a model of the hub"
-            yield Finding(message, span_of(reading, path), help=_written(text), path=dotted(path))
+            yield at_path(reading, path).finding(message, remedy=_written(text))
         # of an installed package, a GGUF file is a model
         if text.endswith((".safetensors", ".bin", ".gguf", ".pt")) and not text.startswith("package:"):
             message = f"`from` names the file `{text}`, not a model"
             remedy = "name the folder with configuration and tokenizer; GGUF is read from installed packages alone"
-            yield Finding(message, span_of(reading, path), help=remedy, path=dotted(path))
+            yield at_path(reading, path).finding(message, remedy=remedy)
 
 
 def _hub(reading: Reading, key: str) -> Iterator[tuple[Path, str]]:

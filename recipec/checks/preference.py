@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recipec.checks.queries import Spans, display_name, field_span, is_given, parts_of, related_span, spec_of
+from recipec.checks.queries import (
+    Spans,
+    at_field,
+    at_part,
+    display_name,
+    field_span,
+    is_given,
+    parts_of,
+    related_span,
+    spec_of,
+)
 from recipec.diagnostics.model import Finding, check, dotted
 from recipec.reading.partial import Reading, StageReading
 from recipec.spec.preference import Facts, KgRag, KgRank
@@ -32,10 +42,9 @@ def one_answer_to_rank(reading: Reading) -> Iterator[Finding]:
     for stage, part, _ in parts_of(reading, KgRank):
         sampler = spec_of(stage, "sampler")
         if isinstance(sampler, Sampler) and sampler.rows_per_prompt() < 2:
-            yield Finding(
+            yield at_part(reading, part).finding(
                 f"{display_name(part)} pairs the best answer with the worst, but each prompt gets one answer",
-                (*field_span(reading, part, "type"), *_shown(reading, stage, "num_generations", "one answer")),
-                path=dotted(part.path),
+                *_shown(reading, stage, "num_generations", "one answer"),
             )
 
 
@@ -77,10 +86,8 @@ def tag_without_label(reading: Reading) -> Iterator[Finding]:
     """
     for _, part, spec in parts_of(reading, Facts):
         if spec.tag is not None and spec.label is None:
-            yield Finding(
-                f"`tag: {spec.tag}` of {display_name(part)} locates a label, but there is no `label`",
-                field_span(reading, part, "tag"),
-                path=dotted((*part.path, "tag")),
+            yield at_field(reading, part, "tag").finding(
+                f"`tag: {spec.tag}` of {display_name(part)} locates a label, but there is no `label`"
             )
 
 
@@ -98,10 +105,8 @@ def support_earns_nothing(reading: Reading) -> Iterator[Finding]:
         spec = part.spec
         if isinstance(spec, Facts | KgConsistency) and spec.supported <= spec.contradicted:
             key = "contradicted" if is_given(reading, (*part.path, "contradicted")) else "supported"
-            yield Finding(
-                f"a supported claim gets {spec.supported:g}, a contradicted one {spec.contradicted:g}",
-                field_span(reading, part, key),
-                path=dotted((*part.path, key)),
+            yield at_field(reading, part, key).finding(
+                f"a supported claim gets {spec.supported:g}, a contradicted one {spec.contradicted:g}"
             )
 
 
@@ -122,10 +127,8 @@ def facts_without_knowledge(reading: Reading) -> Iterator[Finding]:
         own = any(part.slot == "knowledge" for part in trial.parts)
         for part in () if own else trial.parts:
             if part.slot == "reward" and part.spec is not None and part.spec.needs("knowledge"):
-                yield Finding(
-                    f"evaluation `{name}` scores answers by facts, but neither it nor a stage has a `knowledge`",
-                    field_span(reading, part, "type"),
-                    path=dotted(part.path),
+                yield at_part(reading, part).finding(
+                    f"evaluation `{name}` scores answers by facts, but neither it nor a stage has a `knowledge`"
                 )
 
 
@@ -145,11 +148,7 @@ def margin_out_of_reach(reading: Reading) -> Iterator[Finding]:
         most = max(values) - min(values)
         margin = spec.margin if isinstance(spec, KgRag | KgRank) else None
         if spec.average == "mean" and margin is not None and margin > most:
-            yield Finding(
+            yield at_field(reading, part, "margin").finding(
                 f"scores of {display_name(part)} differ by {most:g} at most, but the margin is {margin:g}",
-                (
-                    *field_span(reading, part, "margin"),
-                    *related_span(reading, (*part.path, "average"), "means of claims"),
-                ),
-                path=dotted((*part.path, "margin")),
+                *related_span(reading, (*part.path, "average"), "means of claims"),
             )

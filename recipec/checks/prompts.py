@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from recipec.checks.queries import (
+    at_field,
+    at_part,
     display_name,
     field_span,
     is_given,
@@ -50,19 +52,15 @@ def prompt_that_shares_little(reading: Reading) -> Iterator[Finding]:
             continue
         shown = (*world.path, "history")
         now, then = _estimate(stage, history)
-        yield Finding(
+        yield at_part(reading, attention).finding(
             f"{display_name(attention)} shares prefixes, but {display_name(world)} writes a new prompt for each turn",
-            (
-                *field_span(reading, attention, "type"),
-                *related_span(
-                    reading,
-                    shown if is_given(reading, shown) else (*world.path, "type"),
-                    f"`history` is {history}: a sliding window",
-                ),
+            *related_span(
+                reading,
+                shown if is_given(reading, shown) else (*world.path, "type"),
+                f"`history` is {history}: a sliding window",
             ),
             why=f"turns differ from the step number and the window on, near the beginning of the prompt{now}",
-            help=f"set environment.history to `append_only`{then}, or attention to `packed`",
-            path=dotted(attention.path),
+            remedy=f"set environment.history to `append_only`{then}, or attention to `packed`",
         )
 
 
@@ -122,11 +120,7 @@ def nothing_to_pack(reading: Reading) -> Iterator[Finding]:
             problem = f"`remainder: {remainder}` counts rows, and not blocks"
         else:
             continue
-        yield Finding(
-            f"`packing` of {display_name(part)} cannot be done: {problem}",
-            field_span(reading, part, "packing"),
-            path=dotted((*part.path, "packing")),
-        )
+        yield at_field(reading, part, "packing").finding(f"`packing` of {display_name(part)} cannot be done: {problem}")
 
 
 @check("RC477", "end-of-prompt-cut", "warning")

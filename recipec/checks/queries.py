@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from recipec.component import Component
-from recipec.diagnostics.model import Span
+from recipec.diagnostics.model import Finding, Span, dotted
 from recipec.reading.partial import Part, Path, Reading, StageReading
 from recipec.spec.recipe import UNIT, weights_kind
 
@@ -55,6 +56,33 @@ def field_span(reading: Reading, part: Part, name: str) -> Spans:
         if is_given(reading, path):
             return span_of(reading, path)
     return span_of(reading, part.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a finding is about: the path of a key, and where the recipe says it."""
+
+    path: Path
+    spans: Spans
+
+    def finding(self, message: str, *related: Span, why: str = "", remedy: str = "") -> Finding:
+        """Return a finding about the place; ``related`` are further ones."""
+        return Finding(message, (*self.spans, *related), why, remedy, dotted(self.path))
+
+
+def at_field(reading: Reading, part: Part, name: str) -> Place:
+    """Return the place of a parameter of a part."""
+    return Place((*part.path, name), field_span(reading, part, name))
+
+
+def at_part(reading: Reading, part: Part) -> Place:
+    """Return the place of a part: of its ``type``, where it is named."""
+    return Place(part.path, field_span(reading, part, "type"))
+
+
+def at_path(reading: Reading, path: Path, *, key: bool = False) -> Place:
+    """Return the place of a value, or of its key."""
+    return Place(path, span_of(reading, path, key=key))
 
 
 @overload

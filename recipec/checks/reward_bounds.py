@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from recipec.checks.queries import Spans, related_span, span_of
+from recipec.checks.queries import Spans, related_span
 from recipec.reading.partial import Path, Reading
 from recipec.spec.reward import Reward
 
@@ -60,8 +60,3 @@ def judged(specs: Sequence[Reward]) -> tuple[Span, Span] | None:
         low, high = low + ends[0], high + ends[1]
     right, wrong = (judges[0].shaped(value) for value in values)
     return (right + low, right + high), (wrong + low, wrong + high)
-
-
-def metric_place(reading: Reading, name: str, index: int) -> Spans:
-    """Where an evaluation names a metric."""
-    return span_of(reading, ("evaluate", name, "metrics", index))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recipec.checks.queries import display_name, field_span, span_of
+from recipec.checks.queries import at_field, at_path, display_name
 from recipec.checks.reward_bounds import rewards_of
 from recipec.component import is_origin, texts
-from recipec.diagnostics.model import Finding, check, dotted
+from recipec.diagnostics.model import Finding, check
 from recipec.diagnostics.phrases import did_you_mean
 from recipec.reading.partial import Reading
 from recipec.spec.policy import Policy
@@ -30,18 +30,14 @@ def reward_model_as_policy(reading: Reading) -> Iterator[Finding]:
     for stage in reading.stages.values():
         if stage.origin in models and stage.kind != "rm":
             at = (*stage.path, "from")
-            yield Finding(
-                f"stage `{stage.name}` (`{stage.kind}`) starts from `{stage.origin}`, which leaves a reward model",
-                span_of(reading, at),
-                path=dotted(at),
+            yield at_path(reading, at).finding(
+                f"stage `{stage.name}` (`{stage.kind}`) starts from `{stage.origin}`, which leaves a reward model"
             )
         for part in stage.of("reference"):
             for key, info, text in texts(part.spec) if part.spec is not None else ():
                 if is_origin(info) and weights_kind(text) == "stage" and text in models:
-                    yield Finding(
-                        f"{display_name(part)} is `{text}`, which leaves a reward model",
-                        field_span(reading, part, key),
-                        path=dotted((*part.path, key)),
+                    yield at_field(reading, part, key).finding(
+                        f"{display_name(part)} is `{text}`, which leaves a reward model"
                     )
 
 
@@ -67,7 +63,7 @@ def unsupported_reward_model(reading: Reading) -> Iterator[Finding]:
                 problem, key = "a reward model cannot have `head_dtype`", "head_dtype"
             else:
                 continue
-            yield Finding(problem, field_span(reading, part, key), path=dotted((*part.path, key)))
+            yield at_field(reading, part, key).finding(problem)
 
 
 @check("RC472", "no-reward-model")
@@ -92,22 +88,18 @@ def no_reward_model(reading: Reading) -> Iterator[Finding]:
                 there = reading.stages.get(text)
                 problem = "there is no such stage" if there is None else f"it is of kind `{there.kind}`"
                 problem = "it does not come before" if there is not None and there.kind == "rm" else problem
-                yield Finding(
+                yield at_field(reading, part, key).finding(
                     f"{display_name(part)} reads the reward model of stage `{text}`, but {problem}",
-                    field_span(reading, part, key),
-                    help=did_you_mean(text, earlier),
-                    path=dotted((*part.path, key)),
+                    remedy=did_you_mean(text, earlier),
                 )
     for name, evaluation in reading.evaluate.items():
         levels = None if set(evaluation.metrics) <= UNANSWERED else rewards_of(reading, name)
         for level, spec in levels.specs.items() if levels is not None else ():
             for _, text in _stages_of(spec):
-                yield Finding(
+                yield at_path(reading, ("evaluate", name), key=True).finding(
                     f"evaluation `{name}` scores with the reward model of stage `{text}`, which does not exist before "
                     "the first stage",
-                    span_of(reading, ("evaluate", name), key=True),
-                    help=f"give it rewards of its own, without `{level}`",
-                    path=f"evaluate.{name}",
+                    remedy=f"give it rewards of its own, without `{level}`",
                 )
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recipec.checks.queries import related_span, span_of
-from recipec.diagnostics.model import Finding, check, dotted
+from recipec.checks.queries import at_path, related_span
+from recipec.diagnostics.model import Finding, check
 from recipec.reading.partial import Reading
 from recipec.spec.rollout_engine import RolloutEngine
 
@@ -29,9 +29,8 @@ def temperature_below_engine(reading: Reading) -> Iterator[Finding]:
     for path, spec in places:
         found = getattr(spec, "temperature", 0.0)
         if 0.0 < found < least:
-            yield Finding(
+            yield at_path(reading, path).finding(
                 f"the temperature is {found:g}, but the engine `{engine.name}` samples at {least:g} or more",
-                (*span_of(reading, path), *related_span(reading, engine.path, "the engine", key=True)),
-                help=f"set `temperature: 0`, or {least:g} or more",
-                path=dotted(path),
+                *related_span(reading, engine.path, "the engine", key=True),
+                remedy=f"set `temperature: 0`, or {least:g} or more",
             )

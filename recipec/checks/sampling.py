@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from recipec.checks.queries import (
+    at_field,
+    at_path,
     display_name,
     field_span,
     from_scratch,
@@ -13,7 +15,6 @@ from recipec.checks.queries import (
     longest_turn,
     parts_of,
     related_span,
-    span_of,
     spec_of,
 )
 from recipec.diagnostics.model import Finding, check, dotted
@@ -58,10 +59,8 @@ def greedy_learning(reading: Reading) -> Iterator[Finding]:
     for stage in reading.stages.values():
         if stage.kind == "rl" and getattr(spec_of(stage, "sampler"), "temperature", 1.0) == 0:
             part = stage.of("sampler")[0]
-            yield Finding(
-                f"stage `{stage.name}` learns from samples, but samples at temperature 0",
-                field_span(reading, part, "temperature"),
-                path=dotted((*part.path, "temperature")),
+            yield at_field(reading, part, "temperature").finding(
+                f"stage `{stage.name}` learns from samples, but samples at temperature 0"
             )
 
 
@@ -82,15 +81,11 @@ def ratio_of_two_spaces(reading: Reading) -> Iterator[Finding]:
         entry, keys = uses_sampler(spec), [*cut(stage), *_banned(reading, stage)]
         if entry and keys:
             sampler = stage.of("sampler")[0]
-            yield Finding(
+            yield at_field(reading, part, entry).finding(
                 f"`{entry}` uses the sampler's log-probabilities in a ratio, but {_one(sampler, keys[0])}",
-                (
-                    *field_span(reading, part, entry),
-                    *(span for key in keys for span in _shown(reading, sampler, key)),
-                ),
-                help=f"set {' and '.join(f'sampler.{key}: {_FULL.get(key, 0):g}' for key in keys)}, or "
+                *(span for key in keys for span in _shown(reading, sampler, key)),
+                remedy=f"set {' and '.join(f'sampler.{key}: {_FULL.get(key, 0):g}' for key in keys)}, or "
                 + ("`ratio_to: old_logprob_RT`" if entry == "ratio_to" else "`sampler_correction: none`"),
-                path=dotted((*part.path, entry)),
             )
 
 
@@ -122,16 +117,12 @@ def cut_distribution(reading: Reading) -> Iterator[Finding]:
         keys = cut(stage)
         if keys and not uses_sampler(spec_of(stage, "loss")):
             part = stage.of("sampler")[0]
-            yield Finding(
+            yield at_field(reading, part, keys[0]).finding(
                 f"stage `{stage.name}` trains on the whole distribution, but samples from a part: "
                 f"{_one(part, keys[0])}",
-                (
-                    *field_span(reading, part, keys[0]),
-                    *(span for key in keys[1:] for span in _shown(reading, part, key)),
-                ),
-                help=f"set {' and '.join(f'{key}: {_FULL[key]:g}' for key in keys)}, or allow it: "
+                *(span for key in keys[1:] for span in _shown(reading, part, key)),
+                remedy=f"set {' and '.join(f'{key}: {_FULL[key]:g}' for key in keys)}, or allow it: "
                 '`allow: {RC405: "why"}`',
-                path=dotted((*part.path, keys[0])),
             )
 
 
@@ -157,13 +148,9 @@ def correction_of_nothing(reading: Reading) -> Iterator[Finding]:
         if (weighs or spec.sampler_rejection is not None) and not cut(stage) and not stale:
             key = "sampler_correction" if weighs else "sampler_rejection"
             what = f"sampler_correction: {spec.sampler_correction}" if weighs else key
-            yield Finding(
+            yield at_field(reading, part, key).finding(
                 f"`{what}` has nothing to correct: the rollout engine is the trained model",
-                (
-                    *field_span(reading, part, key),
-                    *(related_span(reading, engine.path, "the engine", key=True) if engine.given else ()),
-                ),
-                path=dotted((*part.path, key)),
+                *(related_span(reading, engine.path, "the engine", key=True) if engine.given else ()),
             )
 
 
@@ -179,11 +166,9 @@ def normalised_nothing(reading: Reading) -> Iterator[Finding]:
     """
     for _, part, spec in parts_of(reading, PolicyGradient):
         if spec.sampler_correction_normalised and spec.sampler_correction == "none":
-            yield Finding(
+            yield at_field(reading, part, "sampler_correction_normalised").finding(
                 f"{display_name(part)} normalises the weights of a correction, but has none",
-                field_span(reading, part, "sampler_correction_normalised"),
-                help="set `sampler_correction: truncate`, or drop `sampler_correction_normalised`",
-                path=dotted((*part.path, "sampler_correction_normalised")),
+                remedy="set `sampler_correction: truncate`, or drop `sampler_correction_normalised`",
             )
 
 
@@ -230,15 +215,11 @@ def no_room_to_end(reading: Reading) -> Iterator[Finding]:
         if least >= most and least:
             part = stage.of("sampler")[0]
             turn = bool(stage.of("environment") and getattr(spec, "max_turn_length", None))
-            yield Finding(
+            yield at_field(reading, part, "min_completion_length").finding(
                 f"completions of stage `{stage.name}` cannot end before token {least} but are cut at {most}",
-                (
-                    *field_span(reading, part, "min_completion_length"),
-                    *related_span(
-                        reading, (*part.path, "max_turn_length" if turn else "max_completion_length"), "cut here"
-                    ),
+                *related_span(
+                    reading, (*part.path, "max_turn_length" if turn else "max_completion_length"), "cut here"
                 ),
-                path=dotted((*part.path, "min_completion_length")),
             )
 
 
@@ -262,13 +243,11 @@ def stop_that_cannot(reading: Reading) -> Iterator[Finding]:
             if text and (longest is None or len(text) <= longest):
                 continue
             part = stage.of("sampler")[0]
-            yield Finding(
+            yield at_path(reading, (*part.path, "stop", i)).finding(
                 "an empty stop text ends every turn at once"
                 if not text
                 else f"the stop text `{text}` has {len(text)} characters, completions at most {longest} tokens",
-                span_of(reading, (*part.path, "stop", i)),
                 why="every text contains the empty one" if not text else "a token of this tokenizer is one character",
-                path=dotted((*part.path, "stop", i)),
             )
 
 
@@ -287,10 +266,8 @@ def limits_unknown(reading: Reading) -> Iterator[Finding]:
         if part is None or spec is None:
             continue
         if stage.kind == "rl" and spec.truncated == "drop" and "truncated_R" not in spec.provides():
-            yield Finding(
-                f"{display_name(part)} does not say which rows a limit cut, so none can be left out",
-                field_span(reading, part, "truncated"),
-                path=dotted((*part.path, "truncated")),
+            yield at_field(reading, part, "truncated").finding(
+                f"{display_name(part)} does not say which rows a limit cut, so none can be left out"
             )
 
 
@@ -318,8 +295,6 @@ def interrupted_never(reading: Reading) -> Iterator[Finding]:
         elif spec.interrupt.after >= spec.max_completion_length:
             problem = f"completions have {spec.max_completion_length} tokens at most"
         if problem:
-            yield Finding(
-                f"stage `{stage.name}` interrupts thinking after {spec.interrupt.after} tokens, but {problem}",
-                span_of(reading, where),
-                path=dotted(where),
+            yield at_path(reading, where).finding(
+                f"stage `{stage.name}` interrupts thinking after {spec.interrupt.after} tokens, but {problem}"
             )

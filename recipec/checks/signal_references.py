@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import get_args
 
-from recipec.checks.queries import display_name, field_span
+from recipec.checks.queries import at_field, display_name
 from recipec.component import Need
-from recipec.diagnostics.model import Finding, check, dotted
+from recipec.diagnostics.model import Finding, check
 from recipec.diagnostics.phrases import nearest, question
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.signals import Signal, find_signal, split_axes
@@ -41,12 +41,10 @@ def wrong_axes(reading: Reading) -> Iterator[Finding]:
         for part, need, signal in named(stage):
             wanted = split_axes(need.parameter)[1]
             if signal.kind == "column" and wanted and signal.axes != wanted:
-                yield Finding(
+                yield at_field(reading, part, str(need.param)).finding(
                     f"{display_name(part)} needs a column over {_axes(wanted)} as `{need.parameter}`, "
                     f"but `{need.signal}` is one over {_axes(signal.axes)}",
-                    field_span(reading, part, str(need.param)),
-                    help=f"name a signal that ends in `_{wanted}`",
-                    path=dotted((*part.path, str(need.param))),
+                    remedy=f"name a signal that ends in `_{wanted}`",
                 )
 
 
@@ -82,11 +80,8 @@ def wrong_unit(reading: Reading) -> Iterator[Finding]:
         for part, need, signal in named(stage):
             problem = unfit(need, signal)
             if problem:
-                yield Finding(
-                    f"`{need.parameter}` of {display_name(part)} cannot be `{need.signal}` ({signal.unit})",
-                    field_span(reading, part, str(need.param)),
-                    why=problem,
-                    path=dotted((*part.path, str(need.param))),
+                yield at_field(reading, part, str(need.param)).finding(
+                    f"`{need.parameter}` of {display_name(part)} cannot be `{need.signal}` ({signal.unit})", why=problem
                 )
 
 
@@ -110,11 +105,7 @@ def not_a_column(reading: Reading) -> Iterator[Finding]:
             else:
                 continue
             kind = "a" + "n" * (signal.kind == "artifact") + f" {signal.kind}"
-            yield Finding(
-                f"{message}; `{need.signal}` is {kind}",
-                field_span(reading, part, str(need.param)),
-                path=dotted((*part.path, str(need.param))),
-            )
+            yield at_field(reading, part, str(need.param)).finding(f"{message}; `{need.signal}` is {kind}")
 
 
 @check("RC207", "unknown-artifact")
@@ -146,11 +137,9 @@ def unknown_artifact(reading: Reading) -> Iterator[Finding]:
                     problem = f"`{maker}` is of kind `{reading.stages[maker].kind}`, which leaves no {artifact}"
                 advice = question(f"{name}.{artifact}" for name in nearest(maker, having))
                 able = ", ".join(f"`{name}.{artifact}`" for name in having)
-                yield Finding(
+                yield at_field(reading, part, need.param).finding(
                     f"{display_name(part)} needs `{need.signal}`: {problem}",
-                    field_span(reading, part, need.param),
-                    help=advice or (f"this stage could read {able}" if able else "put an `rl` stage before this one"),
-                    path=dotted((*part.path, need.param)),
+                    remedy=advice or (f"this stage could read {able}" if able else "put an `rl` stage before this one"),
                 )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from recipec.checks.queries import (
+    at_field,
+    at_path,
     display_name,
-    field_span,
     group_size,
     parts_of,
     related_span,
@@ -41,13 +42,9 @@ def filter_against_sign(reading: Reading) -> Iterator[Finding]:
                 continue
             if all(isinstance(level.spec, Advantage) and level.spec.compares is None for level in levels):
                 again = " and samples again" if part.spec.group_filter.action == "resample" else ""
-                yield Finding(
+                yield at_path(reading, (*part.path, "group_filter"), key=True).finding(
                     f"stage `{stage.name}` drops{again} groups that {display_name(levels[0])} would learn from",
-                    (
-                        *span_of(reading, (*part.path, "group_filter"), key=True),
-                        *related_span(reading, levels[0].path, "credit without a group", key=True),
-                    ),
-                    path=dotted((*part.path, "group_filter")),
+                    *related_span(reading, levels[0].path, "credit without a group", key=True),
                 )
 
 
@@ -117,16 +114,12 @@ def blurred_sign(reading: Reading) -> Iterator[Finding]:
             problem = f"a right answer earns {best:g} at most, which is not above it"
         else:
             continue
-        yield Finding(
+        yield at_field(reading, part, "threshold").finding(
             f"{display_name(part)} has the threshold {spec.threshold:g}, but {problem}",
-            (
-                *field_span(reading, part, "threshold"),
-                *related_span(reading, (*stage.path, "reward"), "these levels are added", key=True),
-            ),
-            help=f"set a threshold from {most:g} to below {least:g}"
+            *related_span(reading, (*stage.path, "reward"), "these levels are added", key=True),
+            remedy=f"set a threshold from {most:g} to below {least:g}"
             if most < least
             else "raise the weight of the level that judges the answer",
-            path=dotted((*part.path, "threshold")),
         )
 
 
@@ -145,10 +138,8 @@ def wrong_sign(reading: Reading) -> Iterator[Finding]:
         if right == wrong == 0 or (right > wrong and right >= 0 >= wrong):
             continue
         problem = "reinforces wrong answers" if wrong > 0 else "penalises right answers"
-        yield Finding(
-            f"{display_name(part)} {problem}: credit {right:g} for right ones, {wrong:g} for wrong ones",
-            field_span(reading, part, "negative" if wrong > 0 else "positive"),
-            path=dotted((*part.path, "negative" if wrong > 0 else "positive")),
+        yield at_field(reading, part, "negative" if wrong > 0 else "positive").finding(
+            f"{display_name(part)} {problem}: credit {right:g} for right ones, {wrong:g} for wrong ones"
         )
 
 
@@ -175,11 +166,10 @@ def tied_to_the_start(reading: Reading) -> Iterator[Finding]:
         if reading.fragment and not any(reference.given for reference in references):
             continue
         more = related_span(reading, references[0].path, "it never moves", key=True) if references else ()
-        yield Finding(
+        yield at_field(reading, part, "ratio_to").finding(
             f"{display_name(part)} computes its ratio against a reference that stays the policy that entered stage "
             f"`{stage.name}`",
-            (*field_span(reading, part, "ratio_to"), *(more if references and references[0].given else ())),
-            path=dotted((*part.path, "ratio_to")),
+            *(more if references and references[0].given else ()),
         )
 
 
@@ -198,11 +188,7 @@ def never_refreshed(reading: Reading) -> Iterator[Finding]:
         steps = stage.budget.steps if stage.budget is not None else None
         if each is None or steps is None or every is None or every < steps * each:
             continue
-        yield Finding(
+        yield at_field(reading, part, "sync_every_updates").finding(
             f"{display_name(part)} is updated after {every} updates, but stage `{stage.name}` has {steps * each}",
-            (
-                *field_span(reading, part, "sync_every_updates"),
-                *related_span(reading, (*stage.path, "budget", "steps"), "the stage"),
-            ),
-            path=dotted((*part.path, "sync_every_updates")),
+            *related_span(reading, (*stage.path, "budget", "steps"), "the stage"),
         )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from recipec.checks.queries import (
     Spans,
+    at_path,
     from_scratch,
     is_given,
     longest_turn,
@@ -51,11 +52,8 @@ def unknown_stage(reading: Reading) -> Iterator[Finding]:
         named = stage.origin.removeprefix("stages.").removesuffix("/policy").removesuffix(".policy")
         exact = f"write `from: {named}`" if named in _earlier(reading, stage) else ""
         close = exact or did_you_mean(stage.origin, [*_earlier(reading, stage), "scratch"])
-        yield Finding(
-            f"there is no stage `{stage.origin}` to start from",
-            span_of(reading, (*stage.path, "from")),
-            help=close,
-            path=dotted((*stage.path, "from")),
+        yield at_path(reading, (*stage.path, "from")).finding(
+            f"there is no stage `{stage.origin}` to start from", remedy=close
         )
 
 
@@ -72,14 +70,10 @@ def not_yet_there(reading: Reading) -> Iterator[Finding]:
         if stage.origin in reading.stages and stage.origin not in _earlier(reading, stage):
             same = stage.origin == stage.name
             label = f"stage `{stage.origin}` stands here"
-            yield Finding(
+            yield at_path(reading, (*stage.path, "from")).finding(
                 f"stage `{stage.name}` starts from " + ("itself" if same else f"`{stage.origin}`, which comes later"),
-                (
-                    *span_of(reading, (*stage.path, "from")),
-                    *(() if same else related_span(reading, reading.stages[str(stage.origin)].path, label, key=True)),
-                ),
-                help="name an earlier stage" + ("" if same else f", or move `{stage.name}` below `{stage.origin}`"),
-                path=dotted((*stage.path, "from")),
+                *(() if same else related_span(reading, reading.stages[str(stage.origin)].path, label, key=True)),
+                remedy="name an earlier stage" + ("" if same else f", or move `{stage.name}` below `{stage.origin}`"),
             )
 
 
@@ -123,11 +117,9 @@ def no_adapter(reading: Reading) -> Iterator[Finding]:
         followed = origin is not None and _lacks_adapter(reading, origin)  # which is reported there
         if not reading.fragment and _lacks_adapter(reading, stage) and not followed:
             whose = f"stage `{origin.name}`" if origin else f"`{stage.origin}`"
-            yield Finding(
+            yield at_path(reading, (*stage.path, "adapter")).finding(
                 f"`adapter: {stage.adapter}` has nothing to {stage.adapter}: {whose} has no adapter",
-                span_of(reading, (*stage.path, "adapter")),
-                help="drop `adapter`" + (f", or give the policy of `{origin.name}` a `lora`" if origin else ""),
-                path=dotted((*stage.path, "adapter")),
+                remedy="drop `adapter`" + (f", or give the policy of `{origin.name}` a `lora`" if origin else ""),
             )
 
 
@@ -173,14 +165,10 @@ def policy_twice(reading: Reading) -> Iterator[Finding]:
             problem = f"it crosses with `from: {origin.name}`, and this one adds no adapter"
         else:
             continue
-        yield Finding(
+        yield at_path(reading, (*stage.path, "policy"), key=True).finding(
             f"stage `{stage.name}` describes the policy again: {problem}",
-            (
-                *span_of(reading, (*stage.path, "policy"), key=True),
-                *related_span(reading, origin.of("policy")[0].path, f"the policy of `{origin.name}`", key=True),
-            ),
-            help=instead,
-            path=dotted((*stage.path, "policy")),
+            *related_span(reading, origin.of("policy")[0].path, f"the policy of `{origin.name}`", key=True),
+            remedy=instead,
         )
 
 
@@ -220,13 +208,9 @@ def scratch_unused(reading: Reading) -> Iterator[Finding]:
         kind = weights_kind(stage.origin or "scratch")
         exists = kind != "scratch" and (kind != "stage" or stage.origin in _earlier(reading, stage))
         if exists and own is not None and is_given(reading, path):
-            yield Finding(
+            yield at_path(reading, path, key=True).finding(
                 f"stage `{stage.name}` describes a new model, but starts from `{stage.origin}`",
-                (
-                    *span_of(reading, path, key=True),
-                    *related_span(reading, (*stage.path, "from"), "it starts from here"),
-                ),
-                path=dotted(path),
+                *related_span(reading, (*stage.path, "from"), "it starts from here"),
             )
 
 
@@ -249,11 +233,9 @@ def unknown_reference(reading: Reading) -> Iterator[Finding]:
             problem = f"`{origin}`, which comes later"
         else:
             problem = f"`{origin}`, and there is no such stage"
-        yield Finding(
+        yield at_path(reading, (*part.path, "from")).finding(
             f"the {part.slot} of stage `{stage.name}` is {problem}",
-            span_of(reading, (*part.path, "from")),
-            help=did_you_mean(origin, _earlier(reading, stage)),
-            path=dotted((*part.path, "from")),
+            remedy=did_you_mean(origin, _earlier(reading, stage)),
         )
 
 
@@ -284,10 +266,8 @@ def scratch_reference(reading: Reading) -> Iterator[Finding]:
     """
     for stage, part, origin in _other_models(reading):
         if origin == "scratch":
-            yield Finding(
-                f"the {part.slot} of stage `{stage.name}` would be a model with random weights",
-                span_of(reading, (*part.path, "from")),
-                path=dotted((*part.path, "from")),
+            yield at_path(reading, (*part.path, "from")).finding(
+                f"the {part.slot} of stage `{stage.name}` would be a model with random weights"
             )
 
 
@@ -307,10 +287,9 @@ def merge_into_quantized(reading: Reading) -> Iterator[Finding]:
         policy = spec_of(origin, "policy") if origin is not None else None
         if stage.adapter == "merge" and origin and policy is not None and policy.quantized():
             source = (*origin.of("policy")[0].path, "quantization")
-            yield Finding(
+            yield at_path(reading, (*stage.path, "adapter")).finding(
                 f"stage `{stage.name}` would merge an adapter into the quantized weights of `{origin.name}`",
-                (*span_of(reading, (*stage.path, "adapter")), *related_span(reading, source, "quantized here")),
-                path=dotted((*stage.path, "adapter")),
+                *related_span(reading, source, "quantized here"),
             )
 
 

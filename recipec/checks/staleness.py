@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from recipec.checks.devices import rollout_engine
-from recipec.checks.queries import display_name, field_span, is_given, related_span
+from recipec.checks.queries import at_field, display_name, field_span, is_given, related_span
 from recipec.diagnostics.model import Finding, check, dotted
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.spec.loss import Loss, PolicyGradient
@@ -71,13 +71,9 @@ def correction_declined(reading: Reading) -> Iterator[Finding]:
     """
     for stage, sampler, age, loss, declined in _uncorrected(reading):
         if declined or not isinstance(loss.spec, PolicyGradient):
-            yield Finding(
+            yield at_field(reading, loss, "sampler_correction").finding(
                 f"stage `{stage.name}` samples from weights up to {age} old, and nothing corrects that",
-                (
-                    *field_span(reading, loss, "sampler_correction"),
-                    *related_span(reading, (*sampler.path, KEY), "older weights"),
-                ),
-                path=dotted((*loss.path, "sampler_correction")),
+                *related_span(reading, (*sampler.path, KEY), "older weights"),
             )
 
 
@@ -104,10 +100,9 @@ def ahead_of_its_rewards(reading: Reading) -> Iterator[Finding]:
         }
         for key, what in after.items():
             if what:
-                yield Finding(
+                yield at_field(reading, part, KEY).finding(
                     f"stage `{stage.name}` samples ahead, and {what}",
-                    (*field_span(reading, part, KEY), *related_span(reading, (*part.path, key), "by rewards")),
-                    path=dotted((*part.path, KEY)),
+                    *related_span(reading, (*part.path, key), "by rewards"),
                 )
 
 
@@ -127,13 +122,9 @@ def ahead_without_overlap(reading: Reading) -> Iterator[Finding]:
     if engine is None or engine[1].apart() or reading.fragment:
         return
     for stage, part, _ in _ahead(reading):
-        yield Finding(
+        yield at_field(reading, part, KEY).finding(
             f"stage `{stage.name}` samples ahead, but `{engine[0].name}` samples in the process that trains",
-            (
-                *field_span(reading, part, KEY),
-                *(related_span(reading, engine[0].path, "the engine", key=True) if engine[0].given else ()),
-            ),
-            path=dotted((*part.path, KEY)),
+            *(related_span(reading, engine[0].path, "the engine", key=True) if engine[0].given else ()),
         )
 
 
@@ -150,10 +141,8 @@ def ahead_of_nothing(reading: Reading) -> Iterator[Finding]:
     for stage in reading.stages.values():
         for part in stage.of("sampler"):
             if stage.kind not in {None, "rl"} and isinstance(part.spec, Sampler) and part.spec.max_staleness:
-                yield Finding(
-                    f"stage `{stage.name}` samples before its first update, so that no rollout can be stale",
-                    field_span(reading, part, KEY),
-                    path=dotted((*part.path, KEY)),
+                yield at_field(reading, part, KEY).finding(
+                    f"stage `{stage.name}` samples before its first update, so that no rollout can be stale"
                 )
 
 
@@ -170,8 +159,6 @@ def retired_pairs(reading: Reading) -> Iterator[Finding]:
     for stage in reading.stages.values():
         for part in stage.of("sampler"):
             if stage.kind not in {None, "rl"} and isinstance(part.spec, Sampler) and part.spec.retire is not None:
-                yield Finding(
-                    f"stage `{stage.name}` retires prompts, but samples each of them once, before training",
-                    field_span(reading, part, "retire"),
-                    path=dotted((*part.path, "retire")),
+                yield at_field(reading, part, "retire").finding(
+                    f"stage `{stage.name}` retires prompts, but samples each of them once, before training"
                 )

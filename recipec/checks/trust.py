@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
-from recipec.checks.queries import span_of
+from recipec.checks.queries import at_path, span_of
 from recipec.component import is_origin, names_file, texts
 from recipec.diagnostics.model import Finding, check, dotted
 from recipec.diagnostics.snippet import SECRET
@@ -46,12 +46,7 @@ def never_trusted(reading: Reading) -> Iterator[Finding]:
     """
     for path, value in walk(reading.resolved.data):
         if refused(path[-1], value) and path[0] != "vars" and not _named_by_user(path):
-            yield Finding(
-                f"there is no `{path[-1]}`",
-                span_of(reading, path, key=True),
-                why=REFUSED[str(path[-1])],
-                path=dotted(path),
-            )
+            yield at_path(reading, path, key=True).finding(f"there is no `{path[-1]}`", why=REFUSED[str(path[-1])])
 
 
 def _named_by_user(path: Path) -> bool:
@@ -78,11 +73,9 @@ def secret_in_recipe(reading: Reading) -> Iterator[Finding]:
         if SECRET.search(value) or _under_secret_name(str(path[-1]), value):
             of_service = path[:2] == ("machine", "services")
             variable = "drop it, and write `key_variable: RECIPEC_NAME`, the environment variable that has the key. "
-            yield Finding(
+            yield at_path(reading, path, key=isinstance(path[-1], str)).finding(
                 f"`{path[-1]}` looks like a secret",
-                span_of(reading, path, key=isinstance(path[-1], str)),
-                help=f"{variable}Revoke a token that was shared" if of_service else "",
-                path=dotted(path),
+                remedy=f"{variable}Revoke a token that was shared" if of_service else "",
             )
 
 
@@ -125,7 +118,7 @@ def impossible_name(reading: Reading) -> Iterator[Finding]:
     for path, key, text in names:
         problem = _impossible(text)
         if problem:
-            yield Finding(f"`{key}` {problem}", span_of(reading, path), path=dotted(path))
+            yield at_path(reading, path).finding(f"`{key}` {problem}")
 
 
 def _impossible(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from recipec.checks.dataflow import Dataflow, dataflow, possible_providers, provided
 from recipec.checks.evaluation import answered
-from recipec.checks.queries import Spans, display_name, field_span, related_span, span_of
+from recipec.checks.queries import Spans, at_part, at_path, display_name, field_span, related_span, span_of
 from recipec.checks.signal_references import unfit
 from recipec.component import Need, When, components_of
 from recipec.diagnostics.model import Finding, check, dotted
@@ -152,13 +152,9 @@ def two_providers(reading: Reading) -> Iterator[Finding]:
                 if first is part or {first.slot, part.slot} == {"data", "preference"} or pair in reported:
                     continue
                 reported.add(pair)
-                yield Finding(
+                yield at_path(reading, part.path, key=True).finding(
                     f"{display_name(first)} and {display_name(part)} both provide `{signal}`",
-                    (
-                        *span_of(reading, part.path, key=True),
-                        *related_span(reading, first.path, "the other component", key=True),
-                    ),
-                    path=dotted(part.path),
+                    *related_span(reading, first.path, "the other component", key=True),
                 )
 
 
@@ -280,12 +276,10 @@ def unused_component(reading: Reading) -> Iterator[Finding]:
             if not watched or not part.given or flows.used(part) or _evaluated(reading, part):
                 continue
             signals = ", ".join(f"`{signal}`" for signal in part.could_provide()[:3])
-            yield Finding(
+            yield at_path(reading, part.path, key=True).finding(
                 f"nothing in stage `{stage.name}` uses {display_name(part)}",
-                span_of(reading, part.path, key=True),
                 why=f"it provides {signals}, which no component of the stage uses",
-                help=f"{uses[part.slot]}" + ("" if uses[part.slot].startswith("drop") else ", or drop it"),
-                path=dotted(part.path),
+                remedy=f"{uses[part.slot]}" + ("" if uses[part.slot].startswith("drop") else ", or drop it"),
             )
 
 
@@ -308,12 +302,10 @@ def no_environment(reading: Reading) -> Iterator[Finding]:
     for stage, _ in stages_with_dataflow(reading):
         for part in stage.of("reward"):
             if part.spec is not None and part.spec.needs("rewards") and not stage.of("environment"):
-                yield Finding(
+                yield at_part(reading, part).finding(
                     f"{display_name(part)} takes the environment's rewards, but this stage has no environment",
-                    field_span(reading, part, "type"),
-                    help="add `environment: {type: …}` with one of "
+                    remedy="add `environment: {type: …}` with one of "
                     + ", ".join(f"`{n}`" for n in components_of("environment")),
-                    path=dotted(part.path),
                 )
 
 
@@ -336,13 +328,7 @@ def credit_unread(reading: Reading) -> Iterator[Finding]:
             needs = [need.signal for need in part.spec.requires()]
             alone = "teacher" in needs and not stage.of("advantage")
             if "advantage_RT" not in needs and not alone and all(provided(need, flows.gives) for need in needs):
-                yield Finding(
+                yield at_part(reading, part).finding(
                     f"{display_name(part)} does not use the advantages",
-                    (
-                        *field_span(reading, part, "type"),
-                        *related_span(
-                            reading, (*stage.path, "advantage"), "the advantages, which are not used", key=True
-                        ),
-                    ),
-                    path=dotted(part.path),
+                    *related_span(reading, (*stage.path, "advantage"), "the advantages, which are not used", key=True),
                 )
