@@ -18,7 +18,28 @@ def draft_credit(name: str, stage: Stage) -> list[UnboundNode]:
     ``sum`` adds them; ``sequential`` hands the credit so far to the next level, in the order of the recipe;
     ``per_token`` compares the tokens of a group in place of its rows, and needs no broadcast.
     Levels that credit tokens are added to what their rows have in common; the sum is then whitened and bounded.
+    A level that compares the values of one reward leaves out the rows that this reward did not score.
     """
+    return [one for draft in _levels_and_sums(name, stage) for one in _of_scored_rows(name, draft)]
+
+
+def _of_scored_rows(name: str, draft: UnboundNode) -> Iterator[UnboundNode]:
+    """Draft which rows have a value where a level compares those of one reward; then the level."""
+    source = next((source for _, signal, source in draft.needs if signal == "reward_R"), "")
+    if not source:
+        yield draft
+        return
+    unscored = op(name, f"unscored.{draft.level}", "unscored", ("failed_R",), ("unscored_R",))
+    impl, needs = (
+        unscored.impl.replace("compiler_ops", "advantage"),
+        (*unscored.needs, ("reward_R", "reward_R", source)),
+    )
+    yield replace(unscored, impl=impl, needs=needs, publishes=False)
+    bound = {"failed_R": ("failed_R", "unscored_R", unscored.id)}
+    yield replace(draft, needs=tuple(bound.get(need[0], need) for need in draft.needs))
+
+
+def _levels_and_sums(name: str, stage: Stage) -> list[UnboundNode]:
     if not stage.advantage:
         return []
     keys = (f"stages.{name}.advantage.combine",)

@@ -12,6 +12,7 @@ from recipec.lowering.drafts import OPS, UnboundNode, component_node, dump, keys
 from recipec.spec.critic import Critic
 from recipec.spec.recipe import Stage
 from recipec.spec.reference import Frozen
+from recipec.spec.reward import Reward
 from recipec.spec.sampler import Sampler
 
 IMAGES = ("pixels_I", "image_row_I")
@@ -118,6 +119,8 @@ def _sum_rewards(name: str, stage: Stage, levels: Sequence[UnboundNode]) -> Unbo
     weights: dict[str, Any] = {"weights": [level.params["weight"] for level in levels]}
     if any(level.params["shift"] or level.params["clip"] for level in levels):
         weights["shapes"] = [[level.params["shift"], level.params["clip"]] for level in levels]
+    if any(level.spec.abstains for level in levels if isinstance(level.spec, Reward)):
+        weights["abstains"] = [isinstance(level.spec, Reward) and level.spec.abstains for level in levels]
     steps = isinstance(stage.sampler, Sampler) and stage.sampler.rows == "step"
     function, needs = ("sum_step_rewards", ("error_R", "episode_id_R")) if steps else ("sum_rewards", ("error_R",))
     draft = op(name, "sum.reward_R", function, needs, ("reward_R", "failed_R"), params=weights, keys=keys)

@@ -54,6 +54,8 @@ class GraphRunner:
         """Parts of the stage by node id; every class that an ``impl`` names is a :class:`Part`."""
         self.recorded: dict[str, Tensor] = {}
         """Rewards of this step as an interrupted attempt wrote them down, by node id."""
+        self.step_values: Values = {}
+        """What the nodes of a step made, in their order, while its updates are taken."""
         self._functions: dict[str, NodeFunction] = {}
 
     def call(self, node: Node, values: Values, *, step: int = 0, attempt: int = 0) -> dict[str, Any]:

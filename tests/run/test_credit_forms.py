@@ -1,6 +1,7 @@
 """What is done to rewards and advantages, and which rows are left out: runs, recomputed from the rows they recorded."""
 
 import json
+import re
 from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
@@ -40,10 +41,10 @@ def recipe(advantage: str = GROUP, sampler: str = "", shape: str = "") -> str:
     return RECIPE.replace("SAMPLER", sampler).replace("ADVANTAGE", advantage).replace("SHAPE", shape)
 
 
-def ran(folder: Any, text: str, name: str = "small") -> tuple[list[dict[str, Any]], dict[str, float]]:
+def ran(folder: Any, text: str, name: str = "small", *args: str) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Return the recorded rows of the step, and its metrics."""
     assert isinstance(folder, Folder)
-    ended = folder.run(text, a__jsonl=PROMPTS)
+    ended = folder.run(text, *args, a__jsonl=PROMPTS)
     assert ended.code == 0, ended.err
     stage: Path = folder.path / f"runs/{name}/stages/explore"
     (path,) = (stage / "samples").glob("step-*.jsonl")
@@ -83,6 +84,39 @@ def test_each_reward_is_standardised_and_then_their_sum(folder):
     )
     expected = whitened([a + 0.5 * b for a, b in zip(low, short, strict=True)], [1] * len(found))
     assert [row["advantage"] for row in found] == pytest.approx(expected, abs=1e-6)
+
+
+SOMETIMES = """\
+def first(completions, **columns): return [None if n % 5 in (1, 2) else n * n / 9 for n in range(len(completions))]
+def second(completions, **columns): return [None if n % 5 in (2, 3) else n * n / 7 for n in range(len(completions))]
+"""
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["sum", "each level"])
+def test_rows_to_which_a_reward_does_not_apply(folder, alone):
+    """None adds nothing to the total, and a row without any reward is in no baseline and counted as failed."""
+    rewards = "first: {type: function, name: first}\n      second: {type: function, name: second, weight: 2.0}"
+    levels = ", ".join(f"{n}: {{type: group_relative, scale: none, value: reward.{n}}}" for n in ("first", "second"))
+    text = re.sub(r"low: \{.*\n +short: \{.*\}", rewards, recipe(levels if alone else GROUP))
+    folder.write(rewards__py=SOMETIMES)
+    found, metrics = ran(
+        folder, text.replace("name: small\n", "name: small\nuse: [./rewards.py]\n"), "small", "--use", "./rewards.py"
+    )
+    assert metrics["failed_rows"] == 6
+    for number in range(0, 30, 5):
+        group = found[number : number + 5]
+        first, second = [0, None, None, 3, 4], [0, 1, None, None, 4]
+        own = [None if n is None else (number + n) ** 2 / 9 for n in first]
+        other = [None if n is None else (number + n) ** 2 / 7 for n in second]
+        total = [None if n == 2 else (own[n] or 0) + 2 * (other[n] or 0) for n in range(5)]
+        assert [row["reward"] for row in group] == pytest.approx(total)
+        assert [row["rewards"]["first"] for row in group] == pytest.approx(own)
+        parts = (own, other) if alone else (total,)
+        expected = [0.0] * 5
+        for values in parts:
+            middle = mean(value for value in values if value is not None)
+            expected = [e if v is None else e + v - middle for e, v in zip(expected, values, strict=True)]
+        assert [row["advantage"] for row in group] == pytest.approx(expected, abs=1e-6)
 
 
 def test_whitening_over_tokens_without_groups(folder):

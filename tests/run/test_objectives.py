@@ -5,9 +5,12 @@ import json
 from typing import Any
 
 import pytest
+import torch
 from support.small_recipes import MODEL, Folder, rows
 
 from recipec.compile import check_recipe
+from recipec.runtime.objective.preference_losses import kto
+from recipec.runtime.training.local_engine import metrics_of
 
 LOSSES = {
     "clipped": "{type: clipped, ratio: product, aggregate: seq_mean_token_mean}",
@@ -132,4 +135,28 @@ def test_labelled_answers_are_learned(folder: Any) -> None:
     assert "--> a.jsonl:2:1" in ended.err
     ended = folder.run(KTO.replace("rows_per_step: 8", "rows_per_step: 1"), "--out", "alone", a__jsonl=LABELLED)
     lines = (folder.path / "alone/stages/prefer/metrics.jsonl").read_text().splitlines()
-    assert {json.loads(line)["kl"] for line in lines} == {0.0}  # no other answer is in the step
+    alone = [json.loads(line) for line in lines]
+    assert {line["kl"] for line in alone} == {0.0}  # no other answer is in the step
+    labels = {tuple(sorted(name for name in line if name.endswith("desirable"))) for line in alone if line.get("step")}
+    assert labels == {("rewards/desirable",), ("rewards/undesirable",)}  # a step of one row has one kind
+
+
+def test_rewards_of_labelled_answers_are_means_over_their_kind() -> None:
+    """However a minibatch is cut; TRL's `rewards/chosen` and `rewards/rejected` are such means."""
+    generator = torch.Generator().manual_seed(3)
+    logprob_RT, ref_RT = (-torch.rand(5, 4, generator=generator) for _ in range(2))
+    trained_RT, good_R = torch.ones(5, 4).bool(), torch.tensor([True, True, False, True, False])
+    baseline_R, weight_R = torch.full((5,), 0.1), torch.full((5,), 0.2)
+    columns = (logprob_RT, ref_RT, trained_RT, good_R, baseline_R, weight_R)
+    settings = {"beta": 0.3, "desirable_weight": 2.0, "undesirable_weight": 1.0}
+    reward_R = 0.3 * (logprob_RT - ref_RT).sum(-1)
+    for cuts in ([(0, 5)], [(0, 2), (2, 5)], [(0, 1), (1, 2), (2, 3), (3, 5)]):
+        counts = []
+        for start, end in cuts:
+            made = kto(*(column[start:end] for column in columns), **settings)
+            sums = {name.removeprefix("metric/"): value.tolist() for name, value in made.items()}
+            counts.append({"sums": sums, "weight": 0.0, "entropy": 0.0, "gap": None})
+        found = metrics_of(counts, 1.0)
+        assert found["rewards/desirable"] == pytest.approx(float(reward_R[good_R].mean()), rel=1e-5)
+        assert found["rewards/undesirable"] == pytest.approx(float(reward_R[~good_R].mean()), rel=1e-5)
+        assert found["kl"] == pytest.approx(0.1)

@@ -336,7 +336,9 @@ def unused_column(path: str, row: int, column: str, problem: str) -> Finding:
 
     What it checks: the content of messages, their tool calls and reasoning, the thinking in answers that are trained,
     `tools` and `chat_template_kwargs`, against the chat template; a `prompt` next to conversations that are used in its
-    place; a column `system` next to conversations with another system message; earlier turns in a column `history`.
+    place; a column `system` next to conversations with another system message; earlier turns in a column `history`;
+    a system message, images or variables of the chat template next to plain text; messages that are marked as not
+    trained, where `data.train_on` is `all`.
     Why it matters: the policy would be trained on another text than the data contains.
     Example: `tools` in the data, and a chat template that never writes them; a system message in `prompt` alone;
     answers with `<think>…</think>`, and a template that cuts thoughts away.

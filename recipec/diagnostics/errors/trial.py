@@ -105,7 +105,7 @@ def same_score(function: str, score: float, answers: int, spans: tuple[Span, ...
 def no_score(function: str, answers: int, spans: tuple[Span, ...]) -> Finding:
     """A reward function returns None for every answer of the trial.
 
-    Why it matters: None says that the function does not apply to a row, and counts as 0.
+    Why it matters: None says that the function does not apply to a row; a row that no reward scores teaches nothing.
     Example: `compute_score` computes a number and does not `return` it.
     How to fix: return a number; or remove the reward, if it applies to no row of this data.
     """
@@ -260,14 +260,17 @@ def action_over_length(action: str, length: int, limit: int, key: str) -> Findin
 
 
 @diagnostic("RC753", "scores-differ", "warning")
-def scores_differ(function: str, first: float, second: float, answer: str, spans: tuple[Span, ...]) -> Finding:
+def scores_differ(
+    function: str, first: float | None, second: float | None, answer: str, spans: tuple[Span, ...]
+) -> Finding:
     """A reward function gives the same answers other scores when it is called again.
 
     Why it matters: the policy is trained on noise, and a run that was stopped does not continue to the same weights.
     Example: `random.random()`; a counter that is kept between calls; a judge at a temperature above 0.
     How to fix: compute the score from the answer and the columns alone; a draw is seeded by them.
     """
-    message = f"reward function `{function}` gives {first:g} and then {second:g} to the same answer, {answer!r}"
+    one, two = ("None" if score is None else f"{score:g}" for score in (first, second))
+    message = f"reward function `{function}` gives {one} and then {two} to the same answer, {answer!r}"
     return Finding(message, spans)
 
 

@@ -14,8 +14,9 @@ from recipec.diagnostics.model import RecipeError, file_span
 from recipec.runtime.batch import Example, Message, Task, text_of
 from recipec.runtime.data.files import Row
 from recipec.runtime.data.image_parts import before_text, places_in, with_places
-from recipec.runtime.data.messages import SAID, TRAIN, Text, calls_as_text, read_text
+from recipec.runtime.data.messages import SAID, TRAIN, Text, calls_as_text, check_all_trained, read_text
 from recipec.runtime.images.picture import Picture, places
+from recipec.spec.data import Columns
 
 Variables = Mapping[str, Any]
 _NONE: Variables = {}
@@ -224,8 +225,18 @@ class Encoder:
         answers = [{"role": "assistant", "content": answer}] if isinstance(answer, str) else list(answer)
         return self.conversation(row, [*task.prompt, *answers], len(task.prompt), task.images, task.variables)
 
-    def plain_text(self, row: Row, column: str) -> Example:
-        """Encode a text with its end token; all of it is trained but the first token, which nothing predicts."""
+    def plain_text(
+        self, row: Row, column: str, images: tuple[Picture, ...] = (), variables: Variables = _NONE
+    ) -> Example:
+        """Encode a text with its end token; all of it is trained but the first token, which nothing predicts.
+
+        Raises:
+            RecipeError: RC878, there is a system message, an image or a variable, which belong to a prompt.
+        """
+        beside = {**({"system": self.system} if self.system else {}), **({"images": images} if images else {})}
+        for name in (*beside, *variables):
+            problem = f"belongs to a prompt, and the row is plain text, all of it in `{column}`"
+            raise RecipeError(errors.unused_column(row.file, row.number, name, problem))
         text = read_text(row, column)
         if not isinstance(text, str):
             problem = "must be text; conversations belong in the column of `data.columns.messages`"
@@ -307,8 +318,13 @@ def opening(policy: Tokenizer) -> tuple[int, ...]:
     return () if first is None or list(policy.tokenizer("").input_ids[:1]) != [first] else (int(first),)
 
 
-def all_trained(example: Example) -> Example:
-    """Train every token of an example that the model writes: all but the first one, and those of images."""
+def all_trained(row: Row, example: Example, columns: Columns) -> Example:
+    """Train every token of an example that the model writes: all but the first one, and those of images.
+
+    Raises:
+        RecipeError: RC878, the row marks a message as one that is not trained.
+    """
+    check_all_trained(row, (columns.prompt, columns.completion, columns.messages))
     trained = [False, *[True] * (len(example.ids) - 1)]
     for start, end in places(example.ids, example.images):
         trained[start:end] = [False] * (end - start)

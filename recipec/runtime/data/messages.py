@@ -340,6 +340,21 @@ def check_history(row: Row) -> None:
         raise RecipeError(errors.unused_column(row.file, row.number, "history", problem))
 
 
+def check_all_trained(row: Row, columns: Sequence[str]) -> None:
+    """Refuse messages that are marked as not trained, where every token is.
+
+    Raises:
+        RecipeError: RC878.
+    """
+    for column in columns:
+        messages = row.columns.get(column)
+        for number, message in enumerate(messages if isinstance(messages, list) else ()):
+            if isinstance(message, Mapping) and 0 in (message.get("weight"), message.get(TRAIN)):
+                where = f"{column}[{number}]"
+                problem = "is marked as not trained, and `data.train_on: all` trains every token"
+                raise RecipeError(errors.unused_column(row.file, row.number, where, problem))
+
+
 def read_number(row: Row, column: str) -> float | None:
     """Return a finite number of a row; None where the column has none.
 

@@ -250,7 +250,7 @@ class File(Source):
         """Return an example with the tokens that are trained, and its label or margin where the row has one."""
         if self.kind != "sft":
             return replace(example, margin=read_number(row, self.spec.columns.margin))
-        whole = all_trained(example) if self.spec.train_on == "all" else example
+        whole = all_trained(row, example, self.spec.columns) if self.spec.train_on == "all" else example
         return replace(whole, label=read_label(row, self.spec.columns.label))
 
     def _kept_images(self, columns: Mapping[str, Any]) -> dict[str, Any]:
@@ -356,7 +356,7 @@ class File(Source):
             shown = example.images[: places_in(asked)]
             return Task(row.index, asked, example.ids[:start], row.columns, images=shown, variables=variables), example
         if rendered is None and names.text in given and not {names.prompt, names.completion} & given:
-            example = self.encoder.plain_text(row, names.text)
+            example = self._encoder(row, "").plain_text(row, names.text, self._images[row.index], self._variables(row))
             return Task(row.index, "", example.ids[:1], row.columns), example
         task = self._encoded(row, self._prompt(row, rendered))
         answer = read_text(row, self._need(row, "completion"))

@@ -26,7 +26,7 @@ from recipec.runtime.evaluation.metrics import Scored, mean, summary
 from recipec.runtime.graph_runner import METRIC, GraphRunner, bind, build_part
 from recipec.runtime.images.image_store import show
 from recipec.runtime.knowledge.protocols import Knowledge
-from recipec.runtime.objective.compiler_ops import shaped
+from recipec.runtime.objective.compiler_ops import shaped, sum_step_rewards
 from recipec.runtime.protocols import Environment, Part, Policy
 from recipec.runtime.reward.labels import label_of, right_labels
 from recipec.runtime.rollout.chain import rows_of, sample
@@ -152,15 +152,24 @@ class Evaluator:
                 outputs = self.context.ranks.on_leader(partial(function, **columns))
                 levels[level] = outputs.pop("reward_R")
                 more |= {key.removeprefix(METRIC): float(outputs[key]) for key in outputs if key.startswith(METRIC)}
-        shapes = {level: (spec.weight, spec.shift, spec.clip) for level, (spec, _) in ready.levels.items()}
-        scores = {level: shaped(value_R, *shapes[level]) for level, value_R in levels.items()}
-        reward_R = torch.stack(list(scores.values())).sum(0)
-        reward_R = torch.where(rows["error_R"], math.nan, reward_R)
+        specs = {level: spec for level, (spec, _) in ready.levels.items()}
+        sums = sum_step_rewards(
+            rows["error_R"],
+            rows["episode_id_R"],
+            list(levels.values()),
+            weights=[spec.weight for spec in specs.values()],
+            shapes=[(spec.shift, spec.clip) for spec in specs.values()],
+            abstains=[spec.abstains for spec in specs.values()],
+        )
+        reward_R = torch.where(sums["failed_R"], math.nan, sums["reward_R"])
+        scores = {
+            level: shaped(value_R, specs[level].weight, specs[level].shift, specs[level].clip)
+            for level, value_R in levels.items()
+        }
         replayed.note(ready.environment, path)
         written = {**rows, "reward_R": reward_R}
         write_rows(path, written, levels=scores, step=step, read=self.policy.decode)
         show(self.policy.image_store, path, ready.tasks)
-        specs = {level: spec for level, (spec, _) in ready.levels.items()}
         scored = scored_by_task(rows, reward_R, levels, specs)
         return metrics | summary(answered_metrics, scored, float(dump["correct_at"])) | more
 

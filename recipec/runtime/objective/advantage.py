@@ -74,6 +74,15 @@ def _with_special_cases(
     return torch.where(ok_R, credit_R, zero)
 
 
+def unscored(failed_R: Tensor, reward_R: Tensor) -> dict[str, Tensor]:
+    """Mark the rows that one reward level did not score, for what compares the values of that level alone.
+
+    >>> unscored(torch.tensor([False, False, True]), torch.tensor([1.0, torch.nan, 0.0]))
+    {'unscored_R': tensor([False,  True,  True])}
+    """
+    return {"unscored_R": failed_R | reward_R.isnan()}
+
+
 def group_relative(
     value_R: Tensor,
     group_R: Tensor,

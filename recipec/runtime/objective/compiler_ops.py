@@ -95,18 +95,23 @@ def shaped(reward_R: Tensor, weight: float, shift: float = 0.0, clip: Sequence[f
 
 
 def sum_rewards(
-    error_R: Tensor, reward_R: Sequence[Tensor] = (), *, weights: Sequence[float], shapes: Sequence[Shape] | None = None
+    error_R: Tensor,
+    reward_R: Sequence[Tensor] = (),
+    *,
+    weights: Sequence[float],
+    shapes: Sequence[Shape] | None = None,
+    abstains: Sequence[bool] | None = None,
 ) -> Columns:
-    """Add the reward levels; a row fails if its episode failed or if a level could not score it (NaN).
+    """Add the reward levels; a row fails if its episode failed, or if a level could not score it (NaN).
 
-    >>> sum_rewards(torch.tensor([False, False]), [torch.tensor([1.0, torch.nan])], weights=(0.5,))
-    {'reward_R': tensor([0.5000, 0.0000], dtype=torch.float64), 'failed_R': tensor([False,  True])}
+    NaN of a level that ``abstains`` adds nothing, and the row fails where this is so of every level that counts.
+
+    >>> one_R, two_R = torch.tensor([1.0, torch.nan, torch.nan]), torch.tensor([3.0, 3.0, torch.nan])
+    >>> sum_rewards(torch.zeros(3).bool(), [one_R, two_R], weights=(0.5, 1.0), abstains=(True, True))
+    {'reward_R': tensor([3.5000, 3.0000, 0.0000], dtype=torch.float64), 'failed_R': tensor([False, False,  True])}
     """
-    total_R = torch.zeros(error_R.shape, dtype=torch.float64, device=error_R.device)
-    for level_R, weight, shape in zip(reward_R, weights, shapes or [(0.0, None)] * len(weights), strict=True):
-        total_R = total_R + shaped(level_R, weight, *shape)
-    unscored_R = total_R.isnan()
-    return {"reward_R": torch.where(unscored_R, 0.0, total_R), "failed_R": error_R | unscored_R}
+    rows_R = torch.arange(len(error_R), device=error_R.device)
+    return sum_step_rewards(error_R, rows_R, reward_R, weights=weights, shapes=shapes, abstains=abstains)
 
 
 def sum_step_rewards(
@@ -116,15 +121,25 @@ def sum_step_rewards(
     *,
     weights: Sequence[float],
     shapes: Sequence[Shape] | None = None,
+    abstains: Sequence[bool] | None = None,
 ) -> Columns:
-    """Add the reward levels of step rows: where one step of an episode fails, its score is unknown and all of it fails.
+    """Add the reward levels of step rows: an episode fails where one of its steps does, or no level applies to any.
 
     >>> error_R, reward_R = torch.tensor([False, False, False]), torch.tensor([1.0, torch.nan, 2.0])
     >>> sum_step_rewards(error_R, torch.tensor([4, 4, 9]), [reward_R], weights=(1.0,))
     {'reward_R': tensor([1., 0., 2.], dtype=torch.float64), 'failed_R': tensor([ True,  True, False])}
     """
-    sums = sum_rewards(error_R, reward_R, weights=weights, shapes=shapes)
-    return {**sums, "failed_R": torch.isin(episode_id_R, episode_id_R[sums["failed_R"]])}
+    total_R = torch.zeros_like(error_R, dtype=torch.float64)
+    applied_R = torch.full_like(error_R, not any(weights))
+    shapes, abstains = shapes or [(0.0, None)] * len(weights), abstains or [False] * len(weights)
+    for level_R, weight, shape, may_abstain in zip(reward_R, weights, shapes, abstains, strict=True):
+        value_R = shaped(level_R, weight, *shape)
+        absent_R = value_R.isnan() & may_abstain
+        total_R = total_R + torch.where(absent_R, 0.0, value_R)
+        applied_R = applied_R | (~absent_R if weight else False)
+    known_R = torch.isin(episode_id_R, episode_id_R[applied_R])
+    failed_R = ~known_R | torch.isin(episode_id_R, episode_id_R[error_R | total_R.isnan()])
+    return {"reward_R": torch.where(total_R.isnan(), 0.0, total_R), "failed_R": failed_R}
 
 
 def episode_total(reward_R: Tensor, episode_id_R: Tensor, step_R: Tensor) -> Columns:

@@ -5,10 +5,9 @@ and ranks simply add up.
 Where a token is not trained nothing is read, not even a NaN.
 
 In addition to the signals that its spec declares, a function may return entries named ``metric/...``: detached sums
-with the
-same weights, which add over micro-batches as the loss does.
+with the same weights, which add over micro-batches as the loss does.
 Divided by the sum of the weights, ``metric/weight`` of :func:`.compiler_ops.weigh`, they are weighted means;
-it is 1 where the aggregate is a mean.
+it is 1 where the aggregate is a mean. A metric of some rows alone is two numbers, its sum and the sum of their weights.
 Names are TRL's: ``kl``, ``entropy``, ``clip_ratio/low_mean``, ``rewards/chosen``, ``logps/chosen`` and so on.
 """
 

@@ -186,8 +186,9 @@ def kto(
         + undesirable_weight * (bad_R * torch.sigmoid(over_R)).sum()
     )
     reward_R = (beta * log_ratio_R).detach()
-    metrics = {"rewards/desirable": (good_R * reward_R).sum(), "rewards/undesirable": (bad_R * reward_R).sum()}
-    metrics["kl"] = (weight_R * baseline_R.to(weight_R.dtype)).sum()
+    metrics = {"kl": (weight_R * baseline_R.to(weight_R.dtype)).sum()}
+    for label, share_R in (("desirable", good_R), ("undesirable", bad_R)):
+        metrics[f"rewards/{label}"] = torch.stack([(share_R * reward_R).sum(), share_R.sum()])
     return {"loss": loss, **{f"metric/{name}": value.detach() for name, value in metrics.items()}}
 
 

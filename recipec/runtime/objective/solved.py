@@ -17,6 +17,8 @@ def with_signal(
 ) -> list[int]:
     """Return the groups with two different episode rewards, or with a mean inside ``between``; failed rows are ignored.
 
+    So are rows that the level which is compared did not score.
+
     >>> import torch
     >>> one, none = torch.tensor([1.0, 1.0, 0.0, 1.0]), torch.zeros(4, dtype=torch.bool)
     >>> with_signal(one, none, torch.tensor([0, 0, 1, 1]), torch.arange(4))
@@ -25,7 +27,7 @@ def with_signal(
     earned: dict[int, dict[int, list[float]]] = {}
     columns = (column.tolist() for column in (reward_R, failed_R, by_prompt_R, episode_id_R))
     for reward, failed, group, episode in zip(*columns, strict=True):
-        if not failed:
+        if not failed and not math.isnan(reward):
             earned.setdefault(group, {}).setdefault(episode, []).append(reward)
     totals = {group: [math.fsum(rewards) for rewards in inside.values()] for group, inside in earned.items()}
     if between is None:

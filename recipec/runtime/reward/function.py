@@ -42,7 +42,7 @@ Call = tuple[str, dict[str, Any]]
 class Function(Part):
     """Call a function of the user's own file; see :class:`recipec.spec.reward.Function`.
 
-    None says that the function does not apply to a row, and counts as 0.
+    None says that the function does not apply to a row: NaN here, which adds nothing to the total.
     """
 
     def __init__(self, spec: specs.Function, context: StageContext) -> None:
@@ -55,8 +55,6 @@ class Function(Part):
         self.file = file_of(self.function)
         self.chat = False
         """Whether completions are lists of messages, as those of chat prompts are."""
-        self.unscored = 0
-        """Rows of the last call for which the function returned None."""
         self.signature = _signature(spec.name, self.function, self._shown())
         if self.signature.form is None:
             problem = "takes neither `completions` nor `solution_str`"
@@ -76,7 +74,7 @@ class Function(Part):
             RecipeError: RC746 the function raised, RC747 it returned no list of numbers or took too
                 long, RC748 it asks for a column that the data does not have.
         """
-        tasks, self.unscored = [prompt_P[p] for p in by_prompt_R.tolist()], 0
+        tasks = [prompt_P[p] for p in by_prompt_R.tolist()]
         self._check_columns({name for task in tasks for name in task.columns})
         if self.signature.form == "verl":
             calls = [(text, self._of_verl(task, text)) for task, text in zip(tasks, text_R, strict=True)]
@@ -192,8 +190,7 @@ class Function(Part):
 
     def _number(self, row: int, value: Any, text: str) -> float:
         if value is None:
-            self.unscored += 1
-            return 0.0
+            return math.nan
         if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
             value = value.item()
         if not isinstance(value, int | float):

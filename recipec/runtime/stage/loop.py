@@ -223,7 +223,9 @@ def one_step(stage: RunningStage, step_nodes: tuple[Node, ...], update_nodes: tu
     metrics |= statistics.of_staleness(values, stage.step)
     rollout_log.keep(stage, values, walked)
     began = time.monotonic()
+    stage.runner.step_values = values
     metrics |= run_updates(stage, batch, update_nodes)
+    stage.runner.step_values = {}
     metrics["seconds/update"] = time.monotonic() - began
     tokens = int(batch["attend_RT"].sum())
     stage.counters.tokens += tokens

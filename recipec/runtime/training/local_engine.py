@@ -155,7 +155,10 @@ class LocalEngine(TrainEngine):
                 counts.append(({"loss": loss.detach(), **sums}, own))
         policy.calls = first + len(packing.parts)
         # tensors are read at the end: reading one waits for the device
-        return [{**own, "sums": {name: float(value) for name, value in sums.items()}} for sums, own in counts]
+        return [
+            {**own, "sums": {name: torch.as_tensor(value).tolist() for name, value in sums.items()}}
+            for sums, own in counts
+        ]
 
     @contextmanager
     def _memory(self, step: int) -> Iterator[None]:
@@ -231,12 +234,19 @@ def _tokens_of(policy: Policy) -> tuple[int, int]:
 
 
 def metrics_of(counts: Sequence[Mapping[str, Any]], weight: float) -> dict[str, float]:
-    """Add up the counts of micro-batches in their order, so that the sums do not depend on which rank computed them."""
-    total = {"loss": 0.0}
+    """Add up the counts of micro-batches in their order, so that the sums do not depend on which rank computed them.
+
+    A sum is divided by ``weight``, or by one of its own that stands next to it; it has no mean where that is 0.
+    """
+    total, own = {"loss": 0.0}, dict[str, float]()
     for one in counts:
         for name, value in one["sums"].items():
-            total[name] = total.get(name, 0.0) + value
-    metrics = {name: value / (1.0 if name == "loss" else weight) for name, value in total.items()}
+            added, share = value if isinstance(value, list) else (value, None)
+            total[name] = total.get(name, 0.0) + added
+            if share is not None:
+                own[name] = own.get(name, 0.0) + share
+    weights = {**dict.fromkeys(total, weight), "loss": 1.0, **own}
+    metrics = {name: value / weights[name] for name, value in total.items() if weights[name]}
     metrics |= gap_metrics([Gap(**one["gap"]) for one in counts if one["gap"] is not None])
     if total_weight := math.fsum(one["weight"] for one in counts):
         metrics["entropy"] = math.fsum(one["entropy"] for one in counts) / total_weight

@@ -21,7 +21,7 @@ class Answered:
     text: str
     """What was answered; the whole episode where there is an environment."""
     columns: Mapping[str, Any]
-    rewards: Mapping[str, float]
+    rewards: Mapping[str, float | None]
     problem: str = ""
     """Why the episode failed."""
     completion: Any = None
@@ -41,7 +41,8 @@ class Answered:
         if not isinstance(self.completion, str) and not self.turns:
             yield "given as", json.dumps(self.completion, ensure_ascii=False)
         yield "columns", _shown(", ".join(f"{name}={value!r}" for name, value in self.columns.items()))
-        yield "rewards", ", ".join(f"{name} {value:.4g}" for name, value in self.rewards.items()) or "-"
+        scores = {name: "none" if value is None else f"{value:.4g}" for name, value in self.rewards.items()}
+        yield "rewards", ", ".join(f"{name} {score}" for name, score in scores.items()) or "-"
         if self.problem:
             yield "failed", self.problem
 

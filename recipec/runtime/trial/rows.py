@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -341,7 +342,7 @@ class _Trial:
 
     def _score(self, rows: dict[str, Any], tasks: Sequence[Task]) -> None:
         """Call every reward that needs nothing but the rows."""
-        scores: dict[str, list[float]] = {}
+        scores: dict[str, list[float | None]] = {}
         for name, spec in self.unit.rewards.items():
             callable_here = isinstance(spec, Reward) and spec.tried and not spec.needs("knowledge")
             if not callable_here or not set(spec.parameters()) <= set(rows):
@@ -367,15 +368,15 @@ class _Trial:
                 )
             )
 
-    def _called(self, name: str, spec: Component, rows: dict[str, Any], tasks: Sequence[Task]) -> list[float]:
+    def _called(self, name: str, spec: Component, rows: dict[str, Any], tasks: Sequence[Task]) -> list[float | None]:
         """Score rows, and warn of what the scores of a function of the user's show."""
         function = bind(spec, self.context, {"policy": self.policy})
         if isinstance(function, Part):
             self.closing.callback(function.close)
 
-        def scored(rows: dict[str, Any]) -> list[float]:
-            doubtful: list[float] = function(**{name: rows[name] for name in spec.parameters()})["reward_R"].tolist()
-            return doubtful
+        def scored(rows: dict[str, Any]) -> list[float | None]:
+            reward_R = function(**{name: rows[name] for name in spec.parameters()})["reward_R"]
+            return [None if math.isnan(value) else value for value in reward_R.tolist()]
 
         begun = time.monotonic()
         scores = scored(rows)

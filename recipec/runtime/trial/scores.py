@@ -75,28 +75,30 @@ def cause(function: Function, tasks: Sequence[Task]) -> str:
 
 
 def doubts(
-    function: Function, scores: Sequence[float], more: Callable[[], Sequence[float]], tasks: Sequence[Task]
+    function: Function,
+    scores: Sequence[float | None],
+    more: Callable[[], Sequence[float | None]],
+    tasks: Sequence[Task],
 ) -> Iterator[Diagnostic]:
     """Yield RC928 for a reward that is the same for all answers, RC929 for one that returns None for all.
 
     ``scores`` are those of the last call; ``more`` scores further answers, which is called only where these are equal.
     """
     right = all(right_answer(task, function.signature.columns()) is not None for task in tasks)
-    without = function.unscored
     if len(set(scores)) > 1:
         return
-    others = more()
-    without += function.unscored
-    every = [*scores, *others]
-    if without == len(every):
+    every = [*scores, *more()]
+    if len(set(every)) > 1:
+        return
+    if every[0] is None:
         yield errors.no_score(function.spec.name, len(every), function.span())
-    elif len(set(every)) == 1:
+    else:
         why = _CHAT if function.chat else cause(function, tasks)
         yield errors.same_score(function.spec.name, every[0], len(every), function.span(), why, right=right)
 
 
 def drift(
-    function: Function, scores: Sequence[float], call: Callable[[], Sequence[float]], texts: Sequence[str]
+    function: Function, scores: Sequence[float | None], call: Callable[[], Sequence[float | None]], texts: Sequence[str]
 ) -> Iterator[Diagnostic]:
     """Yield RC753 where a second call gives an answer another score."""
     for first, second, text in zip(scores, call(), texts, strict=True):

@@ -39,6 +39,9 @@ class Reward(Component):
     tried: ClassVar[bool] = True
     """Whether `recipec check` calls it on answers that no model wrote: what loads a model or costs money is not."""
 
+    abstains: ClassVar[bool] = False
+    """Whether a row without a value is one to which the reward does not apply, and not one that it failed to score."""
+
     weight: float = param(1.0, "Weight of this reward in the total.")
     shift: float = param(0.0, "Added to the reward, before `clip` and the weight.", unit="reward units")
     clip: tuple[float, float] | None = param(

@@ -8,8 +8,10 @@ from recipec.spec.reward.definition import TEXT, Reward, level
 
 @level(requires=(*TEXT, "tokens_RT", "trained_RT"), impl="recipec.runtime.reward.function:Function")
 class Function(Reward):
-    """Call a user-defined reward function from a file listed under `use`; None counts as 0.
+    """Call a user-defined reward function from a file listed under `use`.
 
+    None says that the function does not apply to a row: it adds nothing. A row that no level scores has no reward; it
+    is left out of baselines and of the loss, and counted in the metric `failed_rows`.
     ``f(prompts, completions, **columns)`` as in TRL, or
     ``compute_score(data_source, solution_str, ground_truth, extra_info)`` as in verl.
 
@@ -18,6 +20,7 @@ class Function(Reward):
     """
 
     user_code: ClassVar[Literal["", "function", "class", "tool"]] = "function"
+    abstains: ClassVar[bool] = True
 
     type: Literal["function"] = "function"
     name: str = param(..., "Name of the function.")

@@ -10,10 +10,10 @@ from recipec.diagnostics.model import RecipeError
 TALK = [user("hi"), bot("ok")]
 
 
-def refused(folder, policy, kind, row):
+def refused(folder, policy, kind, row, **of_data):
     """Return the code, the place and the message of a refusal."""
     with pytest.raises(RecipeError) as error:
-        prepare(folder, policy, kind, row)
+        prepare(folder, policy, kind, row, **of_data)
     (found,) = error.value.diagnostics
     return found.code, found.spans[0].file, found.spans[0].line, found.message
 
@@ -203,6 +203,45 @@ def test_untrained_turns(tmp_path):
     for message in (bot("b", weight=0.5), bot("b", train="no"), {**user("b"), "train": True}):
         assert refused(tmp_path, policy, "sft", {"messages": [user("a"), message, bot("c")]})[0] == "RC706"
     assert refused(tmp_path, policy, "sft", {"messages": [user("a"), bot("b", weight=0)]})[0] == "RC706"
+
+
+@pytest.mark.parametrize(
+    ("row", "where"),
+    [
+        ({"messages": [user("a"), bot("b", train=False), user("c"), bot("d")]}, "messages[1]"),
+        ({"messages": [user("a"), bot("b", weight=0), user("c"), bot("d")]}, "messages[1]"),
+        ({"messages": [{**user("a"), "weight": 0}, bot("b")]}, "messages[0]"),
+        ({"prompt": [user("a"), bot("b", train=False), user("c")], "completion": [bot("d")]}, "prompt[1]"),
+    ],
+)
+def test_a_message_is_not_trained_or_every_token_is(tmp_path, row, where):
+    """Where a row says that a message is not trained, and the recipe that all are, neither wins without a word."""
+    policy = policy_of("gpt2", "chatml")
+    code, file, line, message = refused(tmp_path, policy, "sft", row, train_on="all")
+    assert (code, file, line) == ("RC878", "a.jsonl", 1)
+    assert f"`{where}` is marked as not trained" in message
+    prepare(tmp_path, policy, "sft", {"messages": [user("a"), bot("b", train=None, weight=1)]}, train_on="all")
+
+
+@pytest.mark.parametrize(
+    ("more", "of_data", "name"),
+    [
+        ({"system": "Be brief."}, {}, "system"),
+        ({}, {"system": "Be brief."}, "system"),
+        ({"tools": [TOOL]}, {}, "tools"),
+        ({"chat_template_kwargs": {"a": 1}}, {}, "a"),
+        ({"history": [["a", "b"]]}, {}, "history"),
+    ],
+)
+def test_what_belongs_to_a_prompt_is_refused_next_to_plain_text(tmp_path, more, of_data, name):
+    """A row of `text` has no prompt: what would change one is not left out without a word."""
+    policy = policy_of("gpt2", "chatml")
+    code, file, line, message = refused(tmp_path, policy, "sft", {"text": "a b", **more}, **of_data)
+    assert (code, file, line) == ("RC878", "a.jsonl", 1)
+    assert f"`{name}`" in message
+    nothing = dict.fromkeys(more) | {"title": "b"}
+    (example,) = prepare(tmp_path, policy, "sft", {"text": "a b", **nothing})["completion_P"]
+    assert policy.decode(example.ids).startswith("a b")
 
 
 def test_parquet_and_jsonl_are_equal(tmp_path):

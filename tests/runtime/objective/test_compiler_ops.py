@@ -67,6 +67,41 @@ def test_an_unscored_level_fails_its_row_if_it_counts(weight, failed):
     assert made["failed_R"].tolist() == [failed]
 
 
+NAN = torch.nan
+
+
+@pytest.mark.parametrize(
+    ("abstains", "weights", "rewards", "failed"),
+    [
+        ((True, False), (1.0, 1.0), [5.0, 4.0, 0.0], [False, False, True]),
+        ((True, True), (1.0, 1.0), [5.0, 4.0, 1.0], [False, False, False]),
+        ((True, True), (1.0, 0.0), [1.0, 0.0, 1.0], [False, True, False]),
+        ((True, True), (0.0, 0.0), [0.0, 0.0, 0.0], [False, False, False]),
+    ],
+    ids=["one abstains", "both abstain", "the other is only recorded", "both are only recorded"],
+)
+def test_a_row_that_no_level_applies_to_has_no_reward(abstains, weights, rewards, failed):
+    """Where a level does not apply it adds nothing, its shift neither; without any other level nothing is known."""
+    levels = [torch.tensor([1.0, NAN, 1.0]), torch.tensor([3.0, 3.0, NAN])]
+    shapes = [(0.0, None), (1.0, None)]
+    made = compiler_ops.sum_rewards(torch.zeros(3).bool(), levels, weights=weights, shapes=shapes, abstains=abstains)
+    assert made["reward_R"].tolist() == rewards
+    assert made["failed_R"].tolist() == failed
+
+
+def test_an_episode_fails_where_no_step_has_a_reward():
+    """A function that scores the last step alone is known for the whole episode."""
+    made = compiler_ops.sum_step_rewards(
+        torch.zeros(4).bool(),
+        torch.tensor([7, 7, 8, 8]),
+        [torch.tensor([NAN, 2.0, NAN, NAN])],
+        weights=(1.0,),
+        abstains=(True,),
+    )
+    assert made["reward_R"].tolist() == [0.0, 2.0, 0.0, 0.0]
+    assert made["failed_R"].tolist() == [False, False, True, True]
+
+
 def test_episode_total_reaches_every_step():
     """Every row of an episode has the episode's sum, wherever the rows stand."""
     made = compiler_ops.episode_total(torch.tensor([1.0, 10.0, 2.0]), torch.tensor([7, 3, 7]), torch.tensor([0, 0, 1]))

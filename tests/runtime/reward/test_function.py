@@ -1,5 +1,6 @@
 """The user's own reward functions: both signatures, and every way they can go wrong."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,8 +63,10 @@ def test_conversations_are_given_as_messages(text_context):
 
 
 def test_none_does_not_apply(text_context):
-    """None counts as 0 and is no failure."""
-    assert called(text_context, "def f(completions): return [None, True, 2.5]") == [0.0, 1.0, 2.5]
+    """None is no number: the total says what it adds."""
+    found = called(text_context, "def f(completions): return [None, True, 2.5]")
+    assert math.isnan(found[0])
+    assert found[1:] == [1.0, 2.5]
 
 
 def test_verl_ground_truth_lies_where_verl_puts_it(text_context):
