@@ -1,7 +1,7 @@
 """Interfaces of the parts of a stage: the training loop calls only what is listed here.
 
-A new engine implements one of them and its spec names it in ``impl``.  Implementations inherit the defaults.  Those of
-knowledge graphs, images and trackers are in ``knowledge/protocols``, ``images/protocols`` and ``logging/tracker``.
+A new engine implements one of them and its spec names it in ``impl``.  Implementations inherit the defaults.  That of
+trackers is in ``logging/tracker``; a knowledge graph is a subclass of ``knowledge/knowledge_graph:KnowledgeGraph``.
 """
 
 from __future__ import annotations
@@ -105,9 +105,9 @@ class Policy(Part, ABC):
     peft_model: Any = None
     """The peft model around ``model``, where an adapter is trained, else None."""
     image_encoder: Any = None
-    """The :class:`recipec.runtime.images.protocols.ImageEncoder` of a vision-language model, else None."""
+    """The policy itself where it is a :class:`recipec.runtime.vision.vision_lm.VisionLm`, else None."""
     image_store: Any = None
-    """The :class:`recipec.runtime.images.protocols.ImageStore` of a vision-language model, else None."""
+    """The :class:`recipec.runtime.images.image_store.ImageStore` of a vision-language model, else None."""
 
     @property
     @abstractmethod

@@ -13,7 +13,7 @@ import recipec.spec
 from recipec.component import components_of
 from recipec.runtime import protocols
 from recipec.runtime.batch import Task
-from recipec.runtime.knowledge.protocols import Knowledge
+from recipec.runtime.knowledge.knowledge_graph import KnowledgeGraph
 from recipec.runtime.logging.tracker import Tracker
 from recipec.signals import SIGNALS, split_axes
 
@@ -33,7 +33,7 @@ PROTOCOLS = {
     "critic": protocols.Critic,
     "data": protocols.DataSource,
     "environment": protocols.Environment,
-    "knowledge": Knowledge,
+    "knowledge": KnowledgeGraph,
     "policy": protocols.Policy,
     "preference": protocols.Preference,
     "reference": protocols.Reference,

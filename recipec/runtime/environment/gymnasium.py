@@ -8,10 +8,8 @@ from recipec.diagnostics.errors import data as data_errors, environment as error
 from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.host.preflight import PreflightRequest
 from recipec.host.worker_pool import HandlerError
-from recipec.runtime.context import StageContext
 from recipec.runtime.environment.worker_env import WorkerEnv
 from recipec.runtime.environment.workers import Workers
-from recipec.runtime.protocols import Policy
 from recipec.spec import environment as specs
 
 
@@ -24,11 +22,8 @@ class Gymnasium(WorkerEnv):
         RecipeError: RC812 gymnasium does not register the name, RC810 the options are wrong.
     """
 
+    spec: specs.Gymnasium
     handler = "recipec.runtime.environment.gymnasium_worker:serve"
-
-    def __init__(self, spec: specs.Gymnasium, context: StageContext, *, policy: Policy) -> None:
-        self.own = spec
-        super().__init__(spec, context, policy=policy)
 
     @staticmethod
     def preflight(spec: specs.Gymnasium, request: PreflightRequest) -> None:  # noqa: ARG004 - one signature
@@ -45,17 +40,17 @@ class Gymnasium(WorkerEnv):
         finally:
             games.close()
 
-    def repeats(self) -> bool:
+    def is_replayable(self) -> bool:
         """Return `replayable`."""
-        return self.own.replayable
+        return self.spec.replayable
 
-    def argument(self) -> Any:
+    def worker_argument(self) -> Any:
         """Name, options and names of the actions."""
-        return _argument(self.own)
+        return _argument(self.spec)
 
-    def declined(self, problem: HandlerError) -> Diagnostic:
+    def refusal(self, problem: HandlerError) -> Diagnostic:
         """Return the diagnostic of an unknown name, a missing package or wrong options."""
-        return _refusal(self.own, problem)
+        return _refusal(self.spec, problem)
 
 
 def _argument(spec: specs.Gymnasium) -> Any:

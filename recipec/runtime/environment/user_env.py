@@ -7,9 +7,7 @@ from typing import Any
 from recipec.diagnostics.errors import environment as errors
 from recipec.diagnostics.model import Diagnostic
 from recipec.host.worker_pool import HandlerError
-from recipec.runtime.context import StageContext
 from recipec.runtime.environment.worker_env import WorkerEnv
-from recipec.runtime.protocols import Policy
 from recipec.runtime.user_code import place_in
 from recipec.spec import environment as specs
 
@@ -24,22 +22,19 @@ class UserEnvironment(WorkerEnv):
         RecipeError: RC810, no allowed file has the class, or it cannot be loaded.
     """
 
+    spec: specs.Own
     handler = "recipec.runtime.environment.user_env_worker:serve"
 
-    def __init__(self, spec: specs.Own, context: StageContext, *, policy: Policy) -> None:
-        self.own = spec
-        self.files = [str(path) for path in context.use]
-        super().__init__(spec, context, policy=policy)
-
-    def repeats(self) -> bool:
+    def is_replayable(self) -> bool:
         """Return `replayable`."""
-        return self.own.replayable
+        return self.spec.replayable
 
-    def argument(self) -> Any:
+    def worker_argument(self) -> Any:
         """Files, name and options."""
-        return {"files": self.files, "name": self.own.name, "options": self.own.options}
+        files = [str(path) for path in self.context.use]
+        return {"files": files, "name": self.spec.name, "options": self.spec.options}
 
-    def declined(self, problem: HandlerError) -> Diagnostic:
+    def refusal(self, problem: HandlerError) -> Diagnostic:
         """Return the error of the class, with file and line."""
         place = place_in(problem.message, self.context.use, self.context.root)
-        return errors.environment_broken(self.own.name, str(problem), place)
+        return errors.environment_broken(self.spec.name, str(problem), place)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from recipec.diagnostics.errors import environment as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
@@ -24,38 +24,11 @@ from recipec.runtime.environment.workers import StepRequest, StepResult, Workers
 from recipec.runtime.protocols import Environment, Policy
 from recipec.runtime.rng import rng_for
 from recipec.runtime.user_code import place_in
+from recipec.spec.environment import Rendered
 
 
-class Spec(Protocol):
-    """Parameters of every environment that shows observations in a prompt."""
-
-    @property
-    def type(self) -> str:
-        """Name of the environment."""
-
-    @property
-    def max_turns(self) -> int:
-        """Turns of an episode."""
-
-    @property
-    def chat(self) -> bool:
-        """Whether prompts go through the chat template."""
-
-    @property
-    def timeout(self) -> float:
-        """Time for one answer, in seconds."""
-
-    @property
-    def history(self) -> int | Literal["append_only"]:
-        """Earlier turns in a prompt."""
-
-    @property
-    def template(self) -> str | None:
-        """The template of the user."""
-
-
-class TaskPrompts(Protocol):
-    """The owner of the games; see :class:`recipec.runtime.environment.workers.Workers`."""
+class Games(Protocol):
+    """The games of an environment: :class:`recipec.runtime.environment.workers.Workers`, or a shop in this process."""
 
     def begin(self) -> None:
         """Start the worker."""
@@ -107,44 +80,48 @@ class WorkerEnv(Environment):
     memory = MEMORY
     """Most bytes of address space of a worker."""
 
-    def __init__(self, spec: Spec, context: StageContext, *, policy: Policy) -> None:
+    def __init__(self, spec: Rendered, context: StageContext, *, policy: Policy) -> None:
         self.spec, self.context = spec, context
         self.layout = PromptBuilder(
             context, policy, spec.history, spec.template, self.shipped, max_turns=spec.max_turns, chat=spec.chat
         )
         self.stops = self.layout.stops
-        self.replayable = self.repeats()
-        self.games = self.opened()
+        self.replayable = self.is_replayable()
+        self.games = self.open_games()
         self._begun = 0
         try:
             self.games.begin()
         except HandlerError as error:
             self.close()
-            raise RecipeError(self.declined(error)) from None
+            raise RecipeError(self.refusal(error)) from None
 
     # a subclass may override these
 
-    def opened(self) -> TaskPrompts:
+    def open_games(self) -> Games:
         """Start the worker processes; a subclass may need none."""
         return Workers(
-            self.handler, self.argument(), timeout=self.spec.timeout, replayable=self.replayable, memory=self.memory
+            self.handler,
+            self.worker_argument(),
+            timeout=self.spec.timeout,
+            replayable=self.replayable,
+            memory=self.memory,
         )
 
-    def repeats(self) -> bool:
+    def is_replayable(self) -> bool:
         """Return whether the same seed and actions always give the same episode."""
         return True
 
-    def argument(self) -> Any:
+    def worker_argument(self) -> Any:
         """Argument of the handler."""
         return {}
 
-    def given(self, task: Task) -> Mapping[str, Any]:
+    def game_columns(self, task: Task) -> Mapping[str, Any]:
         """Return the part of a task that the game gets: its columns."""
         return dict(task.columns)
 
-    def declined(self, problem: HandlerError) -> Diagnostic:
+    def refusal(self, problem: HandlerError) -> Diagnostic:
         """Return the diagnostic for a handler that refuses its argument."""
-        return errors.environment_broken(self.spec.type, f"{problem.error}: {problem.message}".rstrip(": "))
+        return errors.environment_broken(self.spec.type_name, f"{problem.error}: {problem.message}".rstrip(": "))
 
     def notice(self) -> str:
         """Return the observation after a turn without an action."""
@@ -158,14 +135,14 @@ class WorkerEnv(Environment):
         try:
             rows = self.games.tasks(split, size, seed)
         except HandlerError as error:
-            raise RecipeError(self.declined(error)) from None
+            raise RecipeError(self.refusal(error)) from None
         if isinstance(rows, WorkerFailure):
             problem_text = rows.message or ("it took too long" if rows.reason == "late" else "its process died")
             place = place_in(problem_text, self.context.use, self.context.root)
             remedy = 'return a list of mappings, one for each task, such as `[{"question": "…"}]`' if place else ""
-            raise RecipeError(errors.no_tasks(self.spec.type, split, problem_text, remedy, spans=place))
+            raise RecipeError(errors.no_tasks(self.spec.type_name, split, problem_text, remedy, spans=place))
         if not rows:
-            raise RecipeError(errors.no_tasks(self.spec.type, split, "the list is empty"))
+            raise RecipeError(errors.no_tasks(self.spec.type_name, split, "the list is empty"))
         return rows
 
     def start(self, tasks: Sequence[Task]) -> list[EpisodeState]:
@@ -212,7 +189,7 @@ class WorkerEnv(Environment):
     # implementation
 
     def _beginning(self, index: int, task: Task) -> StepRequest:
-        columns = self.given(task)
+        columns = self.game_columns(task)
         seed = columns.get("seed")
         if not isinstance(seed, int) or isinstance(seed, bool):
             seed = int(rng_for(self.context.seed, "world", task.id).integers(1 << 31))
@@ -223,7 +200,7 @@ class WorkerEnv(Environment):
         try:
             return self.games.ask(wanted)
         except HandlerError as error:
-            raise RecipeError(self.declined(error)) from None
+            raise RecipeError(self.refusal(error)) from None
 
     def _after(
         self, position: EpisodeState, turn: Turn, action: str | None, seen: StepResult | str | None

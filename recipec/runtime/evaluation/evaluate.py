@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 
@@ -25,7 +25,6 @@ from recipec.runtime.evaluation.held_out_episodes import LONGEST, drawing_of, pl
 from recipec.runtime.evaluation.metrics import Scored, mean, summary
 from recipec.runtime.graph_runner import METRIC, GraphRunner, bind, build_part
 from recipec.runtime.images.image_store import show
-from recipec.runtime.knowledge.protocols import Knowledge
 from recipec.runtime.objective.compiler_ops import shaped, sum_step_rewards
 from recipec.runtime.protocols import Environment, Part, Policy
 from recipec.runtime.reward.labels import label_of, right_labels
@@ -33,6 +32,9 @@ from recipec.runtime.rollout.chain import rows_of, sample
 from recipec.runtime.rollout.weight_transfer import WeightTransfer
 from recipec.spec.recipe import IMITATED, PAIRED, UNANSWERED, Kind, Sampling
 from recipec.spec.reward import Answer, Reward
+
+if TYPE_CHECKING:
+    from recipec.runtime.knowledge.knowledge_graph import KnowledgeGraph
 
 P = TypeVar("P", bound=Part)
 
@@ -90,7 +92,7 @@ class Evaluator:
         self._ready: dict[str, Ready] = {}
         self._built: list[Part] = []
         own = {name: runner.instance(nodes[name]) for name in ("environment", "knowledge") if name in nodes}
-        self._own_knowledge: Knowledge | None = own.get("knowledge")
+        self._own_knowledge: KnowledgeGraph | None = own.get("knowledge")
         self._known: list[tuple[Component, Any]] = [
             (spec, own[name]) for name in own if (spec := nodes[name].spec) is not None
         ]
@@ -237,10 +239,10 @@ class Evaluator:
         build = partial(build_part, spec, self.context, {"policy": self.policy})
         return self._shared(spec, lambda: ReplayedEnvironment(build, self.context.ranks))
 
-    def _graph(self, spec: Component) -> Knowledge:
+    def _graph(self, spec: Component) -> KnowledgeGraph:
         """Return the knowledge graph of a spec: the stage's own where it is the same."""
         parts = {"policy": self.policy, "rollout_engine": self.engine}
-        knowledge: Knowledge = self._shared(spec, lambda: build_part(spec, self.context, parts))
+        knowledge: KnowledgeGraph = self._shared(spec, lambda: build_part(spec, self.context, parts))
         return knowledge
 
     def _shared(self, spec: Component, build: Callable[[], P]) -> P:

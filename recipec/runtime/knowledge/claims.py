@@ -11,7 +11,7 @@ from recipec.runtime.knowledge.entity_linking import Word, words
 from recipec.runtime.knowledge.statements import Claim, Link, Triple
 
 if TYPE_CHECKING:
-    from recipec.runtime.knowledge.protocols import Knowledge
+    from recipec.runtime.knowledge.knowledge_graph import KnowledgeGraph
 
 _LINE = re.compile(r"\n+|\s*;\s+")
 _END = re.compile(r"(?<=[.!?。])\s+")
@@ -64,7 +64,7 @@ def sentences(text: str) -> list[str]:
     return parts
 
 
-def claims(graph: Knowledge, text: str, topic: Sequence[str] = ()) -> list[Claim]:
+def claims(graph: KnowledgeGraph, text: str, topic: Sequence[str] = ()) -> list[Claim]:
     """Return the claims of a text, each once.
 
     In each sentence one entity is the subject: the topic of the question where the sentence names it, else the first
@@ -90,7 +90,7 @@ def claims(graph: Knowledge, text: str, topic: Sequence[str] = ()) -> list[Claim
     return list(by_fact.values())
 
 
-def _subject(graph: Knowledge, links: Sequence[Link], topic: Sequence[str], carried: Sequence[str]) -> str | None:
+def _subject(graph: KnowledgeGraph, links: Sequence[Link], topic: Sequence[str], carried: Sequence[str]) -> str | None:
     mentioned = [link.entity for link in links]
     for entity in topic:
         if entity in mentioned:
@@ -99,7 +99,7 @@ def _subject(graph: Knowledge, links: Sequence[Link], topic: Sequence[str], carr
     return first or next(iter(carried), None)
 
 
-def _claims(graph: Knowledge, sentence: str, subject: str, links: Sequence[Link]) -> Iterator[Claim]:
+def _claims(graph: KnowledgeGraph, sentence: str, subject: str, links: Sequence[Link]) -> Iterator[Claim]:
     spelled, begins, ends = words(sentence), [link.start for link in links], [link.end for link in links]
     word_ends = [word.end for word in spelled]
     relation_mentions = [
@@ -125,7 +125,9 @@ def _claims(graph: Knowledge, sentence: str, subject: str, links: Sequence[Link]
             yield Claim(claimed, sentence, negated(free, sentence, link, following))
 
 
-def _relation(graph: Knowledge, subject: str, thing: str, near: Sequence[str], others: Sequence[str]) -> str | None:
+def _relation(
+    graph: KnowledgeGraph, subject: str, thing: str, near: Sequence[str], others: Sequence[str]
+) -> str | None:
     """Choose the relation of a pair.
 
     In order of preference: a relation that the sentence names immediately before the object and that allows it as

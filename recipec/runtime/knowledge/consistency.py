@@ -20,7 +20,7 @@ from recipec.runtime.protocols import Part
 if TYPE_CHECKING:
     from recipec.runtime.batch import Task
     from recipec.runtime.context import StageContext
-    from recipec.runtime.knowledge.protocols import Knowledge
+    from recipec.runtime.knowledge.knowledge_graph import KnowledgeGraph
     from recipec.runtime.knowledge.statements import Claim, Triple
     from recipec.spec.preference import KgRag, KgRank
     from recipec.spec.reward import KgConsistency as Spec
@@ -56,12 +56,12 @@ class Judged:
         return {**{verdict: self.count(verdict) for verdict in VERDICTS}, "claims": list(self.claims)}
 
 
-def judge(knowledge: Knowledge, text: str, topic: Sequence[str]) -> Judged:
+def judge(knowledge: KnowledgeGraph, text: str, topic: Sequence[str]) -> Judged:
     """Extract and check the claims of ``text``; the entities of ``topic`` are the first subject."""
     return Judged(tuple(_claimed(knowledge, claim) for claim in claims(knowledge, text, topic)))
 
 
-def _claimed(knowledge: Knowledge, claim: Claim) -> dict[str, Any]:
+def _claimed(knowledge: KnowledgeGraph, claim: Claim) -> dict[str, Any]:
     checked = check(knowledge, claim)
     return {
         "says": ("not: " if claim.negated else "") + knowledge.verbalize(claim.triple),
@@ -76,7 +76,7 @@ def written(triple: Triple) -> list[str]:
     return [triple.subject, triple.relation, triple.object, triple.source]
 
 
-def topic(knowledge: Knowledge, task: Task, column: str | None, top_k: int) -> list[str]:
+def topic(knowledge: KnowledgeGraph, task: Task, column: str | None, top_k: int) -> list[str]:
     """Return the entities that a task is about, the likeliest first, each once.
 
     Raises:
@@ -92,14 +92,14 @@ def topic(knowledge: Knowledge, task: Task, column: str | None, top_k: int) -> l
     return list(dict.fromkeys(e for name in names for e in _entities(knowledge, name, top_k)))
 
 
-def _entities(knowledge: Knowledge, text: str, top_k: int) -> list[str]:
+def _entities(knowledge: KnowledgeGraph, text: str, top_k: int) -> list[str]:
     return list(dict.fromkeys(link.entity for link in knowledge.link(text, top_k)))
 
 
 class KgConsistency(Part):
     """Reward claims that the graph supports; see :class:`recipec.spec.reward.KgConsistency`."""
 
-    def __init__(self, spec: Spec, context: StageContext, *, knowledge: Knowledge | None = None) -> None:  # noqa: ARG002
+    def __init__(self, spec: Spec, context: StageContext, *, knowledge: KnowledgeGraph | None = None) -> None:  # noqa: ARG002
         """Judge by ``knowledge``.
 
         Raises:

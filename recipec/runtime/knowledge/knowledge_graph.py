@@ -14,7 +14,6 @@ from recipec.diagnostics.errors import knowledge as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.knowledge import sparql_queries
 from recipec.runtime.knowledge.entity_linking import Linker, fold, words
-from recipec.runtime.knowledge.protocols import Knowledge
 from recipec.runtime.knowledge.rdf_terms import (
     DESCRIBING,
     KIND_OF,
@@ -27,6 +26,7 @@ from recipec.runtime.knowledge.rdf_terms import (
 )
 from recipec.runtime.knowledge.sparql_queries import Query, Source
 from recipec.runtime.knowledge.statements import Link, Triple
+from recipec.runtime.protocols import Part
 
 _REMEMBERED = 1 << 16
 _SPLIT = re.compile(r"(.*[/#:])([^/#:]+)", re.DOTALL)
@@ -52,7 +52,7 @@ class Reads:
     language: str | None = None
 
 
-class KnowledgeGraph(Knowledge):
+class KnowledgeGraph(Part):
     """A knowledge graph: entities with labels, relations between them, and classes.
 
     Ids are those of :class:`recipec.runtime.knowledge.rdf_terms.Names`; every result has a fixed order.

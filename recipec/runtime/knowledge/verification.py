@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from recipec.runtime.knowledge.statements import Claim, Triple, Verdict
 
 if TYPE_CHECKING:
-    from recipec.runtime.knowledge.protocols import Knowledge
+    from recipec.runtime.knowledge.knowledge_graph import KnowledgeGraph
 
 
-def check(graph: Knowledge, claim: Claim) -> Verdict:
+def check(graph: KnowledgeGraph, claim: Claim) -> Verdict:
     """Return supported, contradicted or unknown; for a negated claim the first two are swapped.
 
     Supported: the graph has the fact, or one with a more specific object: blisters on the hands are blisters.
@@ -27,7 +27,7 @@ def check(graph: Knowledge, claim: Claim) -> Verdict:
     return Verdict("supported" if right else "contradicted", supporting or opposing)
 
 
-def _supporting(graph: Knowledge, claimed: Triple) -> Iterator[Triple]:
+def _supporting(graph: KnowledgeGraph, claimed: Triple) -> Iterator[Triple]:
     if claimed.relation in graph.kinds:
         yield from _climb(graph, claimed.subject, claimed.object)
         return
@@ -36,7 +36,7 @@ def _supporting(graph: Knowledge, claimed: Triple) -> Iterator[Triple]:
             yield triple
 
 
-def _climb(graph: Knowledge, entity: str, goal: str) -> list[Triple]:
+def _climb(graph: KnowledgeGraph, entity: str, goal: str) -> list[Triple]:
     """Return the steps from an entity up to a class; empty where the class is not an ancestor."""
     came: dict[str, Triple | None] = {entity: None}
     front = [entity]
@@ -54,7 +54,7 @@ def _climb(graph: Knowledge, entity: str, goal: str) -> list[Triple]:
     return way[::-1]
 
 
-def _opposing(graph: Knowledge, claimed: Triple) -> Iterator[Triple]:
+def _opposing(graph: KnowledgeGraph, claimed: Triple) -> Iterator[Triple]:
     if claimed.relation in graph.kinds:
         yield from _apart(graph, claimed)
         return
@@ -69,7 +69,7 @@ def _opposing(graph: Knowledge, claimed: Triple) -> Iterator[Triple]:
         yield from listed
 
 
-def _apart(graph: Knowledge, claimed: Triple) -> Iterator[Triple]:
+def _apart(graph: KnowledgeGraph, claimed: Triple) -> Iterator[Triple]:
     goals = graph.ancestors(claimed.object)
     for own in sorted(graph.ancestors(claimed.subject)):
         for other in sorted(graph.disjoint(own) & goals):

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recipec.diagnostics.errors import preference as errors
 from recipec.diagnostics.model import RecipeError
@@ -16,10 +16,12 @@ from recipec.runtime.batch import Message, Task, question
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.templates import read_template
 from recipec.runtime.knowledge.consistency import topic
-from recipec.runtime.knowledge.protocols import Knowledge
 from recipec.runtime.knowledge.statements import Triple
 from recipec.runtime.protocols import Policy
 from recipec.spec import preference as specs
+
+if TYPE_CHECKING:
+    from recipec.runtime.knowledge.knowledge_graph import KnowledgeGraph
 
 _OWN = "kg_rag.j2"
 
@@ -49,7 +51,7 @@ class FactPromptBuilder:
     """
 
     def __init__(
-        self, spec: specs.KgRag, context: StageContext, policy: Policy, knowledge: Knowledge, longest: int
+        self, spec: specs.KgRag, context: StageContext, policy: Policy, knowledge: KnowledgeGraph, longest: int
     ) -> None:
         """Read the template; ``longest`` is the longest answer, in tokens.
 

@@ -7,14 +7,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recipec.diagnostics.errors import preference as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.knowledge.consistency import Judged, judge, topic, written
-from recipec.runtime.knowledge.protocols import Knowledge
 from recipec.runtime.preference import pair_files
 from recipec.runtime.preference.fact_prompts import FactPromptBuilder
 from recipec.runtime.preference.pair_files import Pair
@@ -22,6 +21,9 @@ from recipec.runtime.preference.sample_answers import Answer, AnswerRequest, Ans
 from recipec.runtime.protocols import Policy, Preference
 from recipec.runtime.rollout.chain import ChainSampler
 from recipec.spec import preference as specs
+
+if TYPE_CHECKING:
+    from recipec.runtime.knowledge.knowledge_graph import KnowledgeGraph
 
 
 class KnowledgePairs(Preference, ABC):
@@ -33,7 +35,7 @@ class KnowledgePairs(Preference, ABC):
         context: StageContext,
         *,
         policy: Policy,
-        knowledge: Knowledge,
+        knowledge: KnowledgeGraph,
         sampler: ChainSampler,
     ) -> None:
         """Sample answers of ``policy`` with the parameters of ``sampler``, and judge them by ``knowledge``."""

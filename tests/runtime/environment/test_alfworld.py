@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.household_expert import walkthrough
 
 from recipec.diagnostics.model import RecipeError
 from recipec.host.preflight import PreflightRequest
@@ -56,7 +57,7 @@ def test_an_episode_is_won_by_the_expert(environment: Alfworld) -> None:
     """The walkthrough ends the episode with 10; what is shown names the task, its state is what is observed."""
     name = "valid_unseen/0/0/pick_and_place_simple"
     position = begin(environment, name)
-    plan = maker.make(name)["walkthrough"]
+    plan = walkthrough(name)
 
     assert position.state == position.observation
     assert position.notes.goal.startswith("put ")
@@ -92,7 +93,7 @@ def test_what_is_not_possible_changes_nothing(environment: Alfworld) -> None:
 def test_a_lost_process_costs_nothing(environment: Alfworld) -> None:
     """After its process is gone an episode goes on as before, by replay."""
     name = "train/0/0/pick_and_place_simple"
-    plan = maker.make(name)["walkthrough"]
+    plan = walkthrough(name)
     position = begin(environment, name)
     (position,) = environment.step([position], [turn(plan[0])])
     (before,) = environment.step([position], [turn(plan[1])])
@@ -153,8 +154,8 @@ def test_what_is_forgotten_is_found_again(monkeypatch: pytest.MonkeyPatch) -> No
     """A game that may remember only a few moves, or has lost the library to another one, tells the same."""
     from recipec.runtime.environment.alfworld import worker as world
 
-    data = maker.make("train/0/0/pick_and_place_simple")
-    plan = tuple(data["walkthrough"])
+    name = "train/0/0/pick_and_place_simple"
+    data, plan = maker.make(name), tuple(walkthrough(name))
     shared = world.library()
     game = world.Game.of(data, shared)
     told = [game.at(plan[:n]) for n in range(len(plan) + 1)]
@@ -172,7 +173,7 @@ def test_the_expert_wins_nearly_every_game() -> None:
     """Of 60 made games, seen and unseen, at least 95 % are won by their walkthrough."""
     pool = WorkerPool("recipec.runtime.environment.alfworld.worker:serve", {})
     names = [*maker.names("train", 30, 1), *maker.names("valid_unseen", 30, 1)]
-    asked = [{"task": {"game": name}, "actions": maker.make(name)["walkthrough"]} for name in names]
+    asked = [{"task": {"game": name}, "actions": walkthrough(name)} for name in names]
     try:
         won = [bool(isinstance(told, dict) and told["terminated"]) for told in pool.ask(asked, 60.0)]
     finally:

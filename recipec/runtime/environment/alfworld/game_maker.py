@@ -15,7 +15,6 @@ import importlib
 import importlib.util
 import json
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,10 +34,10 @@ SIZES = {"train": 3553, "valid_seen": 140, "valid_unseen": 134}
 """Number of games of each split, as released by ALFWorld."""
 _VERSION = 1
 """Part of every random seed; increased when the generator changes."""
-_TREATED = {  # goal: state of the thing, receptacle that changes it, the verb
-    "pick_clean_then_place_in_recep": ("Cleanable", "SinkBasin", "clean"),
-    "pick_heat_then_place_in_recep": ("Heatable", "Microwave", "heat"),
-    "pick_cool_then_place_in_recep": ("Coolable", "Fridge", "cool"),
+_TREATED = {  # goal: state of the thing, receptacle that changes it
+    "pick_clean_then_place_in_recep": ("Cleanable", "SinkBasin"),
+    "pick_heat_then_place_in_recep": ("Heatable", "Microwave"),
+    "pick_cool_then_place_in_recep": ("Coolable", "Fridge"),
 }
 _FOR_LAMPS = ("Desk", "SideTable", "Dresser", "Shelf", "DiningTable", "CoffeeTable", "TVStand")
 _START = "loc|0|0|0|30"
@@ -76,7 +75,14 @@ class Household:
 def make(name: str) -> dict[str, Any]:
     """Generate the game ``split/seed/index/goal``, in the form of a ``.tw-pddl`` file.
 
-    Games without a solution are skipped, so that every name has a game.
+    Raises:
+        ValueError: the name has another form.
+    """
+    return _file(household(name))
+
+
+def household(name: str) -> Household:
+    """Draw the household of a game; games without a solution are skipped, so that every name has one.
 
     Raises:
         ValueError: the name has another form.
@@ -87,9 +93,9 @@ def make(name: str) -> dict[str, Any]:
     floors = _floors(split)
     for attempt in range(1000):
         rng = Random(f"alfworld {_VERSION} {name} {attempt}")  # noqa: S311 - a game, not a secret
-        household = draw(rng.choice(floors), goal, rng)
-        if household is not None:
-            return _file(household)
+        drawn = draw(rng.choice(floors), goal, rng)
+        if drawn is not None:
+            return drawn
     raise AssertionError(f"no floor plan of {split} can hold a game of {goal}")
 
 
@@ -129,7 +135,7 @@ def draw(floor: int, goal: str, rng: Random) -> Household | None:
         if kind in known.OBJECTS_SET and kind not in known.RECEPTACLES and any(kind in holds[room] for room in rooms)
     ]
     lamps = [kind for kind in kinds if kind in known.VAL_ACTION_OBJECTS["Toggleable"]]
-    quality, tool, _ = _TREATED.get(goal, ("", "", ""))
+    quality, tool = _TREATED.get(goal, ("", ""))
     lit = goal == "look_at_obj_in_light"
     if (tool and tool not in rooms) or (lit and not lamps):
         return None
@@ -146,38 +152,6 @@ def draw(floor: int, goal: str, rng: Random) -> Household | None:
     words = {"obj": thing.lower(), "recep": target.lower(), "toggle": lamp.lower(), "mrecep": ""}
     description = rng.choice(_goals()[goal]["templates"]).format(**words)
     return Household(floor, goal, places, things, thing, target, lamp, description)
-
-
-def walkthrough(household: Household) -> list[str]:
-    """Return commands that win the game, for an expert who knows all places."""
-    named = _names(household)
-    plan: list[str] = []
-    opened: set[str] = set()
-
-    def go(place: str) -> None:
-        plan.append(f"go to {named[place]}")
-        if place_kind(place) in _constants().OPENABLE_CLASS_SET and place not in opened:
-            plan.append(f"open {named[place]}")
-            opened.add(place)
-
-    def first(kind: str) -> str:
-        return min(place for place in household.places if place_kind(place) == kind)
-
-    _, tool, verb = _TREATED.get(household.goal, ("", "", ""))
-    needed = 2 if household.goal == "pick_two_obj_and_place" else 1
-    for thing in [t for t in household.things if t.kind == household.wanted][:needed]:
-        go(thing.place)
-        plan.append(f"take {named[thing.id]} from {named[thing.place]}")
-        if tool:
-            plan += [f"go to {named[first(tool)]}", f"{verb} {named[thing.id]} with {named[first(tool)]}"]
-        if household.lamp:
-            lamp = next(t for t in household.things if t.kind == household.lamp)
-            go(lamp.place)
-            plan.append(f"use {named[lamp.id]}")
-        else:
-            go(first(household.target))
-            plan.append(f"move {named[thing.id]} to {named[first(household.target)]}")
-    return plan
 
 
 def place_kind(place: str) -> str:
@@ -232,7 +206,6 @@ def _file(household: Household) -> dict[str, Any]:
         "grammar": grammar.replace("UNKNOWN GOAL", household.description),
         "pddl_problem": _problem(household),
         "solvable": True,
-        "walkthrough": walkthrough(household),
         "task_type": household.goal,
         "floor": household.floor,
     }
@@ -294,18 +267,6 @@ def _mangled(name: str) -> str:
     for sign, word in (("|", "_bar_"), ("-", "_minus_"), ("+", "_plus_"), (".", "_dot_"), (",", "_comma_")):
         name = name.replace(sign, word)
     return name
-
-
-def _names(household: Household) -> dict[str, str]:
-    """Return names of things and places as ALFWorld shows them: numbered by kind, in reverse order of their ids."""
-    ids = {_mangled(i).lower(): i for i in (*household.places, *(t.id for t in household.things))}
-    kinds = {low: low.split("_bar_", 1)[0] + ("basin" if "basin" in low else "") for low in ids}
-    left = Counter(kinds.values())
-    named = {}
-    for low in sorted(ids):
-        named[ids[low]] = f"{kinds[low]} {left[kinds[low]]}"
-        left[kinds[low]] -= 1
-    return named
 
 
 def _floors(split: str) -> list[int]:

@@ -68,7 +68,7 @@ class Alfworld(WorkerEnv):
             if spec.games is not None and next((folder / split).rglob(f"*{SUFFIX}"), None) is None:
                 raise _no_games(spec.games, split, folder)
 
-    def argument(self) -> Any:
+    def worker_argument(self) -> Any:
         """Return the folder of games, if the recipe has one."""
         return {"folder": None if self.folder is None else str(self.folder.resolve())}
 
@@ -86,7 +86,7 @@ class Alfworld(WorkerEnv):
         names = game_maker.names(split, size, seed, self.goals)
         return [{"game": name, "kind": name.rpartition("/")[2]} for name in names]
 
-    def given(self, task: Task) -> Mapping[str, Any]:
+    def game_columns(self, task: Task) -> Mapping[str, Any]:
         """Return the game of a task.
 
         Raises:

@@ -57,7 +57,7 @@ class Textworld(WorkerEnv):
             if split not in maker.SPLITS:
                 raise RecipeError(errors.no_tasks("textworld", split, have=maker.SPLITS))
 
-    def argument(self) -> Any:
+    def worker_argument(self) -> Any:
         """Return a folder for links."""
         return {"scratch": tempfile.gettempdir()}
 
@@ -82,7 +82,7 @@ class Textworld(WorkerEnv):
         self._provide([self._named(task) for task in tasks])  # the cache may have been emptied
         return super().start(tasks)
 
-    def given(self, task: Task) -> Mapping[str, Any]:
+    def game_columns(self, task: Task) -> Mapping[str, Any]:
         """Return the file of the game of a task."""
         return {"file": str(maker.place(self.context.cache, self.size, self._named(task)).resolve())}
 

@@ -18,7 +18,7 @@ from recipec.runtime.context import StageContext
 from recipec.runtime.environment.retrieval.bm25_index import Document, Index
 from recipec.runtime.environment.webshop.catalogue import Catalogue, Instruction, Product, read_catalogue
 from recipec.runtime.environment.webshop.pages import Page, Shop
-from recipec.runtime.environment.worker_env import TaskPrompts, WorkerEnv
+from recipec.runtime.environment.worker_env import Games, WorkerEnv
 from recipec.runtime.environment.workers import StepRequest, StepResult
 from recipec.runtime.protocols import Policy
 from recipec.spec import environment as specs
@@ -68,11 +68,11 @@ class Webshop(WorkerEnv):
             if split not in SPLITS:
                 raise RecipeError(errors.no_tasks("webshop", split, have=SPLITS))
 
-    def opened(self) -> TaskPrompts:
+    def open_games(self) -> Games:
         """Return the shop in this process: actions of the policy are not executed as code."""
         return _Counter(Shop(self.catalogue, self._found), self.shown)
 
-    def given(self, task: Task) -> Mapping[str, Any]:
+    def game_columns(self, task: Task) -> Mapping[str, Any]:
         """Return the instruction of a task.
 
         Raises:
