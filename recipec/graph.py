@@ -12,12 +12,13 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic.json_schema import SkipJsonSchema
 
 from recipec.component import Component, Section
 
+C = TypeVar("C", bound=Component)
 FORMAT = 1
 """Enters every digest: what a recipe means."""
 FILE_FORMAT = 2
@@ -127,6 +128,20 @@ class StageGraph:
     def node(self, name: str) -> Node | None:
         """The node called ``STAGE/name``, if the stage has it, those of ``setup`` among them."""
         return next((node for node in (*self.setup, *self.nodes()) if node.name == name), None)
+
+    def spec(self, cls: type[C]) -> C | None:
+        """The first spec of a class, such as the base class of a slot; None where the stage has no such component."""
+        return next((node.spec for node in (*self.setup, *self.nodes()) if isinstance(node.spec, cls)), None)
+
+    def required(self, cls: type[C]) -> C:
+        """The spec of a class of which every stage has one."""
+        spec = self.spec(cls)
+        assert spec is not None, f"{self.name} has no {cls.slot}"
+        return spec
+
+    def params(self, slot: str) -> Mapping[str, Any]:
+        """The parameters of the first component of a slot; empty where the stage has none."""
+        return next((node.params for node in self.nodes() if node.slot == slot), {})
 
 
 @dataclass(frozen=True, slots=True)

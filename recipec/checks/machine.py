@@ -207,7 +207,7 @@ def group_over_engine(reading: Reading) -> Iterator[Finding]:
     if engine is None or not isinstance(engine.spec, RolloutEngine) or not engine.spec.rows_param:
         return
     most, bound = engine.spec.rows_together(), engine.spec.rows_param
-    wanted = [(part, spec.branches()[0]) for _, part, spec in parts_of(reading, Sampler)]  # type: ignore[type-abstract]
+    wanted = [(part, spec.branches()[0]) for _, part, spec in parts_of(reading, Sampler)]
     for part, count in wanted:
         if count > most:
             yield Finding(

@@ -115,8 +115,7 @@ def stage_specs(stage: StageGraph) -> Iterator[tuple[str, Component]]:
 
 
 def _sees(stage: StageGraph) -> bool:
-    policy = stage.node("policy")
-    return policy is not None and isinstance(policy.spec, Policy) and policy.spec.sees
+    return stage.required(Policy).sees
 
 
 def missing_engines(graph: Graph, locate: Callable[[str], Sequence[Span]]) -> Iterator[Diagnostic]:

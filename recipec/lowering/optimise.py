@@ -134,10 +134,9 @@ def one_update(stage: StageGraph) -> bool:
     if budget["passes"] != 1:
         return False
     if budget["rows_per_update"] is not None:
-        sampler = stage.node("sampler")
-        spec = sampler.spec if sampler is not None else None
+        sampler = stage.spec(Sampler)
         # only trajectories have a number of rows that is known before they are sampled
-        rows = spec.group_size("by_prompt_R") if isinstance(spec, Sampler) else None
+        rows = None if sampler is None else sampler.group_size("by_prompt_R")
         return rows is not None and bool(budget["rows_per_update"] >= (budget["prompts_per_step"] or 0) * rows)
     if budget["prompts_per_update"] is not None:
         return bool(budget["prompts_per_update"] >= (budget["prompts_per_step"] or 0))
@@ -146,8 +145,7 @@ def one_update(stage: StageGraph) -> bool:
 
 def drops_out(stage: StageGraph) -> bool:
     """Whether two training passes over the same row may differ."""
-    policy = stage.node("policy")
-    return policy is not None and isinstance(policy.spec, Policy) and policy.spec.drops_out()
+    return stage.required(Policy).drops_out()
 
 
 def _readers(stage: StageGraph, signal: str) -> Iterator[Node]:

@@ -21,8 +21,7 @@ def choose_attention(graph: Graph, sharing: Mapping[str, Sharing | None]) -> Gra
 
 
 def _decided(stage: StageGraph, sharing: Sharing | None) -> StageGraph:
-    engine = next(node.spec for node in stage.setup if node.slot == "train_engine")
-    if isinstance(engine, TrainEngine) and engine.sequence_partitions() > 1:
+    if stage.required(TrainEngine).sequence_partitions() > 1:
         decided = {"choice": "packed", "reason": "the tokens of a row are spread over devices"}
     elif sharing is None or not sharing.fixed:
         return stage

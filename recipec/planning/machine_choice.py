@@ -93,13 +93,11 @@ def _chosen(stage: StageGraph, work: StageWorkload | None) -> Iterator[Choice]:
 
 def _unknown(stage: StageGraph, why: str) -> Iterator[Choice]:
     """Choose where memory cannot be counted."""
-    train, rollout = stage.node("train_engine"), stage.node("rollout_engine")
-    alternatives = train.spec.alternatives() if train is not None and isinstance(train.spec, TrainEngine) else ()
-    for name, value, _ in alternatives[-1:]:
+    for name, value, _ in stage.required(TrainEngine).alternatives()[-1:]:
         yield Choice(f"machine.train.{name}", value, f"the one that needs least memory: {why}")
     if isinstance(stage.settings["budget"]["microbatch_tokens"], str):
         yield Choice("budget.microbatch_tokens", MICROBATCH, f"the default: {why}")
-    if rollout is not None and isinstance(rollout.spec, RolloutEngine) and rollout.spec.fills_rest():
+    if stage.required(RolloutEngine).fills_rest():
         yield Choice("machine.rollout.memory", SHARE, f"the default: {why}")
 
 
@@ -125,8 +123,8 @@ def _left(work: StageWorkload) -> float:
 def _least_share(work: StageWorkload) -> float:
     """Return the share that weights, graphs, and keys and values of one group need."""
     assert work.accelerator is not None
-    sampler = work.stage.node("sampler")
-    group = sampler.spec.branches()[0] if sampler is not None and isinstance(sampler.spec, Sampler) else 1
+    sampler = work.stage.spec(Sampler)
+    group = 1 if sampler is None else sampler.branches()[0]
     needed = work.rollout_weight_bytes + CUDA_GRAPH_BYTES + group * work.kv_bytes_per_row
     return min(USABLE, math.ceil(100 * needed / work.accelerator.memory) / 100)
 

@@ -302,7 +302,7 @@ def _steps(stage: StageGraph, units: int, rows: int | None) -> int | None:
     budget = stage.settings["budget"]
     if budget["steps"]:
         return int(budget["steps"])
-    data = next((node.params for node in stage.nodes() if node.slot in {"data", "preference"}), {})
+    data = stage.params("data") or stage.params("preference")
     rows = rows or data.get("size")
     if rows is None or not units:
         return None

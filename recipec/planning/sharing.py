@@ -19,7 +19,7 @@ from typing import Any
 from recipec.graph import Graph, StageGraph
 from recipec.lowering.optimise import drops_out
 from recipec.planning.cost import Phase, backward, operations
-from recipec.planning.sharing_forecast import SharingForecast, counted, forecast, hands_over, sampler_params
+from recipec.planning.sharing_forecast import SharingForecast, counted, forecast, hands_over
 from recipec.planning.stage_workload import StageWorkload
 from recipec.planning.step_sizes import Lengths
 from recipec.planning.token_runs import Counts, total
@@ -166,7 +166,7 @@ def predict(graph: Graph, stage: StageGraph, size: Lengths, work: StageWorkload 
     chosen = choose(stage, forms)
     # what is not counted can only speak for sharing
     fixed = forms[0].ideal is not None and (chosen[2] == forms[0].attention or not forecasted.assumes)
-    fixed = fixed and sampler_params(stage, "data").get("max_length") is not None
+    fixed = fixed and stage.params("data").get("max_length") is not None
     return Sharing(
         round(dense.tokens), tuple(forms), *chosen, fixed or not _may_share(stage), unshuffled=together,
         assumes=forecasted.assumes,
@@ -179,7 +179,7 @@ def _update(form: Form) -> float:
 
 def choose(stage: StageGraph, forms: Sequence[Form]) -> tuple[str, str, str, str]:
     """Return the attention of the recipe, the one that runs, the one predicted to be fastest, and why."""
-    spec, shared = attention_of(stage), forms[0]
+    spec, shared = stage.required(Attention), forms[0]
     gain = shared.token_ratio if shared.ideal is None else shared.ideal
     best, why = Packed.type_name if gain < WORTH else shared.attention, f"ideal {gain:.2f}x"
     if not _may_share(stage):
@@ -187,16 +187,9 @@ def choose(stage: StageGraph, forms: Sequence[Form]) -> tuple[str, str, str, str
     return spec.type_name, best if isinstance(spec, Auto) else spec.type_name, best, why
 
 
-def attention_of(stage: StageGraph) -> Attention:
-    """Return the attention that the recipe names, or the default."""
-    node = stage.node("attention")
-    assert node is not None and isinstance(node.spec, Attention), "every stage has one"  # noqa: PT018 - for the types
-    return node.spec
-
-
 def attentions(stage: StageGraph) -> dict[str, str]:
     """Return what rows may share, prefixes first, and the attention that shares it: the recipe's own where it does."""
-    spec = attention_of(stage)
+    spec = stage.required(Attention)
     return {**FORMS, spec.shares: spec.type_name} if spec.shares else FORMS
 
 

@@ -36,11 +36,6 @@ class SharingForecast:
     assumes: tuple[str, ...] = ()
 
 
-def sampler_params(stage: StageGraph, slot: str) -> Mapping[str, Any]:
-    """Return what a slot says; nothing where the stage has none."""
-    return next((node.params for node in stage.nodes() if node.slot == slot), {})
-
-
 def forecast(graph: Graph, stage: StageGraph, size: Lengths) -> SharingForecast | str | None:
     """Lay out the rows that a recipe lets expect; a text says why it cannot be known, None that nothing is shared."""
     if stage.kind == "sft":
@@ -49,10 +44,10 @@ def forecast(graph: Graph, stage: StageGraph, size: Lengths) -> SharingForecast 
         return _pairs(graph, stage, size)
     if size.completion is None:
         return "the sampler does not bound the length of a row"
-    sampler, world = sampler_params(stage, "sampler"), sampler_params(stage, "environment")
-    if not (sampler_params(stage, "data").get("max_length") or size.prompt):
+    sampler, world = stage.params("sampler"), stage.params("environment")
+    if not (stage.params("data").get("max_length") or size.prompt):
         return "prompts are of unknown length: give `data.max_length`, or rows of a run (`--rows`)"
-    return _episodes(size, sampler, world, float(sampler_params(stage, "data").get("max_length") or size.prompt or 0))
+    return _episodes(size, sampler, world, float(stage.params("data").get("max_length") or size.prompt or 0))
 
 
 def _episodes(size: Lengths, sampler: Mapping[str, Any], world: Mapping[str, Any], first: float) -> SharingForecast:
@@ -98,9 +93,9 @@ def _group(sampler: Mapping[str, Any]) -> Group:
 
 def _pairs(graph: Graph, stage: StageGraph, size: Lengths) -> SharingForecast | str:
     """Two answers of one prompt: of the stage that sampled them, where one did."""
-    source = str(sampler_params(stage, "preference").get("rollouts") or "").rpartition(".")[0]
+    source = str(stage.params("preference").get("rollouts") or "").rpartition(".")[0]
     sampled = next((other for other in graph.stages if other.name == source), None)
-    if sampled is None or sampler_params(sampled, "environment"):
+    if sampled is None or sampled.params("environment"):
         return "how the tokens of a pair divide into prompt and answers: `--rows` measures it"
     of = lengths(sampled)
     if of.prompt is None or of.completion is None:
@@ -110,12 +105,10 @@ def _pairs(graph: Graph, stage: StageGraph, size: Lengths) -> SharingForecast | 
 
 def hands_over(graph: Graph, stage: StageGraph) -> bool:
     """Whether updates compute a prefix once where passes cut its tree; passes without a gradient never do."""
-    machine, (engine, policy) = graph.machine, (stage.node(slot) for slot in ("train_engine", "policy"))
+    machine = graph.machine
     ranks = int(machine.get("devices") or 1) * int(machine.get("nodes") or 1)
-    if engine is None or not isinstance(engine.spec, TrainEngine) or machine.get("exactness") == "exact":
-        return False
-    sees = policy is not None and isinstance(policy.spec, Policy) and policy.spec.sees
-    return engine.spec.hands_over(ranks) and not sees
+    exact = machine.get("exactness") == "exact"
+    return not exact and stage.required(TrainEngine).hands_over(ranks) and not stage.required(Policy).sees
 
 
 def counted(

@@ -19,8 +19,6 @@ from recipec.spec.train_engine import TrainEngine
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2}
 FLOAT32_BYTES = DTYPE_BYTES["float32"]
-ADAM_BYTES_PER_PARAMETER = 2 * FLOAT32_BYTES
-"""Two moments in float32."""
 CUDA_GRAPH_BYTES = 1.5e9
 """CUDA graphs and buffers of a rollout engine, about."""
 NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8
@@ -45,18 +43,12 @@ class StageWorkload:
     @property
     def train(self) -> TrainEngine:
         """The training engine."""
-        node = self.stage.node("train_engine")
-        assert node is not None, "every stage has one"
-        assert isinstance(node.spec, TrainEngine)
-        return node.spec
+        return self.stage.required(TrainEngine)
 
     @property
     def rollout(self) -> RolloutEngine:
         """The rollout engine."""
-        node = self.stage.node("rollout_engine")
-        assert node is not None, "every stage has one"
-        assert isinstance(node.spec, RolloutEngine)
-        return node.spec
+        return self.stage.required(RolloutEngine)
 
     @property
     def ranks(self) -> int:
@@ -88,14 +80,13 @@ class StageWorkload:
     @property
     def staleness(self) -> int:
         """Steps by which rollouts are sampled ahead while the policy is trained; 0 where nothing overlaps."""
-        node = self.stage.node("sampler")
-        staleness = node.spec.max_staleness if node is not None and isinstance(node.spec, Sampler) else 0
-        return staleness if self.rollout.apart() else 0
+        sampler = self.stage.spec(Sampler)
+        return sampler.max_staleness if sampler is not None and self.rollout.apart() else 0
 
     @property
     def samples(self) -> bool:
         """Whether the stage samples rollouts."""
-        return any(node.slot == "sampler" for node in self.stage.nodes())
+        return self.stage.spec(Sampler) is not None
 
     @property
     def rollout_dtype_bytes(self) -> int:
@@ -160,8 +151,7 @@ class StageWorkload:
     @property
     def optimizer_bytes_per_parameter(self) -> int:
         """Bytes of the optimizer's state of one trainable parameter, without its master copy."""
-        spec = next(node.spec for node in self.stage.nodes() if node.slot == "optimizer")
-        return spec.moment_bytes() if isinstance(spec, Optimizer) else ADAM_BYTES_PER_PARAMETER
+        return self.stage.required(Optimizer).moment_bytes()
 
     @property
     def critic(self) -> StageWorkload | None:

@@ -63,12 +63,12 @@ def lengths(stage: StageGraph, positions: int | None = None) -> Lengths:
     ``positions`` is the longest sequence of the model, where the recipe itself says it.
     """
     sizes = _lengths(stage, positions)
-    filtered = _params(stage, "sampler").get("group_filter") or {}
+    filtered = stage.params("sampler").get("group_filter") or {}
     tries = int(filtered["max_tries"]) if filtered.get("action") == "resample" else 1
     assumed = []
     if tries > 1:
         assumed.append(f"`group_filter` samples every prompt {tries} times, the most it may")
-    if stage.settings["budget"].get("rows_per_update") and _params(stage, "sampler").get("rows") == "step":
+    if stage.settings["budget"].get("rows_per_update") and stage.params("sampler").get("rows") == "step":
         assumed.append(
             "a step has as many updates as its rows make, and how many turns there are is not known "
             "before; the schedule of the learning rate goes by steps"
@@ -81,15 +81,15 @@ def lengths(stage: StageGraph, positions: int | None = None) -> Lengths:
 
 def _lengths(stage: StageGraph, positions: int | None) -> Lengths:
     budget = stage.settings["budget"]
-    longest = _params(stage, "data").get("max_length")
+    longest = stage.params("data").get("max_length")
     if stage.kind != "rl":
         units = int(budget["rows_per_step" if stage.kind == "sft" else "pairs_per_step"] or 0)
         assumed = _bounded("row", longest, positions)
         return Lengths(units, units * (2 if stage.kind in PAIRED_KINDS else 1), 0, longest or positions, (assumed,))
     units, sampler, world = (
         int(budget["prompts_per_step"] or 0),
-        _params(stage, "sampler"),
-        _params(stage, "environment"),
+        stage.params("sampler"),
+        stage.params("environment"),
     )
     if world:
         return _episodes(units, sampler, world, longest, positions)
@@ -99,10 +99,6 @@ def _lengths(stage: StageGraph, positions: int | None) -> Lengths:
     rows = units * int(sampler["num_generations"])
     sampled = Sampled(rows, units, completion, 0, completion) if completion else None
     return Lengths(units, rows, longest or room, completion, assumes, sampled=sampled)
-
-
-def _params(stage: StageGraph, slot: str) -> Mapping[str, Any]:
-    return next((node.params for node in stage.nodes() if node.slot == slot), {})
 
 
 def _bounded(what: str, longest: int | None, positions: int | None) -> str:

@@ -51,8 +51,7 @@ def _texts_of(stage: StageGraph) -> Iterator[tuple[FieldInfo, str]]:
 
 def counted_rows(stage: StageGraph, root: Path) -> int | None:
     """Count the rows of a JSONL file that a stage reads; other data is not opened."""
-    data = next((node.params for node in stage.nodes() if node.slot == "data"), {})
-    path = named_file(root, str(data.get("path") or ""))
+    path = named_file(root, str(stage.params("data").get("path") or ""))
     if path.suffix != ".jsonl" or not path.is_file():
         return None
     with path.open("rb") as stream:

@@ -146,12 +146,12 @@ def dependents(graph: Graph, name: str) -> list[str]:
 
 def _usable(one: Longer, folder: RunFolder, digest: str) -> tuple[list[Path], str]:
     """Return the checkpoints from which a longer stage goes on, the latest first, or why there is none."""
-    stage, sampler = one.stage, one.stage.node("sampler")
+    stage, sampler = one.stage, one.stage.spec(Sampler)
     if stage.node("critic") is not None:
         return [], "its critic has a schedule of its own"
-    if sampler is not None and isinstance(sampler.spec, Sampler) and sampler.spec.max_staleness:
+    if sampler is not None and sampler.max_staleness:
         return [], "`sampler.max_staleness` samples ahead, and not beyond the last step"
-    optimizer = next(node.spec for node in stage.nodes() if isinstance(node.spec, Optimizer))
+    optimizer = stage.required(Optimizer)
     mine = [p for p in folder.checkpoints(stage.name) if (read_manifest(p) or {}).get("digest") == digest]
     if not mine:
         return [], "it has no checkpoint"

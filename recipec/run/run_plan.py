@@ -87,15 +87,15 @@ def _hash(path: Path, shown: str) -> str:
 
 def _facts(stage: StageGraph, root: Path) -> str:
     """Describe the knowledge graph that a stage reads, and the size of its files."""
-    node = stage.node("knowledge")
-    if node is None or not isinstance(node.spec, Knowledge):
+    spec = stage.spec(Knowledge)
+    if spec is None:
         return ""
 
     def size(files: Sequence[str]) -> str:
         there = all((root / name).is_file() for name in files)
         return amount(float(sum((root / name).stat().st_size for name in files)) if there else None, "B")
 
-    return node.spec.source(size)
+    return spec.source(size)
 
 
 def _previous(graph: Graph, options: Options) -> Previous | None:

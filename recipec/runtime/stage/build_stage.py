@@ -96,8 +96,7 @@ def make_context(graph: Graph, stage: StageGraph, folder: RunFolder, options: Op
     if on_gpu and run.ranks.local >= torch.cuda.device_count():
         raise RecipeError(rank_errors.too_few_devices(run.ranks.local + 1, torch.cuda.device_count()))
     device = torch.device("cuda", run.ranks.local) if on_gpu else torch.device("cpu")
-    train = required(stage, "train_engine").spec
-    assert isinstance(train, TrainEngine)
+    train = stage.required(TrainEngine)
     if run.ranks.size > 1 and run.ranks.size % train.sequence_partitions():
         problem = f"the run has {run.ranks.size} processes"
         raise RecipeError(machine_errors.sequences_not_spread(train.sequence_partitions(), problem))

@@ -63,13 +63,12 @@ def _tokens(ids: Any, vocabulary: int) -> bool:
 
 def random_rows(stage: StageGraph, limit: int, vocabulary: int, positions: int) -> Batch:
     """Draw rows with the proportions of a stage: about ``limit`` tokens in all, at most ``positions`` in each."""
-    nodes: Mapping[str, Any] = {node.slot: node.params for node in stage.nodes()}
-    sampler = nodes.get("sampler", {})
+    sampler = stage.params("sampler")
     answer_length = int(sampler.get("max_turn_length") or sampler.get("max_completion_length") or 256)
-    prompt_length = int(nodes.get("data", {}).get("max_length") or answer_length)
-    environment = node.spec if (node := stage.node("environment")) else None
-    turns = environment.max_turns if isinstance(environment, Environment) else 1
-    windowed = isinstance(environment, Environment) and environment.window() is not None
+    prompt_length = int(stage.params("data").get("max_length") or answer_length)
+    environment = stage.spec(Environment)
+    turns = 1 if environment is None else environment.max_turns
+    windowed = environment is not None and environment.window() is not None
     rows: list[list[Span]] = []
     for halvings in range(8):
         scale = 0.5**halvings

@@ -14,7 +14,6 @@ from huggingface_hub import snapshot_download
 from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoConfig
 
-from recipec.component import Component
 from recipec.diagnostics.errors import attention as errors
 from recipec.diagnostics.errors.credit import which_stage
 from recipec.diagnostics.model import RecipeError
@@ -33,6 +32,7 @@ from recipec.runtime.model.origin import Origin
 from recipec.runtime.protocols import Sharing
 from recipec.runtime.vision.sample_rows import columns, keyed, shifted_tokens, with_images
 from recipec.spec.attention import Attention, Dense, Trie
+from recipec.spec.policy import Policy
 from recipec.spec.recipe import weights_kind
 
 _TOKENS = 4096
@@ -70,9 +70,8 @@ def certify(graph: Graph, root: Path, stage: str | None = None, rows: Path | Non
     stage_graph = _stage(graph, stage)
     context = StageContext(root, cache_folder(), graph.seed, stage_graph.name)
     policy, named = _policy(graph, stage_graph, context)
-    attention_node = stage_graph.node("attention")
-    assert attention_node is not None
-    spec = attention_node.spec if attention_node.spec is not None and _shares(attention_node.spec) else Trie()
+    attention = stage_graph.required(Attention)
+    spec = attention if attention.shares else Trie()
     parameters = sum(p.numel() for p in policy.model.parameters())
     limit = max(256, int(_TOKENS * min(1.0, 5e6 / parameters)))
     batch = (
@@ -107,22 +106,16 @@ def _stage(graph: Graph, name: str | None) -> StageGraph:
     named = [one for one in graph.stages if name in {None, one.name}]
     if not named:
         raise RecipeError(which_stage(name, [one.name for one in graph.stages], "stage"))
-    sharing = [one for one in named if (node := one.node("attention")) and _shares(node.spec)]
+    sharing = [one for one in named if one.required(Attention).shares]
     practice = [one for one in named if one.kind != "sft"]
     return (sharing or practice or named)[0]
-
-
-def _shares(spec: Component | None) -> bool:
-    return isinstance(spec, Attention) and bool(spec.shares)
 
 
 def _policy(graph: Graph, stage: StageGraph, context: StageContext) -> tuple[CausalLm, str]:
     """Return the model of a stage, or of the stage that it starts from, or a small model of the same architecture."""
     while weights_kind(stage.origin) == "stage":
         stage = graph.stage(stage.origin)
-    node = stage.node("policy")
-    assert node is not None
-    spec: Any = node.spec
+    spec: Any = stage.required(Policy)
     kind = weights_kind(stage.origin)
     if kind == "scratch":
         plain = spec.model_copy(update={"lora": None})
