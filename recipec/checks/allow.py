@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recipec.checks.queries import at_path, span_of
+from recipec.checks.queries import Place, at_path, span_of
 from recipec.diagnostics import errors
 from recipec.diagnostics.codes import RETIRED
-from recipec.diagnostics.model import COMMAND_LINE, Finding, check, codes, dotted
+from recipec.diagnostics.model import COMMAND_LINE, Diagnostic, Finding, check, codes, diagnostic, dotted
 from recipec.diagnostics.phrases import did_you_mean, distance
 from recipec.reading.partial import Reading
 
@@ -56,8 +56,8 @@ def _of_a_check(code: str) -> bool:
     return codes()[code].owner.startswith("recipec.checks.")
 
 
-@check("RC332", "unused-allow", "warning")
-def unused_allow(reading: Reading, used: set[tuple[str, str]]) -> Iterator[Finding]:
+@diagnostic("RC332", "unused-allow", "warning")
+def unused_entry(place: Place, stage: str, code: str) -> Finding:
     """A stage allows a warning that it does not cause.
 
     What it checks: every entry of `allow` suppressed a warning. Entries that a stage inherits by `extends` are not
@@ -66,6 +66,11 @@ def unused_allow(reading: Reading, used: set[tuple[str, str]]) -> Iterator[Findi
     Example: `allow: {RC405: "published so"}` with `top_p: 1.0`.
     How to fix: drop the entry.
     """
+    return place.finding(f"stage `{stage}` allows {code}, but nothing causes that warning")
+
+
+def unused_allow(reading: Reading, used: set[tuple[str, str]]) -> Iterator[Diagnostic]:
+    """Yield RC332 for entries of `allow` that are not ``used``, which only the run of all checks knows."""
     for stage in reading.stages.values():
         for code, reason in stage.allow.items():
             path = (*stage.path, "allow", code)
@@ -73,6 +78,4 @@ def unused_allow(reading: Reading, used: set[tuple[str, str]]) -> Iterator[Findi
                 continue
             if reading.resolved.file(path) not in (*reading.resolved.files[:1], COMMAND_LINE):
                 continue
-            yield at_path(reading, path, key=True).finding(
-                f"stage `{stage.name}` allows {code}, but nothing causes that warning"
-            )
+            yield unused_entry(at_path(reading, path, key=True), stage.name, code)

@@ -13,8 +13,9 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Literal, ParamSpec
 
 Severity = Literal["error", "warning"]
@@ -174,6 +175,12 @@ class Code:
 
 
 _CODES: dict[str, Code] = {}
+_CHECKS: dict[str, list[Callable[..., Iterator[Diagnostic]]]] = {}
+
+
+def checks_of(module: ModuleType) -> Sequence[Callable[..., Iterator[Diagnostic]]]:
+    """Return the checks of a module, in their order."""
+    return _CHECKS[module.__name__]
 
 
 def codes() -> dict[str, Code]:
@@ -213,6 +220,7 @@ def check(
         def run(*args: P.args, **kwargs: P.kwargs) -> Iterator[Diagnostic]:
             return map(entry.diagnostic, function(*args, **kwargs))
 
+        _CHECKS.setdefault(function.__module__, []).append(run)
         return run
 
     return own
