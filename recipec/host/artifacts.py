@@ -147,13 +147,13 @@ def _move_aside(path: Path, digest: str) -> Path | None:
     if not path.exists():
         return None
     name = f"{path.name}@{digest[:16]}"
-    kept = path.with_name(name)
+    aside = path.with_name(name)
     count = 1
-    while kept.exists():
+    while aside.exists():
         count += 1
-        kept = path.with_name(f"{name}.{count}")
-    path.rename(kept)
-    return kept
+        aside = path.with_name(f"{name}.{count}")
+    path.rename(aside)
+    return aside
 
 
 def replace_folder(source: Path, target: Path) -> None:

@@ -149,10 +149,10 @@ def serve(argument: Mapping[str, str]) -> Callable[[dict[str, Any]], str]:
 
 
 def _limited(pieces: Iterable[str]) -> str:
-    found, size = [], 0
+    limited, size = [], 0
     for piece in pieces:
         size += len(piece)
         if size > MAX_OUTPUT:
             raise ValueError(f"its output is larger than {MAX_OUTPUT >> 20} MiB")
-        found.append(piece)
-    return "".join(found)
+        limited.append(piece)
+    return "".join(limited)

@@ -285,8 +285,8 @@ def _first_rl(recipe: Recipe) -> Stage | None:
 
 def _stage_keys(name: str, stage: Stage) -> Iterator[str]:
     prefix = f"stages.{name}"
-    whole = [f"advantage.{key}" for key in Levels.model_fields] if stage.advantage else []
-    for key in ("kind", "from", "adapter", "allow", *whole):
+    level_keys = [f"advantage.{key}" for key in Levels.model_fields] if stage.advantage else []
+    for key in ("kind", "from", "adapter", "allow", *level_keys):
         yield f"{prefix}.{key}"
     yield from keys_of(stage.budget, f"{prefix}.budget")
     if stage.attention is not None:

@@ -80,28 +80,28 @@ def exchanges(work: StageWorkload, phases: Sequence[Phase]) -> Iterator[Exchange
     updates = turns.get("update", 0) * work.passes
     scored = sum(count for name, count in turns.items() if name in {"old", "reference"})
     _, gradients, weights = work.partition_counts
-    taken = _updates(work) * work.passes
+    updates_taken = _updates(work) * work.passes
     if work.rollout.apart() and work.samples:
         yield _to_servers(work)
     if work.ranks == 1:
-        yield from _offloaded(work, 2 * updates + scored, updates, taken)
+        yield from _offloaded(work, 2 * updates + scored, updates, updates_taken)
         return
     part = (work.ranks - 1) / work.ranks
-    whole = work.weight_bytes * part
+    gathered_bytes = work.weight_bytes * part
     if weights > 1 and (often := 2 * updates + scored):
-        yield Exchange("gather weights", whole * often, f"{often:,} times: {_rounds(updates, scored)}")
+        yield Exchange("gather weights", gathered_bytes * often, f"{often:,} times: {_rounds(updates, scored)}")
     each = work.trainable_bytes * part
     if gradients > 1:
         yield Exchange("sum gradients", each * updates, f"in each of {updates:,} passes with a backward")
         if weights == 1:
-            yield Exchange("updated weights", each * taken, f"{taken:,} updates, each device its share")
+            yield Exchange("updated weights", each * updates_taken, f"{updates_taken:,} updates, each device its share")
     else:
-        yield Exchange("sum gradients", 2 * each * taken, f"{taken:,} updates, all of them")
+        yield Exchange("sum gradients", 2 * each * updates_taken, f"{updates_taken:,} updates, all of them")
     if work.samples and weights > 1 and not work.rollout.apart():
         to = "the sampling engine" if work.tensor_parallel_size else "the copy that samples"
-        moved = work.trainable_bytes * part if work.lora and work.tensor_parallel_size else whole
+        moved = work.trainable_bytes * part if work.lora and work.tensor_parallel_size else gathered_bytes
         yield Exchange("update sampler", moved, f"to {to}, once")
-    yield from _offloaded(work, 2 * updates + scored, updates, taken)
+    yield from _offloaded(work, 2 * updates + scored, updates, updates_taken)
     if (spread := work.train.sequence_partitions()) > 1:
         yield _sequences(work, phases, spread)
 
@@ -117,15 +117,15 @@ def _to_servers(work: StageWorkload) -> Exchange:
     return Exchange("update servers", moved / every, note, network=True)
 
 
-def _offloaded(work: StageWorkload, gathered: int, updates: int, taken: int) -> Iterator[Exchange]:
+def _offloaded(work: StageWorkload, gathered: int, updates: int, updates_taken: int) -> Iterator[Exchange]:
     """Count what is in the host's memory: weights for each use, gradients and updated weights of each update."""
     moments, gradients, weights = work.partition_counts
     if work.train.offloads_parameters():
         moved = work.weight_bytes / weights * gathered + work.trainable_bytes / gradients * updates
         yield Exchange("host memory", moved, f"weights {gathered:,} times, gradients {updates:,} times", host=True)
     elif work.train.offloads_optimizer():
-        what = f"gradients and weights of {taken:,} updates"
-        yield Exchange("host memory", 2.0 * work.trainable_bytes / moments * taken, what, host=True)
+        what = f"gradients and weights of {updates_taken:,} updates"
+        yield Exchange("host memory", 2.0 * work.trainable_bytes / moments * updates_taken, what, host=True)
 
 
 def _rounds(updates: int, scored: int) -> str:

@@ -114,14 +114,16 @@ def _sample(work: StageWorkload) -> Phase:
     if of is None or counts is None:
         return Phase("sample", None, None, None, "the sampler does not bound the length of a row")
     batches = -(-of.episodes // (work.rollout_engines * work.concurrent_rows))
-    read = work.rollout_weight_bytes * max(1, work.tensor_parallel_size) * of.written * batches * work.rollout_engines
-    read += shape.cached * work.rollout_dtype_bytes * counts.logits * ((size.prompt or 0) + (of.run + 1) / 2)
+    bytes_read = (
+        work.rollout_weight_bytes * max(1, work.tensor_parallel_size) * of.written * batches * work.rollout_engines
+    )
+    bytes_read += shape.cached * work.rollout_dtype_bytes * counts.logits * ((size.prompt or 0) + (of.run + 1) / 2)
     once = "a group's prompt is computed once" if of.prompts <= of.episodes else "every turn's prompt is computed again"
     assumed = f"{once}; weights are read for every token"
     servers = work.rollout_engines * max(1, work.tensor_parallel_size) if work.rollout.apart() else 0
     assumed += f"; on {servers} devices of servers" if servers else ""
     flops = operations(shape, counts) + adapters(work, counts)
-    return Phase("sample", round(counts.tokens), flops, read, assumed, devices=servers)
+    return Phase("sample", round(counts.tokens), flops, bytes_read, assumed, devices=servers)
 
 
 def _scored(work: StageWorkload, name: str, assumes: str) -> Phase:
@@ -140,9 +142,9 @@ def _update(work: StageWorkload) -> Phase:
     tokens = round(counts.tokens) * work.passes
     forward = operations(work.shape, counts) + adapters(work, counts)
     flops = work.passes * (forward + backward(work, counts))
-    read = work.weight_bytes * (2 + work.extra_forward_passes) * -(-tokens // work.microbatch)
+    bytes_read = work.weight_bytes * (2 + work.extra_forward_passes) * -(-tokens // work.microbatch)
     zero = any(node.decided.get("drop_zero_credit") for node in work.stage.nodes())
-    return Phase("update", tokens, flops, read, "every row has credit" if zero else "")
+    return Phase("update", tokens, flops, bytes_read, "every row has credit" if zero else "")
 
 
 def amount(value: float | None, unit: str) -> str:

@@ -50,9 +50,9 @@ class Pace:
         """Return how long a phase takes; None where its work is unknown."""
         if phase.flops is None or phase.bytes is None:
             return None
-        compute = phase.flops / (self.accelerator.peak(self.dtype) * COMPUTE)
-        read = phase.bytes / (self.accelerator.bandwidth * READ)
-        return max(compute, read) / ((phase.devices or self.devices * self.nodes) * (1 - phase.idle))
+        compute_seconds = phase.flops / (self.accelerator.peak(self.dtype) * COMPUTE)
+        read_seconds = phase.bytes / (self.accelerator.bandwidth * READ)
+        return max(compute_seconds, read_seconds) / ((phase.devices or self.devices * self.nodes) * (1 - phase.idle))
 
 
 def timed(phases: Iterable[Phase], pace: Pace | None) -> Iterator[Phase]:
@@ -100,8 +100,8 @@ class Schedule:
         >>> Schedule(10.0, 30.0).waits, Schedule(30.0, 15.0, ahead=1).waits
         ((0.75, 0.25), (0.0, 0.5))
         """
-        whole = self.step or 1.0
-        return 1 - self.sampling / whole, 1 - self.rest / whole
+        step = self.step or 1.0
+        return 1 - self.sampling / step, 1 - self.rest / step
 
 
 def clock(seconds: float) -> str:

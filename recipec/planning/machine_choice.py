@@ -114,10 +114,10 @@ def _share(work: StageWorkload) -> Choice:
 def _left(work: StageWorkload) -> float:
     """Return the share of a device that training leaves: of what is always there where the engine sleeps."""
     assert work.accelerator is not None
-    held = list(training(work))
-    always = sum(one.bytes or 0.0 for one in held if one.when == "always")
-    taken = always if work.rollout.sleeps() else peak(held)[0]
-    return math.floor(100 * (USABLE - taken / work.accelerator.memory)) / 100
+    holdings = list(training(work))
+    always = sum(one.bytes or 0.0 for one in holdings if one.when == "always")
+    used = always if work.rollout.sleeps() else peak(holdings)[0]
+    return math.floor(100 * (USABLE - used / work.accelerator.memory)) / 100
 
 
 def _least_share(work: StageWorkload) -> float:
@@ -132,10 +132,10 @@ def _least_share(work: StageWorkload) -> float:
 def _microbatch(work: StageWorkload) -> Choice:
     """Choose the largest power of two that fits, no more than a step has for each device."""
     least = size = _longest(work)
-    whole = -(-work.size.rows * (work.size.row or 0) // work.data_parallel_size)
+    tokens_per_rank = -(-work.size.rows * (work.size.row or 0) // work.data_parallel_size)
     best = _with_tokens(work, least)
     power = 1 << least.bit_length()
-    while power <= MOST_TOKENS and power < 2 * whole and fits(at := _with_tokens(work, power)):
+    while power <= MOST_TOKENS and power < 2 * tokens_per_rank and fits(at := _with_tokens(work, power)):
         best, size, power = at, power, 2 * power
     note = "the largest that fits" if fits(best) else "the longest row, which does not fit"
     return Choice("budget.microbatch_tokens", size, f"{note}: {_full(best)}")

@@ -96,9 +96,9 @@ def _sampled(work: StageWorkload, rates: Rates) -> float | None:
     of, counts, layers = work.size.sampled, work.sampled_rows(), work.shape.layers
     if of is None or counts is None:
         return None
-    read = counts.tokens - counts.logits
+    prompt_tokens = counts.tokens - counts.logits
     batches = -(-of.episodes // (work.rollout_engines * work.concurrent_rows))
-    return read * layers * rates.read + of.written * batches * (layers * rates.decoded + rates.decoded_ends)
+    return prompt_tokens * layers * rates.read + of.written * batches * (layers * rates.decoded + rates.decoded_ends)
 
 
 def timed_plan(planned: Plan, rates: Callable[[StagePlan], tuple[StageWorkload, Rates] | None]) -> Plan:
@@ -113,5 +113,5 @@ def _timed(stage: StagePlan, rates: Callable[[StagePlan], tuple[StageWorkload, R
     work, measured = measurement
     phases = tuple(replace(phase, seconds=seconds(work, phase, measured)) for phase in stage.phases)
     known = [phase.seconds for phase in phases if phase.seconds is not None]
-    whole = stage.steps * sum(known) if stage.steps and len(known) == len(phases) else None
-    return replace(stage, phases=phases, seconds=whole, pace=measured.basis)
+    stage_seconds = stage.steps * sum(known) if stage.steps and len(known) == len(phases) else None
+    return replace(stage, phases=phases, seconds=stage_seconds, pace=measured.basis)

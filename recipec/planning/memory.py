@@ -44,14 +44,14 @@ class Holding:
     """Whether it is there all the time, in updates, at the optimizer's step alone, or while rollouts are sampled."""
 
 
-def peak(held: Iterable[Holding]) -> tuple[float, When]:
+def peak(holdings: Iterable[Holding]) -> tuple[float, When]:
     """Return the most bytes held at once, and in which part of a step.
 
     >>> peak([Holding("a", 2.0, ""), Holding("b", 3.0, "", "update"), Holding("c", 1.0, "", "sample")])
     (5.0, 'update')
     """
     sums: dict[When, float] = dict.fromkeys(get_args(When), 0.0)
-    for one in held:
+    for one in holdings:
         sums[one.when] += one.bytes or 0.0
     always = sums.pop("always")
     when = max(sums, key=lambda part: sums[part])
@@ -71,7 +71,7 @@ def memory(work: StageWorkload, unique: int | None = None) -> Iterator[Holding]:
 def server(work: StageWorkload) -> Iterator[Holding]:
     """Yield what is in the memory of each device of a rollout server."""
     if work.samples and work.rollout.apart():
-        yield from (replace(held, when="always") for held in _sampling(work))
+        yield from (replace(holding, when="always") for holding in _sampling(work))
 
 
 def training(work: StageWorkload, unique: int | None = None) -> Iterator[Holding]:
@@ -102,11 +102,11 @@ def _state(work: StageWorkload, *, accumulates: bool) -> Iterator[Holding]:
     """
     trained, engine = work.trainable_parameters, work.train
     moments, gradients, weights = work.partition_counts
-    whole = f"{work.shape.parameters:,} parameters of {work.dtype_bytes} bytes"
+    note = f"{work.shape.parameters:,} parameters of {work.dtype_bytes} bytes"
     if narrow := work.policy.get("quantization"):
         others = f"others of {work.dtype_bytes} bytes"
-        whole = f"{work.shape.parameters:,} parameters, those of matrices in {narrow}, {others}"
-    yield _kept("weights", work.weight_bytes / weights, whole + _over(weights), offloaded=engine.offloads_parameters())
+        note = f"{work.shape.parameters:,} parameters, those of matrices in {narrow}, {others}"
+    yield _kept("weights", work.weight_bytes / weights, note + _over(weights), offloaded=engine.offloads_parameters())
     if work.lora is not None:
         note = f"{trained:,} parameters, on {_matrices(work.lora)} of the layers"
         yield Holding("adapter", float(work.trainable_bytes) / weights, note + _over(weights))
@@ -155,10 +155,10 @@ def _activations(work: StageWorkload) -> int:
     return (shape.layers * shape.hidden * width + layer if work.extra_forward_passes else shape.layers * layer) + norm
 
 
-def _kept(name: str, held: float, note: str, *, offloaded: bool) -> Holding:
+def _kept(name: str, held_bytes: float, note: str, *, offloaded: bool) -> Holding:
     if offloaded:
-        return Holding(name, 0.0, f"{amount(held, 'B')} in the host's memory: {note}")
-    return Holding(name, held, note)
+        return Holding(name, 0.0, f"{amount(held_bytes, 'B')} in the host's memory: {note}")
+    return Holding(name, held_bytes, note)
 
 
 def _over(part: int) -> str:
@@ -194,12 +194,12 @@ def _critic(work: StageWorkload) -> Iterator[Holding]:
         yield Holding("critic", None, f"weights of {node.params['from']}, of unknown size")
         return
     moments, gradients, weights = critic.partition_counts
-    held = critic.trainable_bytes / weights + critic.optimizer_bytes / moments
+    held_bytes = critic.trainable_bytes / weights + critic.optimizer_bytes / moments
     note = (
         f"{critic.shape.parameters:,} parameters of {critic.dtype_bytes} bytes and the state of their optimizer"
         + _over(moments)
     )
-    yield Holding("critic", held, note)
+    yield Holding("critic", held_bytes, note)
     more = _gradients(critic) - _gradients(work)
     if more > 0:
         note = "more than the policy has, in another part of the step" + _over(gradients)
@@ -227,11 +227,11 @@ def _sampling(work: StageWorkload) -> Iterator[Holding]:
     together = min(work.concurrent_rows, -(-work.size.rows // work.rollout_engines))
     note = f"{together} rows decoded together, at their longest"
     yield Holding("keys and values", work.kv_bytes_per_row * together, note, when)
-    kept = work.rollout.cache_bytes() if work.stage.node("environment") is not None else 0.0
-    if kept and work.size.sampled is not None:
+    cache_bytes = work.rollout.cache_bytes() if work.stage.node("environment") is not None else 0.0
+    if cache_bytes and work.size.sampled is not None:
         every = float(work.shape.cached * work.dtype_bytes * work.size.sampled.episodes * work.size.row) / work.ranks
         note = "keys and values of episodes that go on, at most `machine.rollout.max_memory`"
-        yield Holding("between turns", min(kept, every), note, when)
+        yield Holding("between turns", min(cache_bytes, every), note, when)
 
 
 def host(work: StageWorkload) -> Iterator[Holding]:

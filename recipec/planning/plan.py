@@ -197,8 +197,8 @@ def sources(stage: StageGraph) -> Iterator[str]:
     yield stage.origin
     yield str((stage.settings["reference"] or {}).get("from") or "")
     for node in stage.nodes():
-        if isinstance(read := node.params.get("rollouts"), str):
-            yield read.rpartition(".")[0]
+        if isinstance(rollouts := node.params.get("rollouts"), str):
+            yield rollouts.rpartition(".")[0]
 
 
 def _stage(
@@ -241,13 +241,13 @@ def _with_costs(planned: StagePlan, work: StageWorkload) -> StagePlan:
     alone = tuple(phases(work))
     times = tuple(timed(with_idle_share(work, merged(sharing, alone, work)), pace))
     sent = tuple(moved(exchanges(work, times), pace))
-    held = tuple(memory(work, _unique(times, work)))
+    holdings = tuple(memory(work, _unique(times, work)))
     schedule = _schedule(work, times, sent) if pace else None
     return replace(
         planned,
         model=_model(work),
         phases=times,
-        memory=held,
+        memory=holdings,
         disk=tuple(disk(work)),
         removed=tuple(replace(removal, flops=saved(work, removal.what)) for removal in planned.removed),
         seconds=planned.steps * schedule.step if planned.steps and schedule else None,
@@ -257,7 +257,7 @@ def _with_costs(planned: StagePlan, work: StageWorkload) -> StagePlan:
         host=tuple(host(work)),
         server=tuple(server(work)),
         schedule=schedule if work.samples and work.rollout.apart() else None,
-        peak=peak(held)[0],
+        peak=peak(holdings)[0],
         room=pace.accelerator.memory if pace else None,
         sharing=None if sharing is None else with_generation(sharing, tuple(timed(alone, pace))),
     )
@@ -268,8 +268,8 @@ def _schedule(work: StageWorkload, times: Sequence[Phase], sent: Sequence[Exchan
     if any(phase.seconds is None for phase in times):
         return None
     sampling = sum(phase.seconds or 0.0 for phase in times if phase.devices)
-    whole = sum(phase.seconds or 0.0 for phase in times) + sum(one.seconds or 0.0 for one in sent)
-    return Schedule(sampling, whole - sampling, work.staleness)
+    step_seconds = sum(phase.seconds or 0.0 for phase in times) + sum(one.seconds or 0.0 for one in sent)
+    return Schedule(sampling, step_seconds - sampling, work.staleness)
 
 
 def _unique(times: Sequence[Phase], work: StageWorkload) -> int | None:

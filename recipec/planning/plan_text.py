@@ -90,11 +90,11 @@ def _fit(stage: StagePlan) -> tuple[float, str]:
     return most, note
 
 
-def _held(title: str, held: Sequence[Holding], most: float | None = None, note: str = "") -> Iterator[str]:
-    if held:
-        total = sum(one.bytes or 0 for one in held) if most is None else most
-        more = " plus unknown parts" if any(one.bytes is None for one in held) else ""
+def _held(title: str, holdings: Sequence[Holding], most: float | None = None, note: str = "") -> Iterator[str]:
+    if holdings:
+        total = sum(one.bytes or 0 for one in holdings) if most is None else most
+        more = " plus unknown parts" if any(one.bytes is None for one in holdings) else ""
         yield f"  {title:<18}{amount(total, 'B'):>12}{more}{note}"
-    for one in held:
+    for one in holdings:
         when = f"{_PARTS[one.when]}; " if one.when in _PARTS else ""
         yield f"    {one.name:<16}{amount(one.bytes, 'B'):>12}   {when}{one.assumes}".rstrip()

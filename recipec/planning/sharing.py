@@ -130,12 +130,12 @@ def passes(work: StageWorkload) -> Iterator[tuple[str, float, bool]]:
     yield "update", float(work.passes), True
 
 
-def form(attention: str, dense: Counts, whole: Counts, updated: Counts, work: StageWorkload | None) -> Form:
+def form(attention: str, dense: Counts, per_step: Counts, per_update: Counts, work: StageWorkload | None) -> Form:
     """Compare rows with unique tokens: over a step in passes without a gradient, over minibatches in updates."""
     savings, spent, least = [], 0.0, 0.0
     for name, often, trained in passes(work) if work else ():
         assert work is not None
-        unique = updated if trained else whole
+        unique = per_update if trained else per_step
         ahead, ahead_least = operations(work.shape, dense), operations(work.shape, unique)
         back, back_least = (backward(work, dense), backward(work, unique)) if trained else (0.0, 0.0)
         saving = (ahead + back) / (ahead_least + back_least)
@@ -144,8 +144,8 @@ def form(attention: str, dense: Counts, whole: Counts, updated: Counts, work: St
         spent, least = spent + often * (ahead + back), least + often * (ahead_least + back_least)
     return Form(
         attention=attention,
-        unique=round(updated.tokens),
-        token_ratio=dense.tokens / max(1.0, updated.tokens),
+        unique=round(per_update.tokens),
+        token_ratio=dense.tokens / max(1.0, per_update.tokens),
         ideal=spent / least if least else None,
         phases=tuple(savings),
     )
@@ -159,10 +159,10 @@ def predict(graph: Graph, stage: StageGraph, size: Lengths, work: StageWorkload 
     dense = total(s.dense() for s in forecasted.forms["prefixes"]).scaled(forecasted.units)
     forms, together, handed = [], None, hands_over(graph, stage)
     for shared, name in attentions(stage).items():
-        whole, kept, updated = counted(stage, forecasted, forecasted.forms[shared], handed=handed)
-        forms.append(form(name, dense, whole, updated, work))
-        if shared == "prefixes" and kept != updated:
-            together = _update(form(name, dense, whole, kept, work))
+        per_step, unshuffled, per_update = counted(stage, forecasted, forecasted.forms[shared], handed=handed)
+        forms.append(form(name, dense, per_step, per_update, work))
+        if shared == "prefixes" and unshuffled != per_update:
+            together = _update(form(name, dense, per_step, unshuffled, work))
     chosen = choose(stage, forms)
     # what is not counted can only speak for sharing
     fixed = forms[0].ideal is not None and (chosen[2] == forms[0].attention or not forecasted.assumes)
@@ -201,11 +201,11 @@ def with_generation(sharing: Sharing, phases: Sequence[Phase]) -> Sharing:
     """Add the share of generation to what sharing saves: by time where it is known, else by operations."""
     timed = bool(phases) and all(phase.seconds is not None for phase in phases)
     spent = {phase.name: phase.seconds if timed else phase.flops for phase in phases}
-    sampled, whole = spent.get("sample"), sum(value or 0.0 for value in spent.values())
+    sampled, total_spent = spent.get("sample"), sum(value or 0.0 for value in spent.values())
     best = next((one for one in sharing.forms if one.attention == sharing.best), None)
-    if any(value is None for value in spent.values()) or not whole:
+    if any(value is None for value in spent.values()) or not total_spent:
         return sharing
-    share = (sampled or 0.0) / whole
+    share = (sampled or 0.0) / total_spent
     gain = best.ideal if best is not None and best.ideal else 1.0
     return replace(
         sharing, generation=share, generation_of="time" if timed else "operations",
@@ -225,11 +225,11 @@ def _merged(phase: Phase, saving: Saving, work: StageWorkload) -> Phase:
         return phase
     often = work.passes if phase.name == "update" else 1
     tokens = saving.tokens * often
-    read, dense = -(-tokens // work.microbatch), -(-phase.tokens // work.microbatch)
+    passes_merged, passes_dense = -(-tokens // work.microbatch), -(-phase.tokens // work.microbatch)
     assumed = f"{tokens:,} of {phase.tokens:,} tokens of rows are unique"
     return replace(
         phase, tokens=tokens, flops=phase.flops / saving.ideal,
-        bytes=None if phase.bytes is None else phase.bytes * read / max(1, dense),
+        bytes=None if phase.bytes is None else phase.bytes * passes_merged / max(1, passes_dense),
         assumes=f"{phase.assumes}; {assumed}" if phase.assumes else assumed,
     )  # fmt: skip
 
@@ -245,14 +245,14 @@ def measure_sharing(
     dense = total(Counts(*step["dense"]) for step in steps)
     forms, together = [], None
     for shared, name in attentions(stage).items():
-        whole = total(Counts(*step[shared]) for step in steps)
-        updated = total(Counts(*one[shared]) for _, _, one in updates)
+        per_step = total(Counts(*step[shared]) for step in steps)
+        per_update = total(Counts(*one[shared]) for _, _, one in updates)
         # passes without a gradient see every row of a step, updates those that the remainder leaves
         share = sum(one["dense"][0] for _, _, one in updates) / max(1.0, dense.tokens)
-        forms.append(form(name, dense, whole, updated.scaled(1 / share) if share else whole, work))
+        forms.append(form(name, dense, per_step, per_update.scaled(1 / share) if share else per_step, work))
         if shared == "prefixes" and any(step["kept"] for step in steps):
-            kept = total(Counts(*step["kept"]) for step in steps)
-            together = _update(form(name, dense, whole, kept, work))
+            unshuffled = total(Counts(*step["kept"]) for step in steps)
+            together = _update(form(name, dense, per_step, unshuffled, work))
     sharing = Sharing(round(dense.tokens), tuple(forms), *choose(stage, forms), unshuffled=together)
     return Measured(
         rows=sum(step["rows"] for step in steps),

@@ -123,6 +123,10 @@ def counted(
     # a tree over the budget of a forward pass is cut, and each part computes the prompt again
     more = segments[0].once().scaled(max(0, math.ceil(forecasted.tree / budget["microbatch_tokens"]) - 1))
     cut = minibatches(budget, forecasted.units, forecasted.rows) if budget["shuffle_rows"] else 1
-    whole = (once + more).scaled(forecasted.units)
-    kept = once.scaled(forecasted.units) if handed else whole
-    return whole, kept, kept if cut == 1 else total(s.once(cut) for s in segments).scaled(forecasted.units)
+    per_step = (once + more).scaled(forecasted.units)
+    unshuffled = once.scaled(forecasted.units) if handed else per_step
+    return (
+        per_step,
+        unshuffled,
+        unshuffled if cut == 1 else total(s.once(cut) for s in segments).scaled(forecasted.units),
+    )

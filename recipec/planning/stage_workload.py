@@ -200,8 +200,8 @@ class StageWorkload:
         """Tokens of the largest forward pass: the budget's bound, or one row that is longer."""
         value = self.stage.settings["budget"]["microbatch_tokens"]
         bound = MICROBATCH if isinstance(value, str) else int(value)
-        whole = self.size.rows * (self.size.row or 0)
-        return min(max(bound, self.size.row or 0), whole) if whole else bound
+        step_tokens = self.size.rows * (self.size.row or 0)
+        return min(max(bound, self.size.row or 0), step_tokens) if step_tokens else bound
 
     @property
     def weight_bytes(self) -> float:

@@ -64,14 +64,14 @@ def _read(folder: Path) -> dict[str, Any]:
     resolved = folder / RESOLVED
     values = {"seed": str(about["seed"])}
     values |= resolved_values(read_small(resolved)) if resolved.exists() else {}
-    found = results(folder, stages)
-    last = {name: value for moment in (found.points if found else ()) for name, value in moment.values.items()}
+    table = results(folder, stages)
+    last = {name: value for moment in (table.points if table else ()) for name, value in moment.values.items()}
     return {
         "name": folder.name,
         "folder": folder,
         "stages": stages,
         "values": values,
-        "results": found,
+        "results": table,
         "correct_at": {name: float(one.get("correct_at", 1.0)) for name, one in (graph.get("evaluate") or {}).items()},
         "last": last,
     }
@@ -85,9 +85,9 @@ def text(folders: Sequence[Path]) -> str:
     for name, means in over_seeds(runs):
         count = next(iter(means.values())).count
         rows.append((f"{name} ({count} seeds)", [means[c].text() if c in means else "" for c in columns]))
-    whole = [["", *columns], *([name, *cells] for name, cells in rows)]
-    widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in whole]
+    table = [["", *columns], *([name, *cells] for name, cells in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
     return "\n".join(lines) if columns else ""
 
 
@@ -122,7 +122,7 @@ def axes(runs: Sequence[Mapping[str, Any]], stage: str) -> list[dict[str, Any]]:
     """Draw the main metrics of a stage over steps, tokens and time, one line a run."""
     rows = {run["name"]: list(training_rows(run["folder"] / "stages" / stage)) for run in runs}
     names = dict.fromkeys(name for lines in rows.values() for row in lines for name in row if name.startswith("eval/"))
-    found = []
+    axis_names = []
     for axis, unit in AXES.items():
         charts = []
         for metric in (*names, *MAIN):
@@ -132,8 +132,8 @@ def axes(runs: Sequence[Mapping[str, Any]], stage: str) -> list[dict[str, Any]]:
                 for line in numbered["lines"]:
                     line["number"] = list(rows).index(line["name"])
                 charts.append(numbered)
-        found.append({"name": axis, "charts": charts})
-    return found
+        axis_names.append({"name": axis, "charts": charts})
+    return axis_names
 
 
 def _points(rows: Sequence[Mapping[str, Any]], metric: str, axis: str) -> list[tuple[float, float]]:

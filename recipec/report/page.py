@@ -105,15 +105,15 @@ def stage_view(folder: Path, name: str, kind: str) -> dict[str, Any]:
     }
 
 
-def held_out(found: Results | None) -> dict[str, Any] | None:
+def held_out(table: Results | None) -> dict[str, Any] | None:
     """Lay out a table of held-out results: a row a moment, a column a metric, each value with its change."""
-    if found is None:
+    if table is None:
         return None
     rows = [
-        {"when": moment.when, "numbers": [{"value": v, "change": c} for v, c in found.cells(moment)]}
-        for moment in found.points
+        {"when": moment.when, "numbers": [{"value": v, "change": c} for v, c in table.cells(moment)]}
+        for moment in table.points
     ]
-    return {"columns": found.columns, "rows": rows}
+    return {"columns": table.columns, "rows": rows}
 
 
 def samples(folder: Path) -> list[dict[str, Any]]:

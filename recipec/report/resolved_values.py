@@ -9,9 +9,9 @@ def resolved_values(listing: str) -> dict[str, str]:
     >>> resolved_values("seed: 0    # r.yaml:6:7")
     {'seed': '0'}
     """
-    found = {}
+    values = {}
     for line in listing.splitlines():
         key, separator, rest = line.partition(": ")
         if separator:
-            found[key] = rest.rpartition("  # ")[0].strip() or rest
-    return found
+            values[key] = rest.rpartition("  # ")[0].strip() or rest
+    return values

@@ -68,8 +68,8 @@ class Results:
         if not self.points:
             return "nothing was evaluated"
         rows = [[m.when, *(f"{v} ({c})" if c else v for v, c in self.cells(m))] for m in self.points]
-        whole = [["", *self.columns], *rows]
-        widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
+        lines = [["", *self.columns], *rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         blocks, used = [[0]], 0
         for column in range(1, len(widths)):
             used += widths[column] + 2
@@ -78,7 +78,7 @@ class Results:
                 used = widths[column] + 2
             blocks[-1].append(column)
         return "\n\n".join(
-            "\n".join("  ".join(row[i].ljust(widths[i]) for i in block).rstrip() for row in whole) for block in blocks
+            "\n".join("  ".join(row[i].ljust(widths[i]) for i in block).rstrip() for row in lines) for block in blocks
         )
 
 
@@ -87,7 +87,7 @@ def results(folder: Path, stages: Sequence[str], *, every: bool = False) -> Resu
 
     A stage that is not finished counts with its last moment.
     """
-    found: list[tuple[str, int, str, dict[str, float]]] = []
+    evaluations: list[tuple[str, int, str, dict[str, float]]] = []
     for name in stages:
         home = folder / "stages" / name
         moments = [(row["step"], values) for row in _rows(home) if (values := _values(row))]
@@ -97,19 +97,19 @@ def results(folder: Path, stages: Sequence[str], *, every: bool = False) -> Resu
                 continue
             done = last and (home / "policy").exists()
             when = "before training" if step == 0 else f"after {name}" if done else f"{name}, step {step}"
-            found.append((name, step, when, values))
-    if not found:
+            evaluations.append((name, step, when, values))
+    if not evaluations:
         return None
-    columns = tuple(dict.fromkeys(key for *_, values in found for key in values))
-    return Results(columns, tuple(_changed(found)))
+    columns = tuple(dict.fromkeys(key for *_, values in evaluations for key in values))
+    return Results(columns, tuple(_changed(evaluations)))
 
 
 def write(folder: Path, stages: Sequence[str]) -> Results | None:
     """Write `results.json` of a run directory, where anything was evaluated, and return the table."""
-    found = results(folder, stages)
-    if found is not None:
-        write_atomic(folder / "results.json", found.to_json())
-    return found
+    table = results(folder, stages)
+    if table is not None:
+        write_atomic(folder / "results.json", table.to_json())
+    return table
 
 
 def evaluated(folder: Path, stage: str) -> set[str]:
@@ -130,9 +130,9 @@ def _values(row: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _changed(found: Sequence[tuple[str, int, str, dict[str, float]]]) -> Iterator[EvaluationPoint]:
+def _changed(evaluations: Sequence[tuple[str, int, str, dict[str, float]]]) -> Iterator[EvaluationPoint]:
     before: dict[str, float] = {}
-    for name, step, when, values in found:
+    for name, step, when, values in evaluations:
         yield EvaluationPoint(
             name, step, when, values, {key: values[key] - before[key] for key in values if key in before}
         )

@@ -27,18 +27,18 @@ RIGHT = ("answer", "ground_truth", "solution", "label", "completion")
 def browsable(folder: Path, stages: Sequence[str]) -> list[dict[str, Any]]:
     """Return the samples of the last step and the last evaluations of each stage, thinned evenly by reward to fit."""
     sets = [(stage, *one) for stage in stages for one in _sets(folder / "stages" / stage / "samples")]
-    found: list[dict[str, Any]] = []
+    samples: list[dict[str, Any]] = []
     for stage, name, episodes in sets:
-        room, made = BYTES // len(sets), []
+        room, chosen = BYTES // len(sets), []
         episodes.sort(key=lambda one: -one["reward"])
         for one in _spread(episodes):
             sample = {"stage": stage, "set": name, **one}
             room -= len(json.dumps(sample, ensure_ascii=False).encode())
             if room < 0:
                 break
-            made.append(sample)
-        found += sorted(made, key=lambda one: -one["reward"])
-    return found
+            chosen.append(sample)
+        samples += sorted(chosen, key=lambda one: -one["reward"])
+    return samples
 
 
 def _spread(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -71,15 +71,15 @@ def _sets(folder: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 def episodes_of(rows: Sequence[Mapping[str, Any]]) -> dict[Any, dict[str, Any]]:
     """Join rows that are turns of one episode; the key tells prompt and episode."""
-    found: dict[Any, dict[str, Any]] = {}
+    by_episode: dict[Any, dict[str, Any]] = {}
     firsts: dict[Any, str] = {}
     for number, row in enumerate(rows):
         key = (row.get("prompt_id", number), row.get("episode_id", number))
         turn = {"prompt": text_of(row.get("prompt"))[:TEXT], "text": str(row.get("text", ""))[:TEXT]}
-        if "episode_step" in row and key in found:
-            found[key]["turns"].append(turn)
-            found[key]["turns"][0]["text"] = firsts[key]
-            found[key]["reward"] = round(found[key]["reward"] + float(row.get("reward") or 0.0), 4)
+        if "episode_step" in row and key in by_episode:
+            by_episode[key]["turns"].append(turn)
+            by_episode[key]["turns"][0]["text"] = firsts[key]
+            by_episode[key]["reward"] = round(by_episode[key]["reward"] + float(row.get("reward") or 0.0), 4)
             continue
         firsts[key] = turn["text"]
         turn["text"] = str(row.get("transcript") or turn["text"])[:TEXT]  # with what the environment answered
@@ -88,7 +88,7 @@ def episodes_of(rows: Sequence[Mapping[str, Any]]) -> dict[Any, dict[str, Any]]:
         levels = {
             name: round(float(value), 4) for name, value in (row.get("rewards") or {}).items() if value is not None
         }
-        found[key] = {
+        by_episode[key] = {
             "task": row.get("prompt_id", number),
             "tree": row.get("tree_id"),
             "images": _digests(row),
@@ -98,20 +98,20 @@ def episodes_of(rows: Sequence[Mapping[str, Any]]) -> dict[Any, dict[str, Any]]:
             "right": text_of(right)[:TEXT] if right is not None else None,
             "problem": row.get("error") or None,
         }
-    return found
+    return by_episode
 
 
 def pictures(folder: Path, samples: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return thumbnails of the images of samples as Base64 by digest, as many as fit."""
-    found: dict[str, str] = {}
+    by_digest: dict[str, str] = {}
     room = PICTURES
     for one in samples:
         for digest in one["images"]:
-            data = found.get(digest) or thumbnail(folder / "stages" / one["stage"] / "samples" / "images", digest)
-            if data is not None and digest not in found and len(data) <= room:
+            data = by_digest.get(digest) or thumbnail(folder / "stages" / one["stage"] / "samples" / "images", digest)
+            if data is not None and digest not in by_digest and len(data) <= room:
                 room -= len(data)
-                found[digest] = data
-    return found
+                by_digest[digest] = data
+    return by_digest
 
 
 def thumbnail(folder: Path, digest: str) -> str | None:

@@ -75,26 +75,26 @@ class ScalingLaw:
         )
 
 
-def laws(folder: Path, graph: Mapping[str, Any], found: Results | None) -> list[str]:
+def laws(folder: Path, graph: Mapping[str, Any], table: Results | None) -> list[str]:
     """Fit accuracies and rewards of every rl stage over its device-hours; say of each what was found, or why not."""
     devices = int((graph.get("machine") or {}).get("devices") or 1)
-    made = []
+    texts = []
     for stage in graph["stages"]:
-        if found is None or stage["kind"] != "rl":
+        if table is None or stage["kind"] != "rl":
             continue
         hours = {0: 0.0}
         for row in training_rows(folder / "stages" / stage["name"]):
             hours[row["step"]] = max(hours.values()) + float(row.get("seconds/step") or 0.0) * devices / 3600
-        for name in found.columns:
+        for name in table.columns:
             points = [
                 (hours[moment.step], moment.values[name])
-                for moment in found.points
+                for moment in table.points
                 if moment.stage == stage["name"] and name in moment.values and moment.step in hours
             ]
             if points and name.rpartition("/")[2] in _FITTED:
                 law = fit(points)
-                made.append(law.text(name, "device-hours") if isinstance(law, ScalingLaw) else f"{name}: {law}")
-    return made
+                texts.append(law.text(name, "device-hours") if isinstance(law, ScalingLaw) else f"{name}: {law}")
+    return texts
 
 
 def fit(points: Sequence[Point]) -> ScalingLaw | str:
@@ -109,13 +109,13 @@ def fit(points: Sequence[Point]) -> ScalingLaw | str:
         return f"no curve is fitted, {len(points)} evaluations are fewer than {LEAST}"
     law, error = _best(points, math.log(trained[0] / 10), math.log(trained[-1] * 10))
     problem = _problem(law, error, points, trained)
-    found = None if problem else _with_intervals(law, points, error)
-    if found is None or found.intervals is None:
+    with_intervals = None if problem else _with_intervals(law, points, error)
+    if with_intervals is None or with_intervals.intervals is None:
         return f"no curve is fitted, {problem or 'the data do not determine its parameters'}"
-    low, high = found.intervals["ceiling"]
+    low, high = with_intervals.intervals["ceiling"]
     if high - low > 2 * (law.ceiling - law.start):
         return f"no curve is fitted, its ceiling could be anything from {low:.3g} to {high:.3g}"
-    return found
+    return with_intervals
 
 
 def _problem(law: ScalingLaw, error: float, points: Sequence[Point], trained: Sequence[float]) -> str:
@@ -191,15 +191,15 @@ def _with_intervals(law: ScalingLaw, points: Sequence[Point], error: float) -> S
         return None
     free = len(points) - 4
     reach = [_student(free) * math.sqrt(max(0.0, inverse[i][i]) * error / free) for i in range(4)]
-    made = {
+    interval_of = {
         name: (value - width, value + width)
         for name, value, width in zip(_NAMES[:3], (law.start, law.ceiling, law.exponent), reach, strict=False)
     }
     try:
-        made["middle"] = (law.middle * math.exp(-reach[3]), law.middle * math.exp(reach[3]))
+        interval_of["middle"] = (law.middle * math.exp(-reach[3]), law.middle * math.exp(reach[3]))
     except OverflowError:
         return None
-    return replace(law, intervals=made)
+    return replace(law, intervals=interval_of)
 
 
 def _student(free: int) -> float:

@@ -67,15 +67,15 @@ def over_seeds(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, dict[str, S
     for run in runs:
         settings = tuple(str(run["values"].get(key, "")) for key in varied)
         groups.setdefault(settings, {})[run["values"].get(SEED, "")] = run["last"]
-    found = []
+    by_group = []
     for settings, by_seed in groups.items():
         columns = dict.fromkeys(column for last in by_seed.values() for column in last)
         values = {column: [last[column] for last in by_seed.values() if column in last] for column in columns}
         means = {c: mean_of(numbers, rates=is_rate(c)) for c, numbers in values.items() if len(numbers) > 1}
         if means:
             name = ", ".join(f"{key}={value}" for key, value in zip(varied, settings, strict=True))
-            found.append((name or "all runs", means))
-    return found
+            by_group.append((name or "all runs", means))
+    return by_group
 
 
 def _keys(runs: Sequence[Mapping[str, Any]]) -> list[str]:

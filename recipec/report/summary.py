@@ -67,8 +67,8 @@ def metric_changes(folder: Path, graph: Mapping[str, Any], results: Results | No
         files = (folder / "stages" / m.stage / "samples" / f"eval-{name}-{m.step:06d}.jsonl" for m in (first, last))
         before, after = (scores(read_lines(path), metric, correct) for path in files)
         differences = [after[task] - before[task] for task in after if task in before]
-        found = intervals.change(differences, rates=metric == "accuracy") if metric in {"accuracy", "reward"} else None
-        low, high = found or (None, None)
+        ends = intervals.change(differences, rates=metric == "accuracy") if metric in {"accuracy", "reward"} else None
+        low, high = ends or (None, None)
         changes.append(Change(column, first.values[column], last.values[column], low, high, len(differences)))
     return changes
 

@@ -58,10 +58,10 @@ class Checked:
         for one in self.tried:
             calls = {name for answer in one.answered for name in answer.rewards}
             longest = f", the longest has {one.longest} tokens" if one.longest else ""
-            read = f"{one.rows} rows read{longest}" if one.rows else "no rows read"
+            rows_read = f"{one.rows} rows read{longest}" if one.rows else "no rows read"
             called = f"; {len(one.answered)} answers scored by {', '.join(sorted(calls))}" if calls else ""
-            whole = f"; all {one.scanned.rows} rows checked" if one.scanned.rows > one.rows else ""
-            lines.append(f"{one.key}: {read}{whole}{called}")
+            all_checked = f"; all {one.scanned.rows} rows checked" if one.scanned.rows > one.rows else ""
+            lines.append(f"{one.key}: {rows_read}{all_checked}{called}")
         lines += [f"stages.{name}: {time}" for name, time in self.times.items()]
         return "\n".join(lines)
 
@@ -117,8 +117,8 @@ def taken(stage: StagePlan) -> str:
     known = {phase.name: phase.seconds for phase in stage.phases if phase.seconds is not None}
     unknown = [f"unknown: {phase.name}" for phase in stage.phases if phase.seconds is None]
     parts = ", ".join([*(f"{name} {clock(spent)}" for name, spent in known.items() if spent), *unknown])
-    whole = f"{clock(stage.seconds)} in all, " if stage.seconds else ""
-    return f"at most about {whole}a step {clock(sum(known.values()))} ({parts}); {stage.pace}"
+    stage_time = f"{clock(stage.seconds)} in all, " if stage.seconds else ""
+    return f"at most about {stage_time}a step {clock(sum(known.values()))} ({parts}); {stage.pace}"
 
 
 def check_requirements(graph: Graph, options: Options) -> None:
@@ -158,10 +158,10 @@ def check_rows(graph: Graph, folder: RunFolder, options: Options) -> list[Diagno
     names = unfinished(graph, folder, options)
     problems = [problem for one in tried(graph, folder, options, sorted(names)) for problem in one.problems]
     problems += few_rows(graph, options.root, problems)
-    kept = [located(one, options.locate) for one in problems if not allowed(one, options)]
-    if any(one.is_error for one in kept):
-        raise RecipeError(*kept)
-    return kept
+    reported = [located(one, options.locate) for one in problems if not allowed(one, options)]
+    if any(one.is_error for one in reported):
+        raise RecipeError(*reported)
+    return reported
 
 
 def unfinished(graph: Graph, folder: RunFolder, options: Options) -> set[str]:

@@ -61,11 +61,11 @@ def run(graph: Graph, options: Options, display: Progress) -> Outcome:
     outcome = Outcome(finished=False)
     folder = RunFolder(options.out.absolute())  # user code may change the working directory
     try:
-        with connected(graph) as ranks, ExitStack() as held, quiet_threads(), stop_flag() as stopped:
+        with connected(graph) as ranks, ExitStack() as run_lock, quiet_threads(), stop_flag() as stopped:
 
             def begin() -> None:
                 # the launcher has ended the ranks that had the lock; a file server may notice that late
-                held.enter_context(folder.locked(wait_for_lock(graph) if place().attempt else 0.0))
+                run_lock.enter_context(folder.locked(wait_for_lock(graph) if place().attempt else 0.0))
                 folder.clean()
                 raised = go_on(graph, folder, options, display.say)
                 check_same_recipe(graph, folder, options, raised)
@@ -150,8 +150,8 @@ def stages(
             ranks=ranks,
         )
         begins = "new model" if stage.origin == "scratch" else f"loading {stage.origin}"
-        kept = folder.checkpoints(stage.name)
-        display.say(f"{stage.name}: {f'continuing from {kept[0].name}' if kept else begins}")
+        checkpoints = folder.checkpoints(stage.name)
+        display.say(f"{stage.name}: {f'continuing from {checkpoints[0].name}' if checkpoints else begins}")
         try:
             with runtime_packages():
                 from recipec.runtime.stage.build_stage import run_stage  # noqa: PLC0415 - torch comes in here
@@ -184,8 +184,8 @@ def locate_error(diagnostic: Diagnostic, stage: str, locate: Callable[[str], Seq
     """
     key = f"stages.{stage}"
     if diagnostic.path:
-        whole = diagnostic.path.partition(".")[0] in {"stages", "evaluate", "machine", "trackers"}
-        key = diagnostic.path if whole else f"{key}.{diagnostic.path}"
+        is_absolute = diagnostic.path.partition(".")[0] in {"stages", "evaluate", "machine", "trackers"}
+        key = diagnostic.path if is_absolute else f"{key}.{diagnostic.path}"
         places = tuple(span for span in locate(key) if span not in diagnostic.spans)
         return replace(diagnostic, spans=(*diagnostic.spans, *(places[:1] if diagnostic.spans else places)), path=key)
     if diagnostic.spans:
@@ -306,9 +306,9 @@ def quiet_threads() -> Iterator[None]:
     """Print no traceback of a writer's thread that meets a full disk: its next write raises the same error."""
     before = threading.excepthook
 
-    def hook(seen: threading.ExceptHookArgs) -> None:
-        if not isinstance(seen.exc_value, OSError):
-            before(seen)
+    def hook(raised: threading.ExceptHookArgs) -> None:
+        if not isinstance(raised.exc_value, OSError):
+            before(raised)
 
     threading.excepthook = hook
     try:

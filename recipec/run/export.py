@@ -109,8 +109,8 @@ def _without_paths(file: Path) -> None:
     described = _json(file)
     paths = [key for key in _OWN if str(described.get(key) or "").startswith(("/", ".", "package:"))]
     if paths:
-        kept = {key: (None if key in paths else value) for key, value in described.items()}
-        file.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+        without_paths = {key: (None if key in paths else value) for key, value in described.items()}
+        file.write_text(json.dumps(without_paths, indent=2) + "\n", encoding="utf-8")
 
 
 def card(run: Path, about: Mapping[str, Any], names: list[str], stage: str, base: str = "") -> str:

@@ -60,8 +60,8 @@ class Game:
 
     def _shown(self, observation: Any, info: Mapping[str, Any]) -> dict[str, Any]:
         mask = info.get("action_mask")
-        kept = [name for i, name in enumerate(self.names) if mask is None or mask[i]]
-        return {"observation": shown(observation), "state": plain(observation), "actions": kept}
+        allowed = [name for i, name in enumerate(self.names) if mask is None or mask[i]]
+        return {"observation": shown(observation), "state": plain(observation), "actions": allowed}
 
 
 def shown(observation: Any) -> str:

@@ -232,11 +232,11 @@ class PromptBuilder:
     def _continued(self, context: tuple[int, ...], messages: list[Message]) -> tuple[int, ...] | None:
         """Append the text of the chat template after an answer; None where it changes earlier turns."""
         policy = self.policy
-        whole = after_answer(policy, messages[:1] if messages[0]["role"] == "system" else [], messages[-1:])
-        ids = joined(policy, context, whole)
+        appended = after_answer(policy, messages[:1] if messages[0]["role"] == "system" else [], messages[-1:])
+        ids = joined(policy, context, appended)
         # sampled control tokens cannot be reproduced from text, so the control tokens of the template are compared
         earlier = policy.render(messages[:-2], generation=True)
-        controls, text = self._controls((*earlier, *whole)), policy.decode(ids)
+        controls, text = self._controls((*earlier, *appended)), policy.decode(ids)
         # the space before an answer may be written by the template, or left out by the tokenizer's decoder
         for form in (str, str.lstrip, " {}".format):
             respaced = [{**m, "content": form(m["content"])} if m["role"] == "assistant" else m for m in messages]

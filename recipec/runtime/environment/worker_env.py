@@ -155,15 +155,17 @@ class WorkerEnv(Environment):
         answers = dict(zip(first.values(), self._ask([wanted[i] for i in first.values()]), strict=True))
         begun = []
         for i, (task, want) in enumerate(zip(tasks, wanted, strict=True)):
-            seen = answers[first[task.id if self.replayable else i]]
-            if isinstance(seen, StepResult) and (seen.terminated or seen.truncated):
-                seen = "garbage: the episode is over before its first turn"
-            if isinstance(seen, str):
-                begun.append(EpisodeState(task, tuple(task.prompt_ids), ended=True, error=seen))
+            result = answers[first[task.id if self.replayable else i]]
+            if isinstance(result, StepResult) and (result.terminated or result.truncated):
+                result = "garbage: the episode is over before its first turn"
+            if isinstance(result, str):
+                begun.append(EpisodeState(task, tuple(task.prompt_ids), ended=True, error=result))
                 continue
-            shown = Observation(seen.observation, seen.actions)
-            notes = Notes(want.task, want.seed, seen.goal, seen.observation, shown, lane=want.lane, label=want.label)
-            begun.append(EpisodeState(task, (), state=_state(seen), observation=seen.observation, notes=notes))
+            shown = Observation(result.observation, result.actions)
+            notes = Notes(
+                want.task, want.seed, result.goal, result.observation, shown, lane=want.lane, label=want.label
+            )
+            begun.append(EpisodeState(task, (), state=_state(result), observation=result.observation, notes=notes))
         return read_next(self.layout, begun, ((),) * len(begun), self._asked)
 
     def step(self, positions: Sequence[EpisodeState], turns: Sequence[Turn]) -> list[EpisodeState]:
@@ -203,35 +205,35 @@ class WorkerEnv(Environment):
             raise RecipeError(self.refusal(error)) from None
 
     def _after(
-        self, position: EpisodeState, turn: Turn, action: str | None, seen: StepResult | str | None
+        self, position: EpisodeState, turn: Turn, action: str | None, result: StepResult | str | None
     ) -> EpisodeState:
         """Return the state after a turn, without its next context."""
         notes, turns = _notes(position), position.turns + 1
         over = turns >= self.spec.max_turns
         after = replace(position, turns=turns, kept=len(turn.ids), reward=0.0, valid=True, calls=0)
-        if isinstance(seen, str):
-            return replace(after, ended=True, error=seen)
+        if isinstance(result, str):
+            return replace(after, ended=True, error=result)
         past = (*notes.past, PastTurn(notes.shown, action or NO_ACTION, turn.text))
-        if seen is None:
+        if result is None:
             shown = Observation(f"{self.notice()}\n\n{notes.observed}", notes.shown.actions)
             updated = replace(notes, shown=shown, past=past)
             return replace(after, valid=False, observation=self.notice(), ended=over, truncated=over, notes=updated)
         updated = replace(
             notes,
-            observed=seen.observation,
-            shown=Observation(seen.observation, seen.actions),
+            observed=result.observation,
+            shown=Observation(result.observation, result.actions),
             past=past,
             actions=(*notes.actions, action or ""),
         )
         return replace(
             after,
-            state=_state(seen),
-            ended=seen.terminated or seen.truncated or over,
-            truncated=not seen.terminated and (seen.truncated or over),
-            reward=seen.reward,
-            valid=seen.valid,
-            calls=seen.calls,
-            observation=seen.observation,
+            state=_state(result),
+            ended=result.terminated or result.truncated or over,
+            truncated=not result.terminated and (result.truncated or over),
+            reward=result.reward,
+            valid=result.valid,
+            calls=result.calls,
+            observation=result.observation,
             notes=updated,
         )
 
@@ -250,5 +252,5 @@ def _wanted(notes: Notes, action: str) -> StepRequest:
     return StepRequest(notes.task, notes.seed, (*notes.actions, action), notes.lane, notes.label, notes.observed)
 
 
-def _state(seen: StepResult) -> Any:
-    return seen.observation if seen.state is None else seen.state
+def _state(result: StepResult) -> Any:
+    return result.observation if result.state is None else result.state

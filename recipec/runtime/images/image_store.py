@@ -88,8 +88,8 @@ class ImageStore:
         Raises:
             RecipeError: RC862, RC869.
         """
-        whole = root / path
-        picture = self.picture(whole.parent, whole.name, path, file, row)
+        image_file = root / path
+        picture = self.picture(image_file.parent, image_file.name, path, file, row)
         if picture.digest != digest:
             raise RecipeError(errors.image_changed(file, row, path))
         return picture

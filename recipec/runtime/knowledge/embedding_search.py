@@ -103,8 +103,8 @@ class Embedder:
 
 def _read(path: Path) -> Tensor | None:
     with suppress(OSError, SafetensorError, KeyError):
-        kept: Tensor = load_file(path)["labels"]
-        return kept
+        labels: Tensor = load_file(path)["labels"]
+        return labels
     return None
 
 

@@ -75,11 +75,15 @@ class Extract(KnowledgeGraph):
                 raises.
             StoppedEarly: a stop was requested; facts extracted so far are kept.
         """
-        read = extracted(spec, context, policy, rollout_engine)
-        facts = [fact for fact in read if fact["confidence"] >= spec.min_confidence]
+        read_facts = extracted(spec, context, policy, rollout_engine)
+        facts = [fact for fact in read_facts if fact["confidence"] >= spec.min_confidence]
         shown = f"read from {spec.path}"
         if not facts:
-            problem = f"none of {len(read)} has a confidence of {spec.min_confidence:g}" if read else "no fact was read"
+            problem = (
+                f"none of {len(read_facts)} has a confidence of {spec.min_confidence:g}"
+                if read_facts
+                else "no fact was read"
+            )
             raise RecipeError(errors.no_facts(shown, problem))
         names = Names(spec.names)
         store = open_store(context.cache, key_of("extract", facts, spec.names), lambda: statements(facts, names))
@@ -193,8 +197,8 @@ class _Reader:
         at = str(self.context.artifacts[f"{name}.policy"].resolve()) if kind == "stage" else name
         origin = Origin("directory" if kind == "stage" else kind, at)
         adapted = (folder_of(origin, self.context) / lora.CONFIG).exists()
-        whole = replace(origin, adapter="merge" if adapted else None)
-        policy = CausalLm(policy_spec.CausalLm(), self.context, whole)
+        merged_origin = replace(origin, adapter="merge" if adapted else None)
+        policy = CausalLm(policy_spec.CausalLm(), self.context, merged_origin)
         policy.set_attention(DenseAttention(Dense(), self.context))
         return policy, HfEngine(Hf(), self.context, policy=policy)
 

@@ -55,13 +55,13 @@ class MetricsWriter:
         if not self._leads or not self.path.exists():
             return position == 0 or not self._leads
         with self.path.open("r+b") as stream:
-            kept = stream.read(min(position, self.position()))
+            journal = stream.read(min(position, self.position()))
             # a line that was cut off would swallow the next one; that of another run ends elsewhere
-            whole = len(kept) == position and kept[-1:] in {b"", b"\n"}
-            stream.truncate(position if whole else kept.rfind(b"\n") + 1)
+            is_whole = len(journal) == position and journal[-1:] in {b"", b"\n"}
+            stream.truncate(position if is_whole else journal.rfind(b"\n") + 1)
             stream.flush()
             os.fsync(stream.fileno())
-        return whole and digest in {None, hashlib.sha256(kept).hexdigest()}
+        return is_whole and digest in {None, hashlib.sha256(journal).hexdigest()}
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append one line; numbers that are not finite become null."""

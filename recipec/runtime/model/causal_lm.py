@@ -149,11 +149,11 @@ class CausalLm(Policy):
         """
         self.model.eval()
         tokens = torch.arange(4, device=self.device)[None] % self.vocabulary
-        whole = model_checks.first_logits(self.model, tokens, self._named())
+        logits = model_checks.first_logits(self.model, tokens, self._named())
         tokens[0, -1] = 0
         other = self.model(input_ids=tokens, use_cache=False).logits[0].float()
         tokens[0, -1] = 3 % self.vocabulary
-        if not torch.allclose(whole[:-1], other[:-1], rtol=1e-3, atol=1e-3):
+        if not torch.allclose(logits[:-1], other[:-1], rtol=1e-3, atol=1e-3):
             raise RecipeError(
                 trust.unknown_architecture(self._named(), str(self.model.config.model_type), encoder=True)
             )
@@ -162,7 +162,7 @@ class CausalLm(Policy):
             parted = logprob_head.own_head(self.model, hidden.last_hidden_state[0]).float()
         except (AttributeError, TypeError, ValueError, RuntimeError, KeyError):
             return False
-        return parted.shape == whole.shape and torch.allclose(parted, whole, rtol=1e-4, atol=1e-4)
+        return parted.shape == logits.shape and torch.allclose(parted, logits, rtol=1e-4, atol=1e-4)
 
     # text
 

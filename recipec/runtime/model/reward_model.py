@@ -54,10 +54,10 @@ class RewardModel(CausalLm):
         self.model.eval()
         decoder = getattr(self.model, self.model.base_model_prefix)
         tokens = torch.arange(4, device=self.device)[None] % self.vocabulary
-        whole = decoder(input_ids=tokens, use_cache=False).last_hidden_state
+        hidden = decoder(input_ids=tokens, use_cache=False).last_hidden_state
         tokens[0, -1] = 0
         other = decoder(input_ids=tokens, use_cache=False).last_hidden_state
-        if not torch.allclose(whole[:, :-1], other[:, :-1], rtol=1e-3, atol=1e-3):
+        if not torch.allclose(hidden[:, :-1], other[:, :-1], rtol=1e-3, atol=1e-3):
             raise RecipeError(trust.unknown_architecture(self._named(), str(self.model.config.model_type)))
         return True
 

@@ -34,15 +34,15 @@ def described(state: Mapping[str, Any], ranks: Ranks) -> tuple[Any, dict[str, Te
     """
     leaves: dict[str, Gathering] = {}
     plain = _without_tensors(state, "", leaves)
-    held = [0] * ranks.size
+    bytes_of_rank = [0] * ranks.size
     tensors: dict[str, Tensor] = {}
     kept: set[int] = set()
     for name, leaf in leaves.items():
         owner = 0
         tensor = full(leaf)
         if in_parts(leaf):
-            owner = min(range(ranks.size), key=held.__getitem__)
-            held[owner] += tensor.nbytes
+            owner = min(range(ranks.size), key=bytes_of_rank.__getitem__)
+            bytes_of_rank[owner] += tensor.nbytes
         if owner == ranks.rank:
             tensors[name] = _on_cpu(tensor, kept)
         del tensor  # before the next one is gathered

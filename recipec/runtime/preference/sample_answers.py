@@ -128,10 +128,10 @@ class AnswerSampler:
 def _kept(path: Path, mark: str) -> list[list[Any]] | None:
     """Read saved answers; None where they have another mark or cannot be read."""
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        for group in kept["answers"]:
+        answers = json.loads(path.read_text(encoding="utf-8"))
+        for group in answers["answers"]:
             list(_read(group))
-        return list(kept["answers"]) if kept["mark"] == mark else None
+        return list(answers["answers"]) if answers["mark"] == mark else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

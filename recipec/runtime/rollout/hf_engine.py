@@ -231,15 +231,19 @@ class _BatchDecoder:
                 if not left:
                     break
                 if left <= _COMPACT_BELOW * len(output_row):
-                    kept = active.nonzero()[0]
+                    going = active.nonzero()[0]
                     output.flush(output_row)
                     self._keep_kvs(
                         rows, {i: output_row[i] for i in (~active).nonzero()[0].tolist()}, output, kept_prompts
                     )
-                    index_R = torch.from_numpy(kept).to(token_R.device)
+                    index_R = torch.from_numpy(going).to(token_R.device)
                     rows = rows.select_rows(index_R, longest - t)
                     token_R, uniform_TR = token_R[index_R], uniform_TR[:, index_R]
-                    output_row, limit, active = [output_row[i] for i in kept], limit[kept], active[kept]
+                    output_row, limit, active = (
+                        [output_row[i] for i in going],
+                        limit[going],
+                        active[going],
+                    )
             rows.append_tokens(token_R[:, None])
         output.flush(output_row)
         self._keep_kvs(rows, dict(enumerate(output_row)), output, kept_prompts)

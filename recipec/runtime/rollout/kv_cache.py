@@ -180,9 +180,9 @@ class DecodingBatch:
                 tokens_RT, valid_RT, positions_RT, self.rope_delta_R
             )
         if valid_RT is not None or self.valid_RK is not None:
-            whole = tokens_RT.new_ones(rows, width, dtype=torch.bool) if valid_RT is None else valid_RT
-            before = whole.new_ones(rows, columns) if self.valid_RK is None else self.valid_RK
-            self.valid_RK = torch.cat([before, whole], 1)
+            new_valid = tokens_RT.new_ones(rows, width, dtype=torch.bool) if valid_RT is None else valid_RT
+            before = new_valid.new_ones(rows, columns) if self.valid_RK is None else self.valid_RK
+            self.valid_RK = torch.cat([before, new_valid], 1)
         self.logits_RV = self.runner.forward(self.cache, tokens_RT, positions_RT, self.valid_RK)
         self.position_R = self.position_R + (width if valid_RT is None else valid_RT.sum(1))
 
@@ -254,10 +254,10 @@ class ModelRunner:
         padded = [(0,) * (fresh - len(ids)) + tuple(ids) for ids in shown]
         tokens_RT = torch.tensor(padded, dtype=torch.int64, device=self.device)
         valid_RT = torch.arange(fresh, device=self.device)[None] >= fresh - lengths_R[:, None]
-        whole = bool(valid_RT.all())
-        if whole and rows.valid_RK is not None and bool(rows.valid_RK.all()):
+        unpadded = bool(valid_RT.all())
+        if unpadded and rows.valid_RK is not None and bool(rows.valid_RK.all()):
             rows.valid_RK = None
-        rows.append_tokens(tokens_RT, None if whole else valid_RT)
+        rows.append_tokens(tokens_RT, None if unpadded else valid_RT)
         return rows
 
     def forward(self, cache: Cache, tokens_RT: Tensor, positions_RT: Tensor, valid_RK: Tensor | None) -> Tensor:

@@ -121,10 +121,10 @@ def _steps(number: int, leaf: Node, start: tuple[int, ...]) -> list[_Row]:
 
 def _trajectory(number: int, leaf: Node, start: tuple[int, ...], appends: dict[int, bool]) -> _Row:
     path = leaf.path()
-    whole = next((i + 1 for i, turn in enumerate(path[:-1]) if not _goes_on(turn, appends)), len(path))
-    if whole < len(path) and leaf.position.error is None:
+    turn_count = next((i + 1 for i, turn in enumerate(path[:-1]) if not _goes_on(turn, appends)), len(path))
+    if turn_count < len(path) and leaf.position.error is None:
         leaf.position = replace(leaf.position, error=BROKEN)
-    path = path[:whole]
+    path = path[:turn_count]
     last = _context(path[-1], start)
     turns = [(len(_context(turn, start)), turn, i) for i, turn in enumerate(path, 1)]
     return _Row(last + path[-1].ids, turns, number, "".join(turn.text for turn in path), _transcripts(path)[-1])

@@ -106,8 +106,8 @@ def restore(stage: RunningStage) -> bool:
                 part.load(kept[name_of_part])
         stage.counters.step, stage.counters.tokens = int(state["step"]), int(state["tokens"])
         stage.counters.samples.update(state.get("samples", {}))
-        whole = stage.metrics_writer.cut(int(state["journal"]), state.get("journal_sha256"))
-    if not whole:
+        journal_is_whole = stage.metrics_writer.cut(int(state["journal"]), state.get("journal_sha256"))
+    if not journal_is_whole:
         stage.observers.warn(errors.lost_records(str(stage.metrics_writer.path), _LOST))
     stage.context.ranks.on_leader(lambda: _warn_of_samples(stage))
     stage.context.ranks.on_leader(lambda: prune(stage))  # a killed run may have committed its last one only

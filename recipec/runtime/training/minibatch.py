@@ -70,8 +70,8 @@ def _filled(units: list[Tensor], weights: list[int], size: int, remainder: Remai
             taken, filled = [], 0
         taken.append(unit)
         filled += weight
-    whole = filled + min(weights) > size or sum(weights) < size
-    if taken and (whole or remainder == "keep"):
+    is_full = filled + min(weights) > size or sum(weights) < size
+    if taken and (is_full or remainder == "keep"):
         yield torch.cat(taken)
     elif taken and remainder == "copy":
         for unit, weight in zip(units, weights, strict=True):

@@ -68,6 +68,6 @@ class ImageEncoder:
 
     def _keep(self, features: dict[tuple[str, torch.dtype], Tensor]) -> None:
         self._kept |= features
-        held = sum(one.nbytes for one in self._kept.values())
-        while held > _REMEMBERED:
-            held -= self._kept.popitem(last=False)[1].nbytes
+        kept_bytes = sum(one.nbytes for one in self._kept.values())
+        while kept_bytes > _REMEMBERED:
+            kept_bytes -= self._kept.popitem(last=False)[1].nbytes

@@ -44,7 +44,7 @@ def with_images(policy: Any, batch: Batch, *, recorded: bool) -> Batch:
     shown = policy.image_encoder.sample_pictures()
     chosen: dict[tuple[int, ...], Picture] = {}
     rows: list[tuple[list[int], list[bool]]] = []
-    seen: list[Picture] = []
+    pictures: list[Picture] = []
     for tokens_T, attend_T, trained_T in zip(*(batch[name] for name in COLUMNS), strict=True):
         ids = [token if token != policy.shown else 0 for token in tokens_T[attend_T].tolist()]
         picture = chosen.setdefault(tuple(ids[:4]), shown[len(chosen) % len(shown)])
@@ -52,7 +52,7 @@ def with_images(policy: Any, batch: Batch, *, recorded: bool) -> Batch:
         tokens = [*ids[:1], *picture.tokens, *ids[1:]][: policy.max_positions]
         on = [*trained[:1], *[False] * len(picture.tokens), *trained[1:]][: policy.max_positions]
         rows.append((tokens, on))
-        seen.append(picture)
+        pictures.append(picture)
     lengths_R = torch.tensor([len(ids) for ids, _ in rows])
     tokens_RT = pad_rows([ids for ids, _ in rows], torch.int64)
     attend_RT = torch.arange(tokens_RT.shape[1]) < lengths_R[:, None]
@@ -60,8 +60,8 @@ def with_images(policy: Any, batch: Batch, *, recorded: bool) -> Batch:
         tokens_RT=tokens_RT,
         attend_RT=attend_RT,
         trained_RT=attend_RT & pad_rows([on for _, on in rows], torch.float32).bool(),
-        pixels_I=seen,
-        image_row_I=torch.arange(len(seen)),
+        pixels_I=pictures,
+        image_row_I=torch.arange(len(pictures)),
     )
 
 

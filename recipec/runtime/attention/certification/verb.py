@@ -230,11 +230,11 @@ def _counted(policy: CausalLm, batch: Batch, sharing: Sharing) -> dict[str, Any]
     tree = prefix_tree.build(tokens, lengths, None if prompts is None else np.minimum(prompts, lengths))
     row, column = scored.nonzero()
     unique = len(np.unique(tree.node_RT[row, column - 1]))
-    of, whole = flops.sizes(policy.model), tree.dense_tokens
-    dense = flops.required(of, whole, tree.dense_pairs, len(row), backward=True)
+    of, dense_tokens = flops.sizes(policy.model), tree.dense_tokens
+    dense = flops.required(of, dense_tokens, tree.dense_pairs, len(row), backward=True)
     return {
-        "token_ratio": whole / tree.size,
-        "ideal_speedup": dense / flops.required(of, tree.size, tree.pairs, unique, backward=True, dense=whole),
+        "token_ratio": dense_tokens / tree.size,
+        "ideal_speedup": dense / flops.required(of, tree.size, tree.pairs, unique, backward=True, dense=dense_tokens),
     }
 
 

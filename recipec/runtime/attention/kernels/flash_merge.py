@@ -114,8 +114,8 @@ def _mask(leaves: bytes | None, dtype: torch.dtype) -> Tensor | None:
         return None
     exits = torch.frombuffer(bytearray(leaves), dtype=torch.int32)
     place = torch.arange(len(exits))
-    seen = (place <= place[:, None]) & (place[:, None] < exits)
-    return torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, -torch.inf)
+    visible = (place <= place[:, None]) & (place[:, None] < exits)
+    return torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, -torch.inf)
 
 
 def merge(out: Tensor, lse: Tensor, more: Tensor, more_lse: Tensor) -> None:
