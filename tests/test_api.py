@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
-from pathlib import Path
 
 import pytest
 from support.small_recipes import ROWS, SFT
@@ -18,21 +16,6 @@ from recipec.component import Component, components_of
 from recipec.spec.recipe import COMPONENT_SLOTS
 
 HELD_OUT = "evaluate: {held_out: {data: {path: a.jsonl}, metrics: [reward], reward: {right: {type: exact_match}}}}\n"
-
-
-def test_type_checkers_see_what_there_is() -> None:
-    """The imports for type checkers are those that are made on demand."""
-    tree = ast.parse(Path(recipec.__file__).read_text("utf-8"))
-    seen = {
-        alias.name: node.module
-        for block in tree.body
-        if isinstance(block, ast.If)
-        for node in block.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
-    assert seen == recipec._HOME
-    assert sorted(seen) == recipec.__all__
 
 
 @pytest.mark.parametrize("name", recipec.__all__)
