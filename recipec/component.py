@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoints, entry_points
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.fields import FieldInfo
@@ -76,8 +76,7 @@ def when(param: str, *rest: Any) -> When:
     return When(param, rest[0]) if len(rest) == 1 else When(param, rest[1], rest[0])
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(NamedTuple):
     """One requirement of one spec: the signal, the parameter it fills, the parameter that requires it (or none)."""
 
     signal: str

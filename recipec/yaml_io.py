@@ -42,8 +42,9 @@ from recipec.spec.recipe import Recipe
 
 _WIDTH = 110
 _PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./@+-]*(?::[A-Za-z0-9_./@+-]+)*")
-_ESCAPED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]")
-"""Characters that the reader rejects unless they are escaped, and those that reorder text on a terminal."""
+_ESCAPED = "[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
+"""Characters that the reader rejects unless they are escaped, and those that reorder text on a terminal; this takes
+milliseconds to compile."""
 _REFERENCE = re.compile(r"(\\*)\$\{")
 
 
@@ -124,4 +125,4 @@ def _scalar(value: object) -> str:
     if _PLAIN.fullmatch(text) and read_scalar(text) == (text, ""):
         return text
     quoted = json.dumps(text, ensure_ascii=False)
-    return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", quoted)
+    return re.sub(_ESCAPED, lambda match: f"\\u{ord(match[0]):04x}", quoted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from recipec.component import components_of
 from recipec.reading.partial import Part, StageReading
@@ -15,8 +16,7 @@ _IMAGES = ("pixels_I", "image_row_I")
 _COLLATED = (*_ROWS, "turn_RT", "prompt_id_R")
 
 
-@dataclass(frozen=True, slots=True)
-class Producer:
+class Producer(NamedTuple):
     """One thing that runs: a part, or one of the compiler's own nodes (then without ``part``)."""
 
     part: Part | None

@@ -14,9 +14,9 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import ModuleType
-from typing import Literal, ParamSpec
+from typing import Literal, NamedTuple, ParamSpec
 
 Severity = Literal["error", "warning"]
 P = ParamSpec("P")
@@ -29,8 +29,7 @@ COMMAND_LINE = "<command line>"
 PYTHON = "<python>"
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """A stretch of one file, 1-based and end-exclusive; ``label`` says what this place contributes."""
 
     file: str
@@ -42,7 +41,7 @@ class Span:
 
     def labelled(self, label: str) -> Span:
         """Return the same place with another label."""
-        return replace(self, label=label)
+        return self._replace(label=label)
 
 
 def file_span(file: str, line: int = 0, column: int = 1) -> tuple[Span, ...]:
@@ -59,8 +58,7 @@ def dotted(path: tuple[str | int, ...]) -> str:
     return ".".join(map(str, path))
 
 
-@dataclass(frozen=True, slots=True)
-class Fix:
+class Fix(NamedTuple):
     """A text edit that repairs the finding: replace ``span`` by ``text``; a line that it empties is dropped."""
 
     message: str
@@ -75,8 +73,7 @@ class Fix:
         return ((self.span, self.text), *self.also)
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(NamedTuple):
     """An edit that the help of a finding proposes; it is compiled before the help is printed.
 
     Example: ``Proposal((("optimizer.max_grad_norm", "1.0"),), "…; here it is `optimizer.max_grad_norm`", "…")``.
@@ -94,8 +91,7 @@ class Proposal:
     """Place of the key that it replaces."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """What was found, before its code is attached; the first span is the primary one.
 
     ``why`` and ``help`` replace those of the page, where there is more to say than the page can know.
@@ -147,15 +143,19 @@ def _summary(diagnostics: tuple[Diagnostic, ...]) -> str:
     return f"{first.code} {first.message}{place}{more}" + (f"; {first.help}" if first.help else "")
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
-    """One row of the table of codes; ``page`` is the docstring of the function that owns the code."""
+class Code(NamedTuple):
+    """One row of the table of codes; ``doc`` is the docstring of the function that owns the code, as it is indented."""
 
     code: str
     name: str
     severity: Severity
-    page: str
+    doc: str
     owner: str
+
+    @property
+    def page(self) -> str:
+        """The docstring without its indentation."""
+        return inspect.cleandoc(self.doc)
 
     def diagnostic(self, finding: Finding) -> Diagnostic:
         """Attach the code to a finding, and what the page says to all findings of the code."""
@@ -199,12 +199,12 @@ def _one_line(section: str) -> str:
 
 
 def _register(code: str, name: str, severity: Severity, function: Callable[..., object]) -> Code:
-    page, owner = inspect.cleandoc(function.__doc__ or ""), f"{function.__module__}:{function.__qualname__}"
-    if not page:
+    doc, owner = function.__doc__, f"{function.__module__}:{function.__qualname__}"
+    if not doc:
         raise TypeError(f"{code} has no page: document {owner}")
     if code in _CODES:
         raise TypeError(f"{code} is used twice: {_CODES[code].owner} and {owner}")
-    _CODES[code] = Code(code, name, severity, page, owner)
+    _CODES[code] = Code(code, name, severity, doc, owner)
     return _CODES[code]
 
 

@@ -26,8 +26,7 @@ _OPENING = re.compile(r"(\\*)\$\{")
 _REFERENCE = re.compile(r"\$\{\s*([A-Za-z0-9_][\w-]*(?:\.[\w-]+)*)\s*\}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(NamedTuple):
     """One text with references: where it is, what it names, and the characters between."""
 
     path: Path

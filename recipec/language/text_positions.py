@@ -14,11 +14,9 @@ from recipec.diagnostics.model import Diagnostic, Span
 MAX_BYTES = 2**20
 """A recipe of a megabyte is not a recipe: the longest known is 40 kB."""
 
-# Characters that YAML forbids, and those that reorder a line: the complement, as a class of the allowed ones takes
-# milliseconds to compile.
-_FORBIDDEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
-)
+_FORBIDDEN = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
+"""Characters that YAML forbids, and those that reorder a line; this takes milliseconds to compile."""
+_FORBIDDEN_ASCII = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
 _SPACES = re.compile(r"(?:^[ -]*|[\w}\]\"']:)([\u00a0\u2000-\u200b\u202f\u3000])", re.MULTILINE)
 """A character that YAML does not take for a space, where a line begins or a value follows."""
 
@@ -60,7 +58,7 @@ def clean(file: str, text: str, chain: tuple[Span, ...], diagnostics: list[Diagn
     text = text.removeprefix("\ufeff")
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    bad = _FORBIDDEN.search(text)
+    bad = _FORBIDDEN_ASCII.search(text) if text.isascii() else re.search(_FORBIDDEN, text)
     if bad is None:
         if spaces := _SPACES.search(text):
             diagnostics.append(errors.wide_space(_character(file, text[: spaces.start(1)]), spaces[1], chain))

@@ -126,7 +126,7 @@ def read_value(text: str, line: int, column: int, argument: str) -> tuple[Node |
 def _first_line(span: Span) -> Span:
     if span.end_line == span.line:
         return span
-    return replace(span, end_line=span.line, end_column=span.column + 1)
+    return span._replace(end_line=span.line, end_column=span.column + 1)
 
 
 class _Stop(Exception):  # noqa: N818 - it ends the reading, after the reason has been noted
@@ -302,7 +302,7 @@ class _Reader:
         else:
             span = self.text.span(frame.start, frame.start)
             if frame.last is not None:
-                span = replace(span, end_line=frame.last.end_line, end_column=frame.last.end_column)
+                span = span._replace(end_line=frame.last.end_line, end_column=frame.last.end_column)
         node = Node(frame.value, span, self._key_span(), self.text.chain, None, frame.size)
         if frame.anchor is not None:
             self.anchors[frame.anchor] = node

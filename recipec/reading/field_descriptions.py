@@ -6,8 +6,7 @@ import json
 import math
 import types
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -31,8 +30,7 @@ FORMS = {
 _MAX_VALUE = 60
 
 
-@dataclass(frozen=True, slots=True)
-class FieldType:
+class FieldType(NamedTuple):
     """The type of a field: its annotation, constraints, unit and description.
 
     Example: ``FieldType(int, (Ge(1),), "tokens", "Maximum length of a turn.")``.

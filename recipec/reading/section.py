@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import replace
 from functools import cache
 from typing import Any, TypeVar
 
@@ -135,7 +134,7 @@ def unknown_key(
     if found.proposal is not None:
         top = f"{dotted(path[:2])}." if path[:1] in {("stages",), ("evaluate",)} else ""
         edits = tuple((to if of_recipe(to) else top + to, value) for to, value in found.proposal.edits)
-        proposal = replace(found.proposal, edits=edits, at=at)
+        proposal = found.proposal._replace(edits=edits, at=at)
     spans = findings.spans(at, key=True)
     findings.say(errors.unknown_key(key, where, dotted(at), spans, keys, found.text, fix, proposal))
 

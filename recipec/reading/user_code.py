@@ -5,9 +5,8 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from recipec.diagnostics.errors import own as trust, reward as errors
 from recipec.diagnostics.model import RecipeError, Span
@@ -25,8 +24,7 @@ GIVEN = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(NamedTuple):
     """A function's parameters, and where it stands.
 
     Example: ``Signature("score", "rewards.py", 3, ("completions", "answer"), (), extra=True)``.
@@ -60,8 +58,7 @@ class Signature:
         return tuple(name for name in self.required if name not in given)
 
 
-@dataclass(frozen=True, slots=True)
-class Class:
+class Class(NamedTuple):
     """A class of a file: where it stands, and which of its methods can be called as ours are.
 
     Example: ``Class("Maze", "maze.py", 7, {"step": False}, {"step": 9}, whole=True)``: its ``step`` takes others.
