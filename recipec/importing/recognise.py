@@ -65,6 +65,22 @@ def _names(word: str, start: str) -> bool:
     return word == start or word.endswith(f"/{start}") or (start.endswith(".") and word.startswith(start))
 
 
+def _last(word: str) -> str:
+    return word.rpartition(".")[2]
+
+
+def is_own(program: str, tool: Tool) -> bool:
+    """Whether a script or module comes with the tool, or names one of its trainers.
+
+    >>> verl = next(tool for tool in tools() if tool.name == "verl")
+    >>> is_own("verl.trainer.main_ppo", verl), is_own("recipe.flowrl.main_flowrl", verl)
+    (True, False)
+    """
+    words = [word for trainer in tool.trainers.values() for word in trainer.words]
+    starts = [start for start in tool.commands if not start.endswith(".") or start.startswith(tool.slug)]
+    return any(_names(program, start) for start in (*words, *starts)) or _last(program) in words
+
+
 def recognised(read: ForeignFile, tool: Tool) -> Recognised:
     """Choose the trainer: by the command, by a name that decides, by names that only it has, or the first one."""
     stated = {f"{entry.name}={entry.value}".lower() for entry in read.entries}
@@ -72,7 +88,7 @@ def recognised(read: ForeignFile, tool: Tool) -> Recognised:
         for word in trainer.words:
             if word in stated:
                 return Recognised(tool, trainer, f"`{word.replace('=', ': ')}`")
-            if any(_names(given, word) or given.rpartition(".")[2] == word for given in read.words):
+            if any(_names(given, word) or _last(given) == word for given in read.words):
                 return Recognised(tool, trainer, f"the command names `{word}`")
     by_keys = [(sum(key in read.names for key in trainer.keys), trainer) for trainer in tool.trainers.values()]
     count, best = max(by_keys, key=lambda one: one[0])

@@ -10,12 +10,13 @@ from typing import Any
 
 from recipec.diagnostics.model import Diagnostic
 from recipec.diagnostics.snippet import visible
-from recipec.importing.translate import Fate, Translation
+from recipec.importing.translate import OF_A_FORK, Fate, Translation
 
 _TITLES = {
     "same": "Kept with the same meaning",
     "other": "Kept, but unit or meaning differ",
     "assumed": "Assumed, since the file does not say it",
+    "earlier": "Defaults that earlier versions had otherwise",
     "missing": "Cannot be written here",
     "unknown": "Not known: no recipe reads it",
     "unneeded": "Not needed here",
@@ -35,9 +36,11 @@ def _lines(made: Translation, left: Sequence[Diagnostic]) -> Iterator[str]:
     found = made.found
     yield f"{found.tool.name}, {found.trainer.title}: {found.reason}"
     unknown = sum(fate.verdict == "unknown" for fate in made.fates)
-    if unknown > _FEW and unknown > len(made.fates) / 5:
-        all_names = len(made.fates)
+    all_names = sum(fate.verdict != "earlier" for fate in made.fates)
+    if unknown > _FEW and unknown > all_names / 5:
         yield f"{unknown} of {all_names} names are not those of {found.tool.name}: the file may be of another program"
+    if any(fate.verdict == "unknown" and fate.text.endswith(OF_A_FORK) for fate in made.fates):
+        yield f"it is of a fork or another version of {found.tool.name}: it may have other defaults than those here"
     for verdict, title in _TITLES.items():
         fates = sorted((fate for fate in made.fates if fate.verdict == verdict), key=lambda fate: fate.line)
         if fates:

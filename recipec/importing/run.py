@@ -39,11 +39,11 @@ def import_recipe(file: str, text: str, *, devices: int = 1, trainer: str = "") 
     """
     read = read_foreign(file, text)
     if not read.entries:
-        raise RecipeError(errors.nothing_to_import(file, read.problem))
+        raise RecipeError(errors.nothing_to_import(file, read.problem, read.settings))
     tool = tool_of(read)
     if tool is None:
         known = [tool.name for tool in tools() if tool.trainers]
-        raise RecipeError(errors.unknown_tool(file, known, unread_tool(read)))
+        raise RecipeError(errors.unknown_tool(file, known, unread_tool(read), read.settings))
     found = recognised(read, tool)
     if trainer:
         if trainer not in tool.trainers:

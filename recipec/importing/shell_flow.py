@@ -19,7 +19,7 @@ MOST_OPEN = 200
 """Branches and loops inside each other that are read."""
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=.*", re.DOTALL)
 _VARIABLE = re.compile(r'"?\$\{?([A-Za-z_]\w*)\}?"?')
-_PLACE = re.compile(r"\$(?:[@*#?\d]|\{[@*#\d]\}|\{?[A-Za-z_])")
+_PLACE = re.compile(r"\$(?:[@*#?\d]|\{[@*#\d]|\{?[A-Za-z_])")
 _PREFIXES = {"export", "local", "declare", "readonly"}
 _OPENING = {"if", "elif", "while", "until", "for", "case"}
 _COMPARED: dict[str, Callable[[float, float], bool]] = {

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from recipec.importing.shell_flow import Flow
-from recipec.importing.shell_words import Lexer, Word, expanded, plain
+from recipec.importing.shell_words import REDIRECTION, Lexer, Word, expanded, plain
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(\+?)=(.*)", re.DOTALL)
 _BY_USE = re.compile(r"\$\{([A-Za-z_]\w*):?=((?:[^{}]|\$\{[^{}]*\})*)\}")
 _SETTING = re.compile(r"(?:\+\+|\+|~)?([A-Za-z_][\w.@/-]*)=(.*)", re.DOTALL)
 _FLAG = re.compile(r"--?([A-Za-z][\w.-]*)(?:=(.*))?", re.DOTALL)
 _ARGUMENT = re.compile(r"\$(?:[@*\d]|\{[@*\d].*\})")
+_OUTSIDE = re.compile(r'"?\$\{(\w+):?[-=]\}"?')
+"""A value that who starts the script may give, and is empty otherwise."""
 _STARTERS = {
     *("python", "python3", "uv", "accelerate", "accelerate.commands.launch", "torchrun", "torch.distributed.run"),
     *("torch.distributed.launch", "deepspeed", "ray", "srun", "source", "--"),
@@ -42,6 +44,8 @@ class Argument:
     unresolved: tuple[str, ...] = ()
     after: int = 0
     """Words of the command before it."""
+    added: bool = False
+    """Whether Hydra shall take the name although it does not know it: ``+NAME=VALUE``."""
 
 
 @dataclass(slots=True)
@@ -62,6 +66,8 @@ class Script:
     """Commands that have arguments with names."""
     assumed: tuple[tuple[int, str, str], ...] = ()
     """Line, condition and what was assumed of it, where only a shell would know."""
+    settings: tuple[str, ...] = ()
+    """Files with settings that its programs are started with."""
 
 
 def read_script(text: str) -> Script:
@@ -85,18 +91,29 @@ def _read(text: str, *, everything: bool = False) -> Script:
     variables: dict[str, list[Word]] = {}
     flow = Flow(variables, everything)
     found: list[Command] = []
+    files: list[str] = []
     for line, end in _nested(_statements(Lexer(text).words()), variables):
         words = _assigned(flow.running(line, end), variables)
         _assigned_by_use(words, variables)
         if words and words[0].text != ":":
             given = (inner for word in words for inner in expanded(word, variables))
             command = _command(list(islice(given, MOST_WORDS)))
+            files += _settings_of(command)
             if command.arguments and len(found) < MOST_COMMANDS:
                 found.append(command)
     assumed = tuple((line, condition, what) for (line, condition), what in flow.assumed.items())
-    return Script(tuple(found), assumed)
+    return Script(tuple(found), assumed, tuple(dict.fromkeys(files)))
 
 
+def _settings_of(command: Command) -> list[str]:
+    """Return the files with settings that a program is started with, those of launchers left out."""
+    given = [argument.value for argument in command.arguments if argument.name in _SETTINGS_BY]
+    words = [*command.words[1:], *map(str, given)]
+    return [word for word in words if word.endswith((".yaml", ".yml", ".toml")) and "$" not in word]
+
+
+_SETTINGS_BY = {"config", "cfg", "config-file-path", "config_path"}
+"""Arguments that name a file with settings of the program."""
 _END = Word("\n", 0, operator=True)
 _SHELLS = {"bash", "sh", "zsh"}
 
@@ -119,14 +136,19 @@ Statement = tuple[list[Word], Word]
 def _statements(words: Sequence[Word]) -> Iterator[tuple[list[Word], Word]]:
     """Split words at operators that end a command, which follow; a document stays with its command, a test is whole."""
     current: list[Word] = []
-    test = False
+    test = redirected = False
     for word in words:
         test = word.text == "[[" or (test and word.text != "]]")
-        if not word.operator or word.text == "<<" or test:
+        if word.operator and not test and REDIRECTION.fullmatch(word.text):
+            redirected = True
+        elif redirected and not word.operator:
+            redirected = False
+        elif not word.operator or word.text == "<<" or test:
             current.append(word)
-        elif word.text in {">", ">>", "<", "<<<"}:
+        elif word.text == "<<<":
             continue
         else:
+            redirected = False
             yield current, word
             current = []
     yield current, _END
@@ -175,6 +197,9 @@ def _assign(word: Word, found: re.Match[str], variables: dict[str, list[Word]]) 
         text, missing = plain(value, variables)
         if name in variables and any(_ARGUMENT.fullmatch(piece) for piece in missing):
             return  # given by who starts the script: the value before is the usual one
+        outside = _OUTSIDE.fullmatch(value)
+        if outside and not text and outside[1] not in variables:
+            missing = [outside[0].strip('"')]
         made = [Word(text, word.line, tuple(missing))]
     made = [*variables.get(name, []), *made] if more else made
     if sum(len(item.text) for item in made) <= MOST_CHARACTERS:
@@ -210,7 +235,8 @@ def _command(words: Sequence[Word]) -> Command:
             made.arguments.append(Argument(name, held, word.line, tuple(unresolved), len(made.words)))
         elif setting:
             name = setting[1]
-            made.arguments.append(Argument(name, setting[2], word.line, word.unresolved, len(made.words)))
+            added = word.text.startswith("+")
+            made.arguments.append(Argument(name, setting[2], word.line, word.unresolved, len(made.words), added))
         elif word.text not in {"$@", "$*"} and word.text.strip():
             made.words.append(word.text)
     return made

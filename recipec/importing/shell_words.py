@@ -9,9 +9,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from recipec.importing.shell_expansions import changed, item
+
 Variables = Mapping[str, "list[Word]"]
 _NAME = re.compile(r"[A-Za-z_]\w*")
-_OPERATORS = ("&&", "||", ";;", "<<<", ">>", "<<-", "<<", "|", "&", ";", ">", "<", "(", ")")
+_OPERATORS = ("&&", "||", ";;", "<<<", "<<-", "<<", "|", "&", ";", "(", ")")
+REDIRECTION = re.compile(r"(?:\d+|&)?(?:>>|>\||>&|>|<&|<(?!<))")
+"""Before the name of a file, which is not an argument: ``2>``, ``&>>``, ``<``."""
 _ARITHMETIC = re.compile(r"[\s\d+*/()%-]+")
 MOST_DOCUMENTS = 50
 """Documents (``<<EOF``) of a script that are read."""
@@ -61,6 +65,9 @@ class Lexer:
         elif letter == "#":
             end = text.find("\n", at)
             self.move((end if end >= 0 else len(text)) - at)
+        elif redirection := REDIRECTION.match(text, at):
+            self.move(len(redirection[0]))
+            self.found.append(Word(redirection[0], self.line, operator=True))
         elif operator := next((op for op in _OPERATORS if text.startswith(op, at)), ""):
             self._operator(operator)
         else:
@@ -171,7 +178,7 @@ def expanded(word: Word, variables: Variables) -> list[Word]:
         pieces = [piece for piece in Lexer(held[0].text, held[0].line).words() if not piece.operator]
         return [Word(text, piece.line, tuple(missing)) for piece in pieces for text, missing in [plain(piece.text, {})]]
     text, missing = plain(word.text, variables)
-    if not text and held is not None and word.text.startswith("$"):
+    if held is not None and not held[0].text and word.text.startswith("$"):
         return []  # an empty variable without quotes gives no words
     return [Word(text, word.line, tuple(missing))]
 
@@ -199,8 +206,12 @@ def plain(text: str, variables: Variables) -> tuple[str, list[str]]:
             )
             at += 2
         elif letter == "$" and at + 1 < len(text):
-            value, at = _variable(text, at, variables, missing)
+            value, end = _variable(text, at, variables, missing)
+            if not value and text.startswith("/", end) and made[-1:] in ([], ["="]):
+                value = text[at:end]  # a folder to be filled in
+                missing.append(value)
             made.append(value)
+            at = end
         else:
             made.append(letter)
             at += 1
@@ -239,12 +250,15 @@ def _value(name: str, written: str, variables: Variables, missing: list[str]) ->
         return written
     for word in variables[name]:
         missing.extend(word.unresolved)
-    return " ".join(word.text for word in variables[name])
+    return " ".join(word.text or "".join(word.unresolved) for word in variables[name])
 
 
 def _braced(inner: str, variables: Variables, missing: list[str]) -> str:
     """Return the value of ``${…}``: a name, with a default where it is not set."""
     found = re.match(r"([A-Za-z_]\w*|\d+|[@*])(?:\[[@*]\])?(?:(:?[-=+?])(.*))?$", inner, re.DOTALL)
+    computed = _changed(inner, variables) if found is None else None
+    if computed is not None:
+        return computed
     if found is None or inner.count("${") > MOST_NESTED:
         missing.append(f"${{{inner}}}")
         return f"${{{inner}}}"
@@ -262,8 +276,22 @@ def _braced(inner: str, variables: Variables, missing: list[str]) -> str:
     return f"${{{inner}}}"
 
 
+def _changed(inner: str, variables: Variables) -> str | None:
+    """Return what a shell makes of a variable that is known: its length, an item or a part; None if it is not known."""
+    found = re.fullmatch(r"(#?)([A-Za-z_]\w*)(?:\[([@*]|\d+)\])?(.*)", inner, re.DOTALL)
+    words = variables.get(found[2]) if found else None
+    if found is None or words is None or any(word.unresolved for word in words):
+        return None
+    count, _, index, how = found.groups()
+    texts = [word.text for word in words]
+    if count:
+        return None if how else str(len(texts) if index in {"@", "*"} else len(" ".join(texts)))
+    value = " ".join(texts) if index in {None, "@", "*"} else item(texts, index)
+    return value if value is None or not how else changed(value, plain(how, variables)[0])
+
+
 def _is_empty(words: Sequence[Word]) -> bool:
-    return not any(word.text or word.unresolved for word in words)
+    return not any(word.text for word in words)
 
 
 def _computed(inner: str, variables: Variables, missing: list[str], written: str) -> str:

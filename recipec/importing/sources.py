@@ -36,6 +36,8 @@ class Entry:
     line: int
     unresolved: tuple[str, ...] = ()
     """What of the value only a shell or another file would know."""
+    added: bool = False
+    """Whether Hydra shall take the name although it does not know it: ``+NAME=VALUE``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,10 @@ class ForeignFile:
     """Line, text and what was assumed of it, where a file leaves it open."""
     names: frozenset[str] = field(default_factory=frozenset)
     """Every name and the start of every name."""
+    program: str = ""
+    """The module or file that a script starts, the last of them."""
+    settings: tuple[str, ...] = ()
+    """Files with settings that a script starts its programs with."""
     referred: frozenset[str] = frozenset()
     """Names that other names refer to, as `${NAME}`."""
 
@@ -76,7 +82,7 @@ def read_foreign(file: str, text: str) -> ForeignFile:
     r"""Read a file by its form; nothing in it is run, and ``problem`` says what cannot be read.
 
     >>> read_foreign("a.toml", "[trainer.optim]\nlr = 1e-5").entries
-    (Entry(name='trainer.optim.lr', value=1e-05, line=2, unresolved=()),)
+    (Entry(name='trainer.optim.lr', value=1e-05, line=2, unresolved=(), added=False),)
     """
     if file.endswith(".toml"):
         read = _toml(file, text)
@@ -226,13 +232,14 @@ def _lines_of_toml(text: str) -> dict[str, int]:
 def _shell(file: str, text: str) -> ForeignFile:
     script = read_script(text)
     if not script.commands:
-        return ForeignFile(file, "shell", problem="no command in it has arguments with names")
+        problem = "no command in it has arguments with names"
+        return ForeignFile(file, "shell", problem=problem, settings=script.settings)
     command = max(script.commands, key=_weight)
     words = tuple(word.strip("\"'") for word in command.words)
     program = max((n for n, word in enumerate(words, 1) if re.search(r"\.py$|^[a-z_]\w*(\.\w+)+$", word)), default=0)
     before = {_plain_name(a.name) for a in command.arguments if a.after < program}
     launcher = frozenset(before | _FOUND_BY)
-    written = (Entry(_plain_name(a.name), _value(a.value), a.line, a.unresolved) for a in command.arguments)
+    written = (Entry(_plain_name(a.name), _value(a.value), a.line, a.unresolved, a.added) for a in command.arguments)
     entries = [part for one in written for part in ((one,) if one.name in launcher else _parts(one))]
     others = tuple(
         (one.line, " ".join(one.words), f"the command in line {command.line} is read, which has more arguments")
@@ -241,7 +248,18 @@ def _shell(file: str, text: str) -> ForeignFile:
     )
     assumed = tuple((line, condition, f"{what}: only a shell knows it") for line, condition, what in script.assumed)
     counts = {entry.name: entry.value for entry in entries if entry.name in before and type(entry.value) is int}
-    return ForeignFile(file, "shell", tuple(entries), words, launcher, _spread(counts), assumed=(*assumed, *others))
+    spread, all_assumed = _spread(counts), (*assumed, *others)
+    return ForeignFile(
+        file,
+        "shell",
+        tuple(entries),
+        words,
+        launcher,
+        spread,
+        assumed=all_assumed,
+        program=words[program - 1] if program else "",
+        settings=script.settings,
+    )
 
 
 def _parts(entry: Entry) -> Iterator[Entry]:

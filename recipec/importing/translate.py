@@ -9,17 +9,19 @@ from itertools import pairwise
 from pathlib import PurePath
 from typing import Any, Literal
 
-from recipec.importing.recognise import Recognised
+from recipec.importing.recognise import Recognised, is_own
 from recipec.importing.sources import Entry, ForeignFile
 from recipec.reading.foreign.advice import shown
-from recipec.reading.foreign.converters import Needless, Refused, Several, convert, on
+from recipec.reading.foreign.converters import Needless, Off, Refused, Several, convert, on
 from recipec.reading.foreign.tables import Row
 from recipec.reading.foreign.values import part
 
-Verdict = Literal["same", "other", "assumed", "missing", "unneeded", "unknown"]
+Verdict = Literal["same", "other", "assumed", "earlier", "missing", "unneeded", "unknown"]
 Origin = Literal["file", "default", "trainer", "assumed"]
 SEVERAL = "ray"
 """What starts processes on several nodes."""
+OF_A_FORK = ", which refuses it without `+`"
+"""Of a name that the tool could not have been started with."""
 HINT = "~"
 """Begins a note that is for those who type the name in a recipe, not for those who import a file of the tool."""
 
@@ -61,6 +63,8 @@ class Translation:
     kind: str
     settings: dict[str, Setting] = field(default_factory=dict)
     fates: list[Fate] = field(default_factory=list)
+    off: set[str] = field(default_factory=set)
+    """Paths that a name of the file switches off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,7 @@ def translate(read: ForeignFile, found: Recognised, devices: int = 1) -> Transla
     tool, trainer = found.tool, found.trainer
     entries = _last(read.entries) if read.form == "shell" else _together(_gathered(read.entries, found), found)
     values = {entry.name: entry.value for entry in entries}
+    values |= {name: values[old] for old, present in tool.aliases.items() if old in values for name in present}
     given = _File(found, values, trainer.kind, devices)
     made = Translation(found, trainer.kind)
     for entry in entries:
@@ -105,13 +110,26 @@ def translate(read: ForeignFile, found: Recognised, devices: int = 1) -> Transla
             made.fates.append(Fate(shown(path), value, 0, "assumed", text=note))
     _spread(made, read)
     made.fates += [Fate(trainer.title, None, 0, "missing", text=text) for text in trainer.lost]
+    made.fates += [
+        Fate(name, given.get(name), 0, "earlier", text=text)
+        for name, (text, unless) in trainer.earlier.items()
+        if values.get(name) is None and not on(given.get(unless))
+    ]
     made.fates += [Fate(text, None, line, "assumed", text=what) for line, text, what in read.assumed]
     made.fates += [
         Fate(word, None, 0, "missing", text="a script that this one starts is not read: import it with these arguments")
         for before, word in pairwise(read.words)
         if word.endswith(".sh") and before not in {"source", "."}
     ]
+    if read.program and not is_own(read.program, tool):
+        made.fates.append(Fate(read.program, None, 0, "assumed", text=_OWN_PROGRAM.format(tool.name, trainer.title)))
+    told = {str(entry.value) for entry in entries}
+    made.fates += [Fate(file, None, 0, "missing", text=_UNREAD) for file in read.settings if file not in told]
     return made
+
+
+_OWN_PROGRAM = "it is not a program of {}: it is read as {}, and what its code does otherwise is not known"
+_UNREAD = "the settings in this file are not read, and count as defaults: import it, too"
 
 
 def _spread(made: Translation, read: ForeignFile) -> None:
@@ -133,6 +151,8 @@ def _without_row(entry: Entry, read: ForeignFile, found: Recognised) -> Fate:
     """Say what a name is that the table does not have for this kind of training."""
     if entry.value is None:
         return Fate(entry.name, None, entry.line, "unneeded", text="it is not set")
+    if entry.name in read.launcher and str(entry.value) in read.settings:
+        return Fate(entry.name, entry.value, entry.line, "missing", text=_UNREAD)
     if entry.name in read.launcher:
         return Fate(entry.name, entry.value, entry.line, "unneeded", text="it is an argument of the launcher")
     if entry.name in read.referred:
@@ -140,7 +160,10 @@ def _without_row(entry: Entry, read: ForeignFile, found: Recognised) -> Fate:
     if found.tool.knows(entry.name):
         text = f"{found.trainer.title} does not read it"
         return Fate(entry.name, entry.value, entry.line, "unneeded", text=text)
-    return Fate(entry.name, entry.value, entry.line, "unknown", text=f"not a name of {found.tool.name}")
+    text = f"not a name of {found.tool.name}"
+    if found.tool.strict and read.form == "shell" and not entry.added:
+        text += OF_A_FORK
+    return Fate(entry.name, entry.value, entry.line, "unknown", text=text)
 
 
 def _stands_for(known: str, path: str) -> bool:
@@ -208,7 +231,7 @@ def _take(made: Translation, entry: Entry, row: Row, given: _File, *, several: b
         harmless = _harmless(entry.value, row, given) if row.verdict == "missing" else ""
         say("unneeded" if harmless else row.verdict, harmless or row.note)
         return
-    values = _converted(entry, row, given, say)
+    values = _converted(made, entry, row, given, say)
     if values is None:
         return
     unknown = [text for text in entry.unresolved if text in str(list(values.values()))]
@@ -243,7 +266,7 @@ def _unchanged(row: Row, value: Any, values: Mapping[str, Any]) -> bool:
     return (how in _SAME and ours == value) or (how == "mixer" and not any(path.endswith(".limit") for path in values))
 
 
-_SAME = {"keep", "samples"}
+_SAME = {"keep", "samples", "verl_minibatch"}
 """Converters with a note on values that they change."""
 
 
@@ -269,7 +292,7 @@ def _replaced(made: Translation, before: Setting, after: Setting) -> None:
 Say = Callable[..., None]
 
 
-def _converted(entry: Entry, row: Row, given: _File, say: Say) -> dict[str, Any] | None:
+def _converted(made: Translation, entry: Entry, row: Row, given: _File, say: Say) -> dict[str, Any] | None:
     """Return the values of a name, or say why it has none."""
     try:
         return convert(row, entry.value, given)
@@ -278,6 +301,8 @@ def _converted(entry: Entry, row: Row, given: _File, say: Say) -> dict[str, Any]
     except Refused as reason:
         say("missing", str(reason) or row.note)
     except Needless as reason:
+        if isinstance(reason, Off) and entry.value is not None:
+            made.off.add(row.to)
         hidden = entry.unresolved and row.how.split(" ")[0] in _OFF_BY_VALUE
         say(
             "missing" if hidden else "unneeded", f"`{entry.value}` is known to a shell alone" if hidden else str(reason)
@@ -332,7 +357,7 @@ def _defaults(made: Translation, given: _File, values: Mapping[str, Any]) -> Non
     tool, trainer = made.found.tool, made.found.trainer
     for name, value in trainer.defaults.items():
         row = tool.row(name, trainer.kind, trainer)
-        if row is None or row.verdict != "kept" or values.get(name) is not None:
+        if row is None or row.verdict != "kept" or values.get(name) is not None or row.to in made.off:
             continue
         if row.how.startswith("choice") and row.to in made.settings:
             continue  # given under another name

@@ -2,6 +2,7 @@
 
 import pytest
 
+from recipec.diagnostics.model import RecipeError
 from recipec.importing.run import import_recipe
 from recipec.importing.shell_script import read_script
 
@@ -88,3 +89,67 @@ def test_processes_of_a_launcher_behind_another_program_are_counted():
         "--per_device_train_batch_size 2 --gradient_accumulation_steps 3"
     )
     assert import_recipe("a.sh", script).made.settings["budget.pairs_per_step"].value == 24
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "python t.py --x.y z 2>&1 | tee log",
+        'python t.py --x.y z > "$LOG" 2>&1 &',
+        "python t.py --x.y z &>> log",
+        "python t.py --x.y z < in.txt",
+        "python t.py --x.y z 2>/dev/null",
+        "python t.py --x.y z > >(tee -a log) 2>&1",
+    ],
+)
+def test_where_output_goes_is_no_argument(script):
+    """Neither a file nor the number of a stream becomes a value of the last flag."""
+    assert value_and_assumptions(script) == ("z", [])
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        ("${#G[@]}", "4"),
+        ("${G[1]}", "b"),
+        ("${M##*/}", "Qwen2.5-7B"),
+        ("${M%%/*}", "Qwen"),
+        ("${M%.*}", "Qwen/Qwen2"),
+        ('"${M//./_}"', "Qwen/Qwen2_5-7B"),
+        ("${M:0:4}", "Qwen"),
+        ("${M,,}", "qwen/qwen2.5-7b"),
+        ("${U##*/}", "${U##*/}"),
+        ("${G[9]}", "${G[9]}"),
+    ],
+)
+def test_parts_of_a_known_value_are_known(given, value):
+    """Lengths, items and parts of variables that the script assigns are computed; of others the text is kept."""
+    assert value_and_assumptions(f"G=(a b c d)\nM=Qwen/Qwen2.5-7B\npython t.py x.y={given}") == (value, [])
+
+
+def test_a_variable_that_is_only_given_from_outside_is_not_known():
+    """`${NAME:-}` is empty for the script's own tests, and no value or folder of the command."""
+    script = (
+        'M=${M:-}\nD="${D:-}"\nE=${E:-}\nR=\nif [ -z "$M" ]; then\n  echo no\n  exit 1\nfi\n'
+        "python t.py x.m=$M x.d=$D/a.parquet x.r=$R/b.parquet x.n=${M:-org/m} $E --x.f $E"
+    )
+    found = {a.name: (a.value, a.unresolved) for a in read_script(script).commands[0].arguments}
+    assert found == {
+        "x.m": ("${M:-}", ("${M:-}",)),
+        "x.d": ("${D:-}/a.parquet", ("${D:-}",)),
+        "x.r": ("$R/b.parquet", ("$R",)),
+        "x.n": ("org/m", ()),
+        "x.f": (True, ()),
+    }
+
+
+def test_a_file_with_settings_that_a_script_names_is_reported():
+    """Its settings count as defaults where the script has others; alone, it is named as what to import."""
+    found = import_recipe("a.sh", "trl grpo --config recipes/a.yaml --num_generations 8 --model_name_or_path org/m")
+    assert [(fate.name, fate.verdict) for fate in found.made.fates if fate.name == "config"] == [("config", "missing")]
+    found = import_recipe("b.sh", "trl sft recipes/b.yaml --model_name_or_path org/m --dataset_name org/d")
+    assert [fate.verdict for fate in found.made.fates if fate.name == "recipes/b.yaml"] == ["missing"]
+    for script in ("llamafactory-cli train yaml/c.yaml", "python t.py yaml/c.yaml --other 1"):
+        with pytest.raises(RecipeError) as error:
+            import_recipe("c.sh", script)
+        assert "yaml/c.yaml" in error.value.diagnostics[0].help

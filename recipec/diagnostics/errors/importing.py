@@ -28,7 +28,7 @@ def foreign_file(file: str, tool: str, *, read: bool = True) -> Finding:
 
 
 @diagnostic("RC910", "nothing-to-import")
-def nothing_to_import(file: str, problem: str) -> Finding:
+def nothing_to_import(file: str, problem: str, settings: Sequence[str] = ()) -> Finding:
     """A file to import has no names with values.
 
     What it checks: whether the file is YAML, TOML, or a shell script with a command that has arguments
@@ -37,11 +37,16 @@ def nothing_to_import(file: str, problem: str) -> Finding:
     Example: a Python script, or a script that only calls other scripts.
     How to fix: import the YAML or TOML file, or the script that calls the trainer.
     """
-    return Finding(f"nothing in {file} can be imported: {problem or 'it has no keys'}", file_span(file))
+    text = f"nothing in {file} can be imported: {problem or 'it has no keys'}"
+    return Finding(text, file_span(file), help=_of_settings(settings))
+
+
+def _of_settings(settings: Sequence[str]) -> str:
+    return f"it starts a program with the settings of {listed(settings, 5)}: import that file" if settings else ""
 
 
 @diagnostic("RC911", "unknown-tool")
-def unknown_tool(file: str, known: Sequence[str], of: str = "") -> Finding:
+def unknown_tool(file: str, known: Sequence[str], of: str = "", settings: Sequence[str] = ()) -> Finding:
     """A file to import is of no tool that is known, or of one with names that are not read.
 
     What it checks: whether the names in the file are mostly those of one tool.
@@ -52,7 +57,8 @@ def unknown_tool(file: str, known: Sequence[str], of: str = "") -> Finding:
     if of:
         help_ = f"write a recipe: `recipec ls` lists shipped ones. `import` reads files of {listed(known, 20)}"
         return Finding(f"{file} is a file of {of}, which `import` does not read", file_span(file), help=help_)
-    return Finding(f"{file} is not a training configuration of {listed(known, 20)}", file_span(file))
+    text = f"{file} is not a training configuration of {listed(known, 20)}"
+    return Finding(text, file_span(file), help=_of_settings(settings))
 
 
 @diagnostic("RC912", "unknown-trainer")

@@ -4,12 +4,16 @@ The file of a tool has these tables:
 
 ``tool``, ``marks``, ``commands``
     its name; names that only its files have; words of the command that starts it.
+``strict``
+    whether the tool refuses names that it does not know, so that such a name tells of a fork or another version.
 ``shares``
     another table that its files draw on, too; if that is of a tool, a mark tells its files from those of the other.
 ``keys``, ``rl``, ``sft``, ``dpo``, …
     name = path, or ``[path, converter]``, or ``[path, converter, note]`` where unit or meaning differ; in ``keys`` for
     any kind of stage.  A name that ends in ``.*`` stands for everything below it, and so does
     its path.
+``aliases``
+    names of earlier versions, with the present name, or one for each kind of stage.
 ``missing``, ``unneeded``
     lists of ``{why, names}``: what cannot be written here, and what need not be.  ``NAME=VALUE`` loses nothing with
     that value, and no name does while the one that is its ``switch`` is off.
@@ -17,15 +21,16 @@ The file of a tool has these tables:
     values of a name: a mapping of our paths, or a sentence where the value cannot be written.
 ``trainers.NAME``
     a trainer of the tool: its kind of stage, how it is recognised (``words`` of the command, ``keys``), its
-    ``defaults``, what it always ``sets``, and ``rows`` of names that mean another thing in it; ``like`` is a trainer of
-    this table, or of the shared one, with the same defaults.
+    ``defaults``, those that were others in ``earlier`` versions (a sentence, and a name that makes it matter no more),
+    what it always ``sets``, and ``rows`` of names that mean another thing in it; ``like`` is a trainer of this table,
+    or of the shared one, with the same defaults.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -88,6 +93,8 @@ class Trainer:
     """Values of paths that a recipe must have and no name gives, with a sentence about each."""
     lost: tuple[str, ...] = ()
     """What cannot be written of it."""
+    earlier: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Defaults that were others in earlier versions: a sentence, and a name that makes it matter no more."""
     rows: Mapping[str, Row] = field(default_factory=dict)
     """Names that mean another thing in this trainer than in others of its kind."""
 
@@ -103,6 +110,10 @@ class Tool:
     marks: tuple[str, ...]
     commands: tuple[str, ...]
     trainers: Mapping[str, Trainer]
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names of earlier versions, with the present ones."""
+    strict: bool = False
+    """Whether it refuses names that it does not know."""
     fork: bool = False
     """Whether it shares the names of a tool with trainers of its own."""
     index: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
@@ -140,7 +151,9 @@ def tools() -> tuple[Tool, ...]:
 
 
 def _tool(slug: str, table: Mapping[str, Any], shared: Mapping[str, Any]) -> Tool:
+    aliases = {name: tuple([to] if isinstance(to, str) else to) for name, to in table.get("aliases", {}).items()}
     own = tuple(_rows(table))
+    own = (*own, *_of_aliases(own, aliases))
     known = {(row.name, row.kind) for row in own}
     rows = (*own, *(row for row in _rows(shared) if not {(row.name, row.kind), (row.name, "")} & known))
     index: dict[str, list[Row]] = {}
@@ -154,20 +167,35 @@ def _tool(slug: str, table: Mapping[str, Any], shared: Mapping[str, Any]) -> Too
         table["tool"],
         slug,
         rows,
-        {**shared.get("choices", {}), **table.get("choices", {})},
+        _choices(table, shared, aliases),
         tuple(table.get("marks", "").split()),
         tuple(table.get("commands", "").split()),
         trainers,
+        aliases,
+        table.get("strict", shared.get("strict", False)),
         "trainers" in shared,
         {name: tuple(of_name) for name, of_name in index.items()},
     )
+
+
+def _of_aliases(rows: Sequence[Row], aliases: Mapping[str, Sequence[str]]) -> Iterator[Row]:
+    """Yield the rows of present names under the names of earlier versions."""
+    for name, present in aliases.items():
+        yield from (replace(row, name=name) for row in rows if row.name in present)
+
+
+def _choices(
+    table: Mapping[str, Any], shared: Mapping[str, Any], aliases: Mapping[str, Sequence[str]]
+) -> dict[str, Mapping[str, Any]]:
+    known = {**shared.get("choices", {}), **table.get("choices", {})}
+    return {**known, **{name: known[to] for name, present in aliases.items() for to in present if to in known}}
 
 
 def _like(entry: Mapping[str, Any], *tables: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the entry of a trainer with the defaults of the one that it is like."""
     others = (table.get("trainers", {}).get(entry.get("like", "")) for table in tables)
     other: Mapping[str, Any] = next((found for found in others if found is not None), {})
-    return {**entry, "defaults": {**other.get("defaults", {}), **entry.get("defaults", {})}}
+    return {**entry, **{part: {**other.get(part, {}), **entry.get(part, {})} for part in ("defaults", "earlier")}}
 
 
 def _rows(table: Mapping[str, Any]) -> Iterator[Row]:
@@ -202,6 +230,10 @@ def _trainer(tool: str, name: str, entry: Mapping[str, Any]) -> Trainer:
         entry.get("sets", {}),
         assumes,
         tuple(entry.get("lost", ())),
+        {
+            name: tuple([*([said] if isinstance(said, str) else said), ""][:2])
+            for name, said in entry["earlier"].items()
+        },
         {name: _kept(tool, name, entry["kind"], row) for name, row in entry.get("rows", {}).items()},
     )
 

@@ -20,6 +20,7 @@ from recipec.reading.foreign.converters import (
 from recipec.reading.foreign.converters.registry import (
     Given,
     Needless,
+    Off,
     Refused,
     Several,
     convert,
@@ -32,6 +33,7 @@ from recipec.reading.foreign.converters.registry import (
 __all__ = [
     "Given",
     "Needless",
+    "Off",
     "Refused",
     "Several",
     "agents",

@@ -53,6 +53,12 @@ def when_value(value: Any, row: Row, given: Given, key: str, expected: str) -> V
 
 
 @converter
+def percent_when(value: Any, row: Row, given: Given, key: str, expected: str) -> Values:
+    """A percentage that is a share here, while another name has one value."""
+    return {path: round(number(to) / 100, 12) for path, to in when_value(value, row, given, key, expected).items()}
+
+
+@converter
 def unless_value(value: Any, row: Row, given: Given, usual: str) -> Values:
     """A value that need not be written where it is the usual one."""
     if value == usual:

@@ -317,14 +317,21 @@ def roll_batch(value: Any, row: Row, given: Given) -> Values:
 @converter
 def rows_per_update(value: Any, row: Row, given: Given) -> Values:
     """Rows of an update, where a step has more."""
-    prompts = (
-        given.get("rollout.batch_size") if given.get("rollout_batch_size") is None else given.get("rollout_batch_size")
-    )
-    samples = given.get("rollout.n_samples_per_prompt")
-    samples = samples if given.get("n_samples_per_prompt") is None else given.get("n_samples_per_prompt")
+    prompts, samples = given.get("rollout.batch_size"), given.get("rollout.n_samples_per_prompt")
     if whole(value) >= whole(prompts or 1) * whole(samples or 1):
         raise Needless("one update takes all rows of a step")
     return {row.to: whole(value)}
+
+
+@converter
+def verl_minibatch(value: Any, row: Row, given: Given) -> Values:
+    """Prompts of an update; more than those of a step can only be rows, as some forks count."""
+    prompts = whole(given.get("data.train_batch_size") or value)
+    if whole(value) <= prompts:
+        return {row.to: whole(value)}
+    if whole(value) >= prompts * whole(given.get("actor_rollout_ref.rollout.n") or 1):
+        raise Needless("one update takes all rows of a step")
+    return {"budget.rows_per_update": whole(value)}
 
 
 @converter

@@ -10,6 +10,7 @@ from recipec.reading.foreign.converters.plain import choice, nonzero, positive, 
 from recipec.reading.foreign.converters.registry import (
     Given,
     Needless,
+    Off,
     Refused,
     Values,
     converter,
@@ -109,7 +110,7 @@ def token_kl(value: Any, row: Row, given: Given, switch: str, estimator: str = "
     if switch != "always" and not on(given.get(switch)):
         raise Needless(f"`{switch}` is off")
     if not number_or_zero(value):
-        raise Needless("it is 0")
+        raise Off("it is 0")
     if _asks(given, estimator):
         return {row.to: number(value)}
     return {"reward.kl.type": part("kl"), "reward.kl.beta": number(value)}
@@ -128,7 +129,7 @@ def token_kl_estimator(value: Any, row: Row, given: Given, switch: str, estimato
 def kl_places(value: Any, row: Row, given: Given, in_loss: str, in_reward: str, estimator: str) -> Values:
     """A KL coefficient that two switches put into the loss, into the reward, or into both."""
     if not number_or_zero(value):
-        raise Needless("it is 0")
+        raise Off("it is 0")
     found = {"loss.beta": number(value)} if on(given.get(in_loss)) else {}
     if on(given.get(in_reward)):
         found |= token_kl(value, replace(row, to="advantage.credit.beta"), given, "always", estimator)
@@ -152,7 +153,7 @@ def kl_places_estimator(value: Any, row: Row, given: Given, in_loss: str, in_rew
 def kl_term(value: Any, row: Row, given: Given, switch: str, estimator: str = "") -> Values:
     """A KL coefficient: of the loss where a switch says so, else in the reward."""
     if not number_or_zero(value):
-        raise Needless("it is 0")
+        raise Off("it is 0")
     return {"loss.beta": number(value)} if on(given.get(switch)) else token_kl(value, row, given, "always", estimator)
 
 

@@ -12,6 +12,7 @@ from recipec.reading.foreign.converters.plain import positive, same
 from recipec.reading.foreign.converters.registry import (
     Given,
     Needless,
+    Off,
     Refused,
     Values,
     converter,
@@ -134,7 +135,7 @@ def kl_level(value: Any, row: Row, given: Given) -> Values:
     """A KL coefficient in the reward."""
     del given
     if not number_or_zero(value):
-        raise Needless("it is 0")
+        raise Off("it is 0")
     return {f"{row.to.rpartition('.')[0]}.type": part("kl"), row.to: number(value)}
 
 
@@ -313,8 +314,7 @@ def reward_weights(value: Any, row: Row, given: Given) -> Values:
 @converter
 def input_key(value: Any, row: Row, given: Given) -> Values:
     """The column of prompts; without one of answers it holds the conversation."""
-    answers = given.get("data.output_key") or given.get("output_key")
-    return same(value, row, given) if answers else {"data.columns.messages": value}
+    return same(value, row, given) if given.get("data.output_key") else {"data.columns.messages": value}
 
 
 @converter

@@ -9,6 +9,7 @@ from typing import Any
 from recipec.reading.foreign.converters.registry import (
     Given,
     Needless,
+    Off,
     Refused,
     Values,
     converter,
@@ -39,7 +40,7 @@ def positive(value: Any, row: Row, given: Given) -> Values:
     """A number; 0, -1 or nothing switch it off."""
     del given
     if value is None or str(value).lower() in {"null", "none"} or number_or_zero(value) <= 0:
-        raise Needless("it is off")
+        raise Off("it is off")
     return {row.to: number(value)}
 
 
@@ -47,7 +48,7 @@ def positive(value: Any, row: Row, given: Given) -> Values:
 def nonzero(value: Any, row: Row, given: Given) -> Values:
     """A number or switch that is off at 0."""
     if not on(value) or re.fullmatch(r"[+-]?0*\.?0*", str(value)):
-        raise Needless("it is off")
+        raise Off("it is off")
     return same(value, row, given)
 
 

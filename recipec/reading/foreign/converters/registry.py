@@ -23,6 +23,10 @@ class Needless(Exception):  # noqa: N818 - as above
     """The value need not be written here; the text says why."""
 
 
+class Off(Needless):
+    """The value switches something off, so that no default of another name for it holds either."""
+
+
 class Several(Refused):
     """There are several, each with values of its own."""
 
@@ -68,6 +72,7 @@ _CONDITIONAL = {
     "of_critic_choice": "choice",
     "token_discount": "same",
     "when_value": "same",
+    "percent_when": "same",
     "unless": "same",
     "unless_on": "same",
     "unless_positive": "nonzero",
