@@ -34,9 +34,10 @@ from os import PathLike
 from typing import Any
 
 from recipec.diagnostics.model import PYTHON, RecipeError
+from recipec.language.nodes import Source
 from recipec.language.resolve import resolve
 from recipec.language.scalars import read_scalar
-from recipec.language.yaml_reader import Source, read_source
+from recipec.language.yaml_reader import read_source
 from recipec.reading.recipe import read_recipe
 from recipec.spec.recipe import Recipe
 

@@ -7,9 +7,9 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
-from recipec.checks.queries import at_path, span_of
+from recipec.checks.queries import at_path
 from recipec.component import is_origin, names_file, texts
-from recipec.diagnostics.model import Finding, check, dotted
+from recipec.diagnostics.model import Finding, check
 from recipec.diagnostics.snippet import SECRET
 from recipec.reading.never_supported import REFUSED, refused
 from recipec.reading.partial import Path, Reading
@@ -19,7 +19,6 @@ _SECRET_KEY = re.compile(
     r"(?:hub|hf|auth|access|api|bearer|refresh|session|wandb|github|gitlab|slack|openai|service)_token)$"
 )
 _TOKEN_KEY = re.compile(r"(?:^|_)token$")
-_QUOTED = re.compile("[\u201c\u201e\u00ab\u2018].*[\u201d\u201c\u00bb\u2019]", re.DOTALL)
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095
 _RANDOM = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9_.~+/=-]{20,}")
 """A long text of letters and digits, as generated tokens are; no token of a vocabulary looks so."""
@@ -77,24 +76,6 @@ def secret_in_recipe(reading: Reading) -> Iterator[Finding]:
                 f"`{path[-1]}` looks like a secret",
                 remedy=f"{variable}Revoke a token that was shared" if of_service else "",
             )
-
-
-@check("RC154", "typographic-quotes")
-def typographic_quotes(reading: Reading) -> Iterator[Finding]:
-    """A value has typographic quotes around it, which YAML takes for letters.
-
-    What it checks: values that begin and end with quotes such as “ and ”, except names of files and weights (RC172).
-    Why it matters: the quotes would be a part of the value: a pattern with them matches nothing.
-    Example: `pattern: “<think>.*</think>”`, copied from a web page or a word processor.
-    How to fix: write plain quotes, `"` or `'`, in their place. Those that are meant have plain quotes around.
-    """
-    for path, value in walk(reading.resolved.data):
-        span = span_of(reading, path)[0] if isinstance(value, str) and _QUOTED.fullmatch(value) else None
-        if span is None or path[-1] in {"path", "from", "hub"}:
-            continue
-        line = reading.resolved.text(span.file).split("\n")[span.line - 1 : span.line]
-        if line and line[0][span.column - 1 : span.column] == value[0]:
-            yield Finding(f"`{path[-1]}` has typographic quotes around it", (span,), path=dotted(path))
 
 
 @check("RC152", "impossible-name")

@@ -87,14 +87,21 @@ def nearest(word: str, names: Iterable[str], taken: Collection[str] = (), most: 
     return [name for *_, name in sorted(ranked)][:3]
 
 
-def question(names: Iterable[str]) -> str:
-    """Ask whether one of ``names`` was meant; empty if there are none.
+def question(names: Iterable[str], word: str = "") -> str:
+    """Ask whether one of ``names`` was meant by ``word``; empty if there are none.
 
     >>> question(["beta", "betas"]), question([])
     ('did you mean `beta` or `betas`?', '')
+    >>> question(["kind"], "k\u0456nd")
+    'did you mean `kind`? Letter 2 is U+0456, CYRILLIC SMALL LETTER BYELORUSSIAN-UKRAINIAN I'
     """
     either = " or ".join(f"`{name}`" for name in names)
-    return f"did you mean {either}?" if either else ""
+    strange = next((place for place, letter in enumerate(word) if not letter.isascii()), None)
+    if not either or strange is None:
+        return f"did you mean {either}?" if either else ""
+    letter = word[strange]
+    called = unicodedata.name(letter, "a character without a name")
+    return f"did you mean {either}? Letter {strange + 1} is U+{ord(letter):04X}, {called}"
 
 
 def did_you_mean(word: str, names: Iterable[str], most: int = MAX_NAMES) -> str:
@@ -103,4 +110,4 @@ def did_you_mean(word: str, names: Iterable[str], most: int = MAX_NAMES) -> str:
     >>> did_you_mean("epsilom", ["epsilon", "beta"]), did_you_mean("x", ["beta"])
     ('did you mean `epsilon`?', '')
     """
-    return question(nearest(word, names, most=most))
+    return question(nearest(word, names, most=most), word)

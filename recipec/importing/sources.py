@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from recipec.importing.shell_script import Command, read_script
+from recipec.language.nodes import Node
 from recipec.language.scalars import read_scalar
-from recipec.language.yaml_reader import Node, read_source
+from recipec.language.yaml_reader import read_source
 
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 _VARIABLE = re.compile(r"\$\{oc\.env:\s*\w+\s*,\s*([^}]*?)\s*\}")
@@ -117,8 +118,9 @@ def _starts_program(text: str) -> bool:
 
 def _yaml(file: str, text: str) -> ForeignFile:
     source = read_source(file, text, merge_keys=True)
-    if source.root is None or not source.complete:
-        end = source.diagnostics[-1] if source.diagnostics else None
+    syntax = [one for one in source.diagnostics if one.code == "RC105"]  # mended for a recipe; no tool reads the file
+    if source.root is None or not source.complete or syntax:
+        end = next(reversed(syntax or source.diagnostics), None)
         return ForeignFile(
             file, "yaml", problem=f"line {end.spans[0].line}: {end.message}" if end else "it has no keys"
         )
@@ -131,6 +133,7 @@ def _yaml(file: str, text: str) -> ForeignFile:
 
 
 _DOUBTS = {
+    "RC155": "a number with a leading zero is read as decimal; PyYAML reads an octal one",
     "RC107": "the key is given twice, and the last counts, as for PyYAML; OmegaConf and Hydra refuse such a file",
 }
 """What is assumed where YAML readers disagree, by the code of the mistake that it is in a recipe."""

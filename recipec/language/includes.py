@@ -11,7 +11,8 @@ from recipec.diagnostics.errors.text import over_limit
 from recipec.diagnostics.model import Diagnostic, Span
 from recipec.diagnostics.phrases import nearest
 from recipec.language.merge import merge, without
-from recipec.language.yaml_reader import Node, Source, read_source
+from recipec.language.nodes import Node, Source
+from recipec.language.yaml_reader import read_source
 from recipec.package_files import SHIPPED, shipped
 
 MAX_FILES = 32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from recipec.language.yaml_reader import Node
+from recipec.language.nodes import Node
 
 
 def merge(under: Node | None, over: Node, *, keep: bool = False) -> Node:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from recipec.diagnostics.errors import include as errors
 from recipec.diagnostics.model import COMMAND_LINE, Diagnostic, Span
 from recipec.language.merge import merge
-from recipec.language.yaml_reader import Node, read_value
+from recipec.language.nodes import Node
+from recipec.language.yaml_reader import read_value
 
 
 def override(tree: Node, arguments: Sequence[str]) -> tuple[Node, list[Diagnostic]]:

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from recipec.diagnostics.errors import include as errors
 from recipec.diagnostics.errors.text import over_limit
 from recipec.diagnostics.model import Diagnostic, Span, dotted
-from recipec.diagnostics.phrases import nearest, question
-from recipec.language.yaml_reader import Node, Path
+from recipec.diagnostics.phrases import listed, nearest, question
+from recipec.language.nodes import Node, Path
 
 MAX_SIZE = 64 * 1024
 """Characters that all references together may stand for."""
@@ -64,7 +64,10 @@ class References:
     def collect(self) -> None:
         """Find every reference, refuse malformed ones, and find circles and growth."""
         for path, node in _texts(self.tree, ()):
-            self._use(path, node)
+            if node.refused:
+                self.unknown.add(path)
+            else:
+                self._use(path, node)
         self._unknown_targets()
         _Order(self).walk()
 
@@ -161,10 +164,12 @@ class References:
         written = dotted(target)
         held = self.follow(real[:-1]).node
         keys = held.value if held is not None and isinstance(held.value, dict) else {}
-        near = question(dotted((*real[:-1], key)) for key in nearest(str(real[-1]), keys))
+        near = question((dotted((*real[:-1], key)) for key in nearest(str(real[-1]), keys)), str(real[-1]))
         variables = self.tree.value.get("vars")
         if len(target) == 1 and variables is not None and isinstance(variables.value, dict):
             near = f"did you mean `vars.{written}`?" if written in variables.value else near
+        elif not near and len(real) > 1:
+            near = f"define it; `{dotted(real[:-1])}` has {listed(keys)}"
         place = self.place(use.node, written)
         missing = dotted(real)
         self.found.append(errors.unknown_reference(place, written, missing, near, dotted(use.path), use.node.chain))
@@ -181,14 +186,14 @@ def _closing(text: str, start: int) -> int:
 
 
 def _texts(node: Node, path: Path) -> Iterator[tuple[Path, Node]]:
-    """Yield every text of the tree with `${` in it."""
+    """Yield every text of the tree with `${` in it, and every value that was refused."""
     if isinstance(node.value, dict):
         for key, child in node.value.items():
             yield from _texts(child, (*path, key))
     elif isinstance(node.value, list):
         for index, child in enumerate(node.value):
             yield from _texts(child, (*path, index))
-    elif isinstance(node.value, str) and "${" in node.value:
+    elif node.refused or (isinstance(node.value, str) and "${" in node.value):
         yield path, node
 
 

@@ -10,9 +10,9 @@ from typing import Any
 from recipec.diagnostics.errors import include as errors
 from recipec.diagnostics.model import COMMAND_LINE, Diagnostic, Span, dotted
 from recipec.language.includes import Includes
+from recipec.language.nodes import Node, Path, Source
 from recipec.language.overrides import override
 from recipec.language.references import References, Use
-from recipec.language.yaml_reader import Node, Path, Source
 
 
 @dataclass(frozen=True, slots=True)

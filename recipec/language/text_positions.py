@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -108,15 +108,38 @@ class Text:
     chain: tuple[Span, ...] = ()
     line: int = 1
     column: int = 1
+    added: tuple[tuple[int, int], ...] = ()
+    """Line and column, 0-based, of characters that the file does not have; no span counts them."""
 
     def span(self, start: Position, end: Position) -> Span:
         """Return the span between two positions."""
-        return Span(
-            self.file,
-            start.line + self.line,
-            start.column + (self.column if start.line == 0 else 1),
-            end.line + self.line,
-            end.column + (self.column if end.line == 0 else 1),
+        first, last = self._column(start), self._column(end)
+        return Span(self.file, start.line + self.line, first, end.line + self.line, last)
+
+    def _column(self, at: Position) -> int:
+        before = sum(line == at.line and column < at.column for line, column in self.added)
+        return at.column - before + (self.column if at.line == 0 else 1)
+
+    def instead(self, text: str) -> Text:
+        """Return a text of the same length in place of this one."""
+        return replace(self, text=text)
+
+    def replaced(self, index: int, character: str) -> Text:
+        """Return the text with another character at an index."""
+        return self.instead(self.text[:index] + character + self.text[index + 1 :])
+
+    def added_at(self, index: int, character: str) -> Text:
+        r"""Return the text with one more character, which moves no span.
+
+        >>> Text("r.yaml", "a {b: 1}").added_at(1, ":").between(3, 4).column
+        3
+        """
+        at = self.mark(index)
+        added = [(line, column + (line == at.line and column >= at.column)) for line, column in self.added]
+        return replace(
+            self,
+            text=self.text[:index] + character + self.text[index:],
+            added=(*added, (at.line, at.column)),
         )
 
     def between(self, start: int, end: int) -> Span:

@@ -10,16 +10,18 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import yaml
 
 from recipec.diagnostics.errors import text as errors
 from recipec.diagnostics.errors.reading import not_a_mapping
 from recipec.diagnostics.model import COMMAND_LINE, Diagnostic, Span
-from recipec.language.scalars import Scalar, read_scalar
+from recipec.language.nodes import Node, Source
+from recipec.language.repairs import BEFORE_BRACKET, meant_without_quotes, repair
+from recipec.language.scalars import LEADING_ZERO, Scalar, read_scalar
 from recipec.language.text_positions import Text, clean, read_text
-from recipec.language.yaml_mistakes import entry_without_value, refuse_syntax, refuse_unquoted, unquoted_reference
+from recipec.language.yaml_mistakes import entry_without_value, refuse_quotes, refuse_syntax
 
 try:
     from yaml import CSafeLoader as _Parser
@@ -28,52 +30,13 @@ except ImportError:  # a PyYAML built without libyaml: the same events, slower
 
 MAX_DEPTH = 64
 """Deep enough for any recipe, far from the recursion limit of what walks it."""
+_MOST_REPAIRS = 10
+"""Each costs another reading."""
 MAX_NODES = 10_000
 """Values of one file with every alias expanded; a long recipe has 500."""
-Path: TypeAlias = tuple[str | int, ...]
 
 _PROPERTIES = re.compile(r"(?:[&!]\S*\s+)*(?:[&!]\S*)?")
 _TAG = re.compile(r"!\S*")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Node:
-    """A value of the text and where it stands: a mapping of nodes, a list of nodes, or a scalar.
-
-    Example: the ``0.2`` of ``epsilon: 0.2`` is ``Node(0.2, <span of 0.2>, key=<span of epsilon>)``.
-    """
-
-    value: Any
-    span: Span
-    key: Span | None = None
-    """Where the key of this value stands; None for items of a list and for the root."""
-    chain: tuple[Span, ...] = ()
-    """The `extends` entries that led to this file, the nearest first."""
-    anchor: Node | None = None
-    """The value that an alias repeats."""
-    size: int = 1
-    """Values below and including this one, aliases expanded."""
-
-    def plain(self) -> Any:
-        """Return the value without positions."""
-        if isinstance(self.value, dict):
-            return {key: child.plain() for key, child in self.value.items()}
-        if isinstance(self.value, list):
-            return [child.plain() for child in self.value]
-        return self.value
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One file as read: its text, its tree, and what is wrong with it."""
-
-    file: str
-    text: str
-    root: Node | None
-    """None where no mapping could be understood."""
-    diagnostics: tuple[Diagnostic, ...]
-    complete: bool
-    """False where reading stopped before the end: what is absent may have been written."""
 
 
 def read_source(
@@ -231,23 +194,47 @@ class _Reader:
         span = self.text.span(start, end)
         if not self._awaits_key():
             self._counted(1, span)
-        value: Scalar = event.value
+        text, refused = event.value, False
+        value: Scalar = text
         if not event.style:
-            value = self._resolve(event.value, span)
-        node = Node(value, span, self._key_span(), self.text.chain)
+            text = self._without_quotes(text, span)
+            if self._awaits_key() and not self.stack[-1].flow and BEFORE_BRACKET.fullmatch(text):
+                raise yaml.MarkedYAMLError("", event.start_mark, "could not find expected ':'", event.end_mark)
+            value, refused = self._resolve(text, span)
+        node = Node(value, span, self._key_span(), self.text.chain, refused=refused)
         if event.anchor is not None:
-            self.anchors[event.anchor] = node
-        elif not event.value and not event.style and self._no_colon(event.start_mark.index):
+            self._anchor(event.anchor, node)
+        elif not text and not event.style and self._no_colon(event.start_mark.index):
             node = self._repaired(node)
-        self._attach(node, event.value, plain=not event.style)
+        self._attach(node, text, plain=not event.style)
         if self.stack and self.stack[-1].key_span == span:
             self.stack[-1].key_end = event.end_mark.index
 
-    def _resolve(self, text: str, span: Span) -> Scalar:
+    def _resolve(self, text: str, span: Span) -> tuple[Scalar, bool]:
+        """Return the value of a plain scalar, and whether it is refused."""
         value, problem = read_scalar(text)
         if problem:
             self.found.append(errors.number_out_of_range(span, text, problem, self._place(), self.text.chain))
-        return value
+            return text, True
+        if LEADING_ZERO.fullmatch(text) and not self._awaits_key():
+            self.found.append(errors.leading_zero(span, text, self._place(), self.text.chain))
+        return value, False
+
+    def _without_quotes(self, text: str, span: Span) -> str:
+        """Refuse typographic quotes around a plain scalar, and return what is between them."""
+        inner = meant_without_quotes(text)
+        if inner is None:
+            return text
+        key = self.stack[-1].key if self.stack else None
+        self.found.append(refuse_quotes(span, inner, key or inner, self._place(), self.text.chain))
+        return inner
+
+    def _anchor(self, name: str, node: Node) -> None:
+        first = self.anchors.get(name)
+        if first is not None:
+            place = self._place()
+            self.found.append(errors.duplicate_key(node.span, first.span, f"&{name}", place, self.text.chain))
+        self.anchors[name] = node
 
     def _no_colon(self, index: int) -> bool:
         """Whether the empty value at ``index`` follows a key in braces that has no colon."""
@@ -291,7 +278,7 @@ class _Reader:
         if len(self.stack) >= MAX_DEPTH:
             self._stop(errors.over_limit(_first_line(span), f"{MAX_DEPTH} levels of nesting", chain=self.text.chain))
         if event.anchor is not None:
-            self.anchors[event.anchor] = None  # an alias to it from inside would have no end
+            self.anchors.setdefault(event.anchor, None)  # an alias to it from inside would have no end
         empty: dict[str, Node] | list[Node] = {} if isinstance(event, yaml.MappingStartEvent) else []
         self.stack.append(_Open(empty, start, bool(event.flow_style), event.anchor))
 
@@ -305,7 +292,7 @@ class _Reader:
                 span = span._replace(end_line=frame.last.end_line, end_column=frame.last.end_column)
         node = Node(frame.value, span, self._key_span(), self.text.chain, None, frame.size)
         if frame.anchor is not None:
-            self.anchors[frame.anchor] = node
+            self._anchor(frame.anchor, node)
         self._attach(node)
 
     def _alias(self, event: Any) -> None:
@@ -315,7 +302,7 @@ class _Reader:
             inside = event.anchor in self.anchors
             names = list(self.anchors)
             self.found.append(errors.bad_alias(span, event.anchor, inside, names, self.text.chain))
-            self._attach(Node(None, span, self._key_span(), self.text.chain))
+            self._attach(Node(f"*{event.anchor}", span, self._key_span(), self.text.chain, refused=True))
             return
         self._counted(target.size, span)
         node = replace(target, span=span, key=self._key_span(), anchor=target)
@@ -365,10 +352,10 @@ def _events(text: str) -> Iterator[Any]:
 
 
 def _read(text: Text, *, merge_keys: bool = False) -> _Reader:
-    """Read a text; where `{a: ${b}}` lacks its quotes, note it and go on as if they were there."""
-    unquoted: list[Diagnostic] = []
-    spare = [c for c in map(chr, range(0xE000, 0xE010)) if c not in text.text][:2]
-    original = text
+    """Read a text past the mistakes of syntax that can be mended."""
+    mended: list[Diagnostic] = []
+    left = _MOST_REPAIRS
+    spare = "".join([c for c in map(chr, range(0xE000, 0xE010)) if c not in text.text][:2])
     while True:
         reader = _Reader(text, merge_keys)
         try:
@@ -376,18 +363,15 @@ def _read(text: Text, *, merge_keys: bool = False) -> _Reader:
         except _Stop:
             reader.abandon()
         except (yaml.YAMLError, ValueError, OverflowError) as error:  # the last two from impossible escapes
-            place = unquoted_reference(text.text, error)
-            if place and len(spare) == 2 and len(unquoted) < 10:  # each costs another reading
-                unquoted.append(refuse_unquoted(original, *place))
-                start, end = place
-                inner = text.text[start + 2 : end - 1]
-                patched = text.text[: start + 1] + spare[0] + inner + spare[1] + text.text[end:]
-                text = replace(text, text=patched)
+            made = repair(text, error, spare) if left else None
+            if made is not None:
+                text, left = made.text, left - 1
+                mended += [made.found] if made.found is not None else []
                 continue
             reader.abandon(suspect=True)  # what comes next may have been meant as a part of it
             reader.found.append(refuse_syntax(text, error))
-        reader.found[:0] = unquoted
-        if unquoted and reader.root is not None:
+        reader.found[:0] = mended
+        if left < _MOST_REPAIRS and reader.root is not None and spare[1:]:
             reader.root = _unpatched(reader.root, str.maketrans({spare[0]: "{", spare[1]: "}"}))
         return reader
 

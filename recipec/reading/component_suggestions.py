@@ -53,7 +53,7 @@ def for_component(name: str, slot: str, known_names: Iterable[str]) -> tuple[str
         f"`{name}` fills the slot `{homes[0]}`" if homes else "",
     )
     similar = [] if any(certain) else nearest(name, known)
-    return joined(question(similar), *certain), similar[0] if similar else ""
+    return joined(question(similar, name), *certain), similar[0] if similar else ""
 
 
 def _choice_of_a_component(name: str, slot: str) -> str:
@@ -102,6 +102,8 @@ def for_bare(key: str, value: str, slot: str, known: Collection[str]) -> tuple[s
         form = "hub" if re.fullmatch(r"[\w.-]+/[\w.-]+", value) and not re.search(r"\.\w+$", value) else "path"
         return f"write `{key}: {{{form}: {value}}}`", ""
     advice, best = for_component(value, slot, known)
+    if slot == "reward" and not named and not advice and value.isidentifier():
+        advice = f"a function of a file under `use` is `{key}: {{type: function, name: {value}}}`"
     other = foreign_component(folded(value), slot)
     ours = other if other in known else best
     inner = f"{{type: {ours or '…'}}}"

@@ -72,6 +72,16 @@ class Findings:
         """Return where ``path`` stands, and what led there."""
         return self.resolved.spans(path, key=key)
 
+    def lacking(self, path: Path) -> tuple[Span, ...]:
+        """Return where a key that the section at ``path`` lacks is to be written: in the recipe's own file.
+
+        Where the whole section comes from a file under `extends`, that is what is around it.
+        """
+        spans, home = self.spans(path, key=True), path
+        while home and self.resolved.span(home, key=True).file in self.resolved.files[1:]:
+            home = home[:-1]
+        return tuple(dict.fromkeys((self.resolved.span(home, key=True), *spans))) if home else spans
+
     def consume(self, data: Any, path: Path, owner: str) -> None:
         """Record ``owner`` as the reader of everything at and below ``path``."""
         self.consumed[dotted(path)] = owner
@@ -83,6 +93,7 @@ class Findings:
         """Return ``data`` if it is a mapping; otherwise say that it should be."""
         if isinstance(data, dict):
             return data
+        from recipec.language.repairs import missing_colon  # noqa: PLC0415
         from recipec.reading.component_suggestions import for_bare, slot_of  # noqa: PLC0415
         from recipec.reading.foreign.advice import for_name  # noqa: PLC0415 - only mistakes need advice
         from recipec.reading.lists import for_data  # noqa: PLC0415
@@ -94,6 +105,8 @@ class Findings:
             advice, fix = written[0], self.fix(path, f"write {written[1]}", data, written[1]) if written[1] else None
         elif data is False or (isinstance(data, str) and data.lower() in _NOTHING and data not in known):
             advice = f"leave `{key}` out; `{key}: null` removes what a file under `extends` gives"
+        elif isinstance(data, str) and (line := missing_colon(data)) is not None and slot_of(path) != "data":
+            advice = f"{line[1]}: write `{line[2]}` in a line of its own below `{key}`"
         elif isinstance(data, str) and known:
             advice, right = for_bare(key, data, slot_of(path), known)
             fix = self.fix(path, f"give the component as `{right}`", data, right) if right else None

@@ -67,4 +67,8 @@ def places_of(key: str, path: Path, kind: str) -> list[tuple[str, str]]:
         near = {"stage", "budget", *(name for name, use in taken.items() if use != "no")}
     else:
         near = {"recipe", "stage"}
-    return [place for place in places if place[0] in near] or list(places)
+    slot = next((str(part) for part in reversed(path) if part in COMPONENT_SLOTS), "")
+    usual_losses = {f"loss `{name}`" for name in DEFAULT_LOSS.values()}
+    alike = [place for place in _places().get(key, ()) if place[0] == slot]
+    alike.sort(key=lambda place: place[1] not in usual_losses)
+    return [place for place in places if place[0] in near] or alike or list(places)

@@ -36,9 +36,10 @@ def for_list(key: str, value: Sequence[Any], slot: str, known: Collection[str]) 
             named[name if name not in named else f"{name}_{number}"] = _content(item, slot, keep=key == slot)
         written = _flow(named) if named else f"{{NAME: {'{type: …}' if key == slot else '{…}'}}}"
         return f"give each {part} a name instead of a dash: `{key}: {written}`"
-    if slot == "data" and value and all(isinstance(item, str) for item in value):
-        files = {folded(PurePath(item).stem): {"path": item} for item in value}
-        return f"write `{key}: {_flow({'type': 'mix', 'sources': files} if len(files) > 1 else {'path': value[0]})}`"
+    if slot == "data" and value and all(isinstance(item, str | Mapping) for item in value):
+        items = [item if isinstance(item, Mapping) else {"path": item} for item in value]
+        sources = {_source(item) or f"source_{number}": item for number, item in enumerate(items, 1)}
+        return f"write `{key}: {_flow({'type': 'mix', 'sources': sources} if len(items) > 1 else items[0])}`"
     if known:
         one = _content(value[0], slot, keep=True) if value else {"type": "…"}
         several = f"there can be one `{key}`, not {len(value)}: " if len(value) > 1 else ""
@@ -118,6 +119,11 @@ def _name(item: Any) -> str:
         item = item.get("name") or only or _alone(item) or item.get("type")
     name = folded(PurePath(item.split()[0]).stem) if isinstance(item, str) and item.strip() else ""
     return name if STAGE_NAME.fullmatch(name) else ""
+
+
+def _source(item: Mapping[str, Any]) -> str:
+    """Return a name for a source of a mixture, after its file or dataset."""
+    return _name(str(item.get("path") or item.get("hub") or ""))
 
 
 def _alone(item: Mapping[str, Any]) -> str:

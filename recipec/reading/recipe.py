@@ -180,11 +180,15 @@ def _variables(findings: Findings, data: Any) -> None:
     if findings.fragment or not isinstance(data, dict) or not findings.resolved.complete:
         return
     used = {target[:2] for use in findings.resolved.graph.uses.values() for target in use.targets}
+    repeated = {node.anchor.span for node in findings.resolved.graph.tree.below() if node.anchor is not None}
     for name in data:
         path: Path = ("vars", name)
         if any(place != path for place in findings.resolved.unknown) or _named_as_text(findings, name):
             continue  # a wrong reference may be meant for it, which has a message of its own
         spans = findings.spans(path, key=True)
+        held = findings.resolved.graph.follow(path).node
+        if held is not None and any(node.span in repeated for node in held.below()):
+            continue
         if path in used or ("vars",) in used or spans[0].file not in {findings.root, COMMAND_LINE}:
             continue
         findings.say(errors.unread_variable(name, dotted(path), spans))

@@ -161,7 +161,7 @@ def _say(
         if not findings.fragment and findings.lacks(at):
             owner, inside = _owner(cls, place)
             whose = f"`{_called(inside)}` of {where}" if inside else where
-            spans = findings.spans(at[:-1], key=True)
+            spans = findings.lacking(at[:-1])
             about = field_descriptions.about(owner, str(place[-1]))
             findings.say(errors.missing_key(str(place[-1]), whose, dotted(at), spans, about))
     elif kind in {"value_error", "assertion_error"}:

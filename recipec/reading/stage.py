@@ -312,7 +312,7 @@ def _budget(findings: Findings, data: Any, path: Path, kind: Kind | None, owner:
     if len(lengths) == 2:
         findings.say(errors.ambiguous_budget(lengths, _LENGTHS, dotted(path), _each(findings, path, lengths)))
     elif not lengths and not findings.fragment and all(findings.lacks((*path, key)) for key in _LENGTHS):
-        findings.say(errors.ambiguous_budget((), _LENGTHS, dotted(path), findings.spans(path, key=True)))
+        findings.say(errors.ambiguous_budget((), _LENGTHS, dotted(path), findings.lacking(path)))
     cuts = [key for key in _CUTS if key in given]
     if len(cuts) > 1:
         _several_cuts(findings, path, cuts)
@@ -343,7 +343,7 @@ def _units(findings: Findings, given: Sequence[str], path: Path, kind: Kind) -> 
         findings.say(errors.wrong_count(key, kind, dotted(at), findings.spans(at, key=True), better, fix))
     if unit not in given and not wrong and not findings.fragment and findings.lacks((*path, unit)):
         about = field_descriptions.about(Budget, unit)
-        spans = findings.spans(path, key=True)
+        spans = findings.lacking(path)
         findings.say(errors.missing_key(unit, f"the budget of a stage of kind `{kind}`", dotted(path), spans, about))
 
 

@@ -63,6 +63,8 @@ _COLUMNS = {
 """Columns that have another name here."""
 _OF_WEIGHTS = "dtype"
 """A key of rollout engines that the weights have, too."""
+_PRECISION = frozenset({"precision", "mixed_precision", "torch_dtype", "bf16", "fp16", "amp"})
+_TIME = re.compile(r"(?:max_|train_)?(?:time|hours?|minutes?|seconds?|days?|duration|wall_?time)(?:_limit|_\w+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ def for_key(
     if homes and _has_keys(value):
         home = _home(key, value)
     has_place = home in COMPONENT_SLOTS or home == "budget"
-    advice = [question(clues.similar)] if clues.misspelt else []
+    advice = [question(clues.similar, key)] if clues.misspelt else []
     if homes:
         advice.append(f"`{key}` belongs to {' or '.join(text for _, text in homes[:3])}")
     if foreign is not None:
@@ -120,7 +122,7 @@ def for_key(
     else:
         advice.append(clues.inside.text)
     if not any(advice):
-        alike = question(clues.similar or _around(folded(key), known))
+        alike = question(clues.similar or _around(folded(key), known), key)
         advice.append(alike or _unoffered(_head(path), key, value, kind))
     best = clues.similar[0] if clues.similar and foreign is None and not homes else ""
     proposal = foreign.proposal if foreign is not None else None
@@ -253,8 +255,9 @@ def _text_of(value: Any, before: Any) -> str:
 
 def _certain(key: str, value: Any, path: Path, known: Collection[str], given: Mapping[str, Any]) -> KeyAdvice | None:
     """Advise on a key of which the mistake is plain: a file of code, a synonym, a missing colon, a tracker."""
-    found = _of_file(value) or _elsewhere(key, value, path, given) or _synonym(key, known, given)
-    found = found or _renamed(key, value, path, known, given) or _of_weights(key, path, known, given)
+    found = _of_file(value) or _part_at_top(key, value, path) or _elsewhere(key, value, path, given)
+    found = found or _synonym(key, known, given)
+    found = found or _renamed(key, value, path, known, given) or _of_meaning(key, path, known, given)
     if found is None and isinstance(value, str) and value in known and value not in given and path[-1:] == ("columns",):
         found = KeyAdvice(f"the names of a recipe come first: write `{value}: {key}`", meant=((value,),))
     return found or (_argument(key, value, known, given) if path else _tracker(key, value))
@@ -293,10 +296,17 @@ def _renamed(key: str, value: Any, path: Path, known: Collection[str], given: Ma
     return None
 
 
-def _of_weights(key: str, path: Path, known: Collection[str], given: Mapping[str, Any]) -> KeyAdvice | None:
-    """Advise on a model of a reference or a reward, and on the weight of a source."""
+def _of_meaning(key: str, path: Path, known: Collection[str], given: Mapping[str, Any]) -> KeyAdvice | None:
+    """Advise on a model of a reference or a reward, the precision, a time, and the weight of a source."""
     if key in _MODEL and "from" in known and "from" not in given and slot_of(path) in {"reference", "reward"}:
         return KeyAdvice(question(["from"]), "from", (("from",),))
+    if key in _PRECISION and path in {(), ("machine",)}:
+        return KeyAdvice("it is that of the weights, in a stage: `policy: {type: causal_lm, dtype: bfloat16}`")
+    if path[-1:] == ("budget",) and _TIME.fullmatch(key):
+        return KeyAdvice(
+            "a length is not given in time: write `steps` or `epochs`; `recipec plan` tells the hours",
+            meant=(("steps",),),
+        )
     if key == "weight" and slot_of(path) == "data" and "columns" in known:
         return KeyAdvice("sources of a mixture have one: `{type: mix, sources: {NAME: {path: …, weight: 0.5}}}`")
     return None
@@ -330,6 +340,23 @@ def _elsewhere(key: str, value: Any, path: Path, given: Mapping[str, Any]) -> Ke
     if key == _OF_WEIGHTS:
         text += f" for rollouts; of the weights it is `policy: {{{key}: …}}` of a stage"
     return KeyAdvice(text) if engine else None
+
+
+def _part_at_top(key: str, value: Any, path: Path) -> KeyAdvice | None:
+    """Advise on a stage or an evaluation that is not indented, and on shared values outside `vars`."""
+    if path or not isinstance(value, Mapping):
+        return None
+    if "kind" in value or {"from", "budget"} <= set(value):
+        return KeyAdvice(
+            f"it is a stage: indent it below `stages`, as in `stages: {{{key}: {{…}}}}`", meant=(("stages",),)
+        )
+    if key[0] in "._" or key.startswith("x-") or key in {"defaults", "common", "shared", "variables", "globals"}:
+        name = key.lstrip("._x-") or "shared"
+        return KeyAdvice(
+            f"values that are used in several places belong under `vars`: `vars: {{{name}: …}}`, "
+            f'and `"${{vars.{name}}}"` inserts them'
+        )
+    return None
 
 
 def _fills(slot: str, value: Mapping[str, Any]) -> bool:

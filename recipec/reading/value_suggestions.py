@@ -25,8 +25,12 @@ _SIGNS = str.maketrans({"\u2212": "-", "\u2013": "-", "\u2010": "-", "\u2011": "
 """Characters that look like a minus."""
 _AT = re.compile(r"(pass|avg|mean|average)_?(?:at|@)_?(\d+)")
 """A metric of several answers, as other tools write it."""
-_SHARE = re.compile(r"^a number .*\b(at most|below) 1\b(?!\.)")
+_SHARE = re.compile(r"^a number .*\b(at most|below|to) 1\b(?!\.)")
 """What takes numbers up to 1."""
+_COMPUTED = re.compile(r"(\d+(?:\.\d+)?(?:e-?\d\d?)?)(?: *([+*/]) *| (-) )(\d+(?:\.\d+)?(?:e-?\d\d?)?)")
+"""A number that is to be computed of two."""
+_NOTHING = {"none", "null", "off", "no", "false", "disabled", "never"}
+"""Words for no value."""
 _YES_NO = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
 
 
@@ -59,9 +63,12 @@ def for_value(key: str, value: Any, annotation: Any, metadata: Iterable[Any] = (
         right = str(int(value))
     elif isinstance(value, int) and "true or false" in takes and value in {0, 1}:
         right = "true" if value else "false"
-    if not right and key == "epochs" and isinstance(value, float):
-        return "a part of an epoch is counted in `steps`", ""
-    return (f"write `{key}: {right}`", right) if right else ("", "")
+    advice = f"write `{key}: {right}`" if right else ""
+    if value is False and takes.startswith(("a number", "an integer")):
+        advice = _nothing("false", key)
+    elif not right and key == "epochs" and isinstance(value, float):
+        advice = "a part of an epoch is counted in `steps`"
+    return advice, right
 
 
 def _takes_text(section: type[BaseModel] | None, keys: Sequence[str]) -> bool:
@@ -131,13 +138,9 @@ def _plain(key: str, value: str, takes: str) -> tuple[str, str] | None:
     >>> _plain("steps", "1_000", "an integer"), _plain("steps", "2k", "an integer")
     (('write `steps: 1000`', '1000'), ('write `steps: 2000`', '2000'))
     """
+    if (found := _with_more(key, value, takes)) is not None:
+        return found
     right = ""
-    plain = value.translate(_SIGNS)
-    if (plain != value or "#" in value) and (cleaned := plain.partition("#")[0].strip()):
-        found, _ = read_scalar(cleaned)
-        why = "a comment has a space before `#`: " if "#" in value else "the sign is not that of a number: "
-        if isinstance(found, int | float):
-            return f"{why}write `{key}: {cleaned}`", cleaned
     if "number" in takes and (percent := re.fullmatch(r"([\d.]+) ?%", value)):
         share = f"{float(percent[1]) / 100:g}"
         return f"a share is written `{key}: {share}`", share
@@ -159,10 +162,32 @@ def _plain(key: str, value: str, takes: str) -> tuple[str, str] | None:
     return (f"write `{key}: {right}`", right) if right and not same else None
 
 
+def _with_more(key: str, value: str, takes: str) -> tuple[str, str] | None:
+    """Advise on a number with a comment, a sign or another number, and on a word for no number."""
+    if not takes.startswith(("a number", "an integer")):
+        return None
+    if value.lower() in _NOTHING:
+        return _nothing(value, key), ""
+    if result := _computed(value):
+        return f"a recipe does not compute: write `{key}: {result}`", result
+    plain = value.translate(_SIGNS)
+    sign = next((sign for sign in ("#", "//", ";") if sign in value), "")
+    cleaned = (plain.partition(sign)[0] if sign else plain).strip()
+    if cleaned == value or not isinstance(read_scalar(cleaned or " ")[0], int | float):
+        return None
+    why = {
+        "#": "a comment has a space before `#`",
+        "//": "a comment begins with ` #`",
+        ";": "a line does not end in `;`",
+        "": "the sign is not that of a number",
+    }[sign]
+    return f"{why}: write `{key}: {cleaned}`", cleaned
+
+
 def _for_text(key: str, value: str, takes: str, choices: list[str], inner: list[str]) -> tuple[str, str]:
     number, _ = read_scalar(value)
     other, published = foreign_value(value), fragment(value)
-    if isinstance(number, int | float) and not isinstance(number, bool) and "number" in takes:
+    if isinstance(number, int | float) and not isinstance(number, bool) and re.search("number|integer", takes):
         return f"without quotes it is a number: `{key}: {value}`", value
     if "true or false" in takes and value.lower() in _YES_NO:
         right = _YES_NO[value.lower()]
@@ -183,7 +208,25 @@ def _for_text(key: str, value: str, takes: str, choices: list[str], inner: list[
         several = [json.dumps(part, ensure_ascii=False) for part in re.split(r"[,\s]+", value.strip()) if part]
         right = f"[{item if item in inner else ', '.join(several)}]"
         return f"a single string must be a list, too: `{key}: {right}`", right
-    return question(similar), similar[0] if similar else ""
+    return question(similar, value), similar[0] if similar else ""
+
+
+def _nothing(value: str, key: str) -> str:
+    return f"`{value}` is not a number: leave `{key}` out, or write `{key}: null` for the default, or a number"
+
+
+def _computed(value: str) -> str:
+    """Return the result of an expression of two numbers, or an empty text.
+
+    >>> _computed("512 * 2"), _computed("1/3"), _computed("64-128")
+    ('1024', '0.333333333333333', '')
+    """
+    found = _COMPUTED.fullmatch(value.strip())
+    if found is None or (found[2] == "/" and not float(found[4])):
+        return ""
+    one, other = float(found[1]), float(found[4])
+    sign = found[2] or found[3]
+    return f"{ {'+': one + other, '-': one - other, '*': one * other}.get(sign, one / (other or 1)):.15g}"
 
 
 def _component_named(value: str) -> str:

@@ -5,7 +5,8 @@ import math
 import pytest
 
 from recipec.diagnostics.model import Span
-from recipec.language.yaml_reader import MAX_DEPTH, Node, Source, read_source
+from recipec.language.nodes import Node, Source
+from recipec.language.yaml_reader import MAX_DEPTH, read_source
 
 
 def read(text: str) -> Source:
@@ -179,11 +180,13 @@ def test_references_elsewhere_need_no_quotes():
     [
         ("title: GRPO: the paper", "`: `", (1, 12)),
         ("a:\n\tb: 1", "tab", (2, 1)),
-        ("a: [1, 2\n", "`[` is not closed", (1, 9)),
         ("a: 'it's'", "follow the closing", (1, 8)),
         ("a: ]", "closes nothing", (1, 4)),
         ('a: "\\xzz"', "hexadecimal", (1, 7)),
-        ("a: {b: 1\nc: 2", "comma is missing", (2, 2)),
+        ("a: {b: 1 c: 2}", "is a value already", (1, 11)),
+        ("a: {p: Answer #[0-9]+, b: 1}\nc: 2", "begins a comment", (1, 15)),
+        ("s:\n  a: 1\n    b: 2", "`b` is indented below `a`, which has a value", (3, 5)),
+        ("s:\n  a:\n    b: 1\n   c: 2", "`c` has 3 spaces before it", (4, 4)),
         ("a: @x", "cannot start with `@`", (1, 4)),
         ("a: `x`", "cannot start with ```", (1, 4)),
         ("a: 'x\nb: 1", "quotes are not closed", (1, 4)),

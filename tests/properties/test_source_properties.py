@@ -5,8 +5,9 @@ import time
 
 from hypothesis import example, given, settings, strategies as st
 
+from recipec.language.nodes import Node
 from recipec.language.resolve import resolve
-from recipec.language.yaml_reader import Node, read_source
+from recipec.language.yaml_reader import read_source
 
 LETTERS = "ab \n\t:-[]{}${}.'\"&*!|>#?,%@`~0e1<_/\\é😀=\r"
 LINES = st.sampled_from(

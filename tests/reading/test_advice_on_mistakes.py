@@ -49,6 +49,22 @@ RIGHT, STEPS = "{right: {type: exact_match}}", "steps: 10"
         ("    reward:", "    optimizer: {betas: (0.9, 0.95)}\n    reward:", "RC100", "write `betas: [0.9, 0.95]`"),
         ("    reward:", "    optimizer: {learning_rate: 1e\u22126}\n    reward:", "RC132", "`learning_rate: 1e-6`"),
         ("    reward:", "    allow: [RC401]\n    reward:", "RC134", "`allow: {RC401: "),
+        (STEPS, "steps: 10 * 3", "RC132", "a recipe does not compute: write `steps: 30`"),
+        (STEPS, "steps: '10'", "RC132", "without quotes it is a number: `steps: 10`"),
+        (STEPS, "steps: 10//ten", "RC132", "a comment begins with ` #`: write `steps: 10`"),
+        (STEPS, "hours: 2", "RC130", "a length is not given in time: write `steps` or `epochs`"),
+        ("    reward:", "    loss: {beta: off}\n    reward:", "RC132", "leave `beta` out"),
+        ("    reward:", "    loss: {beta: false}\n    reward:", "RC132", "leave `beta` out"),
+        ("    reward:", "    loss: beta = 0.1\n    reward:", "RC134", "place of a colon: write `beta: 0.1`"),
+        ("    reward:", "    optimizer: {warmup_ratio: 3}\n    reward:", "RC132", "`warmup_ratio: 0.03`"),
+        ("    reward:", "    optimizer: {l\u0435arning_rate: 1.0e-5}\n    reward:", "RC130", "Letter 2 is U+0435"),
+        (RIGHT, "{right: score}", "RC134", "`right: {type: function, name: score}`"),
+        ("{path: tasks.jsonl, max_length: 512}", "[{path: a.jsonl}, {path: b.jsonl}]", "RC134", "{type: mix, sour"),
+        ("path: tasks.jsonl", "path: tasks.jsonl, train_on_inputs: false", "RC130", "drop the key"),
+        ("name: mistaken", "name: mistaken\nmachine: {precision: bf16}", "RC130", "`policy: {type: causal_lm, dty"),
+        ("name: mistaken", "name: mistaken\nx-shared: {a: 1}", "RC130", "belong under `vars`"),
+        ("evaluate:", "imitate: {kind: sft, from: org/model}\nevaluate:", "RC130", "indent it below `stages`"),
+        ("max_length: 512", 'max_length: "${vars.length}"', "RC127", "there is no `vars`"),
         (STEPS, "steps: 10#", "RC132", "a comment has a space before `#`: write `steps: 10`"),
         (RIGHT, "{right: {type: exact_match, column: solution}}", "RC130", "did you mean `answer`?"),
         (RIGHT, "{right: {type: length, max: 9}}", "RC130", "did you mean `max_length`?"),
@@ -106,6 +122,32 @@ def test_what_to_write_instead(tmp_path, old, new, code, says):
     (tmp_path / "r.yaml").write_text(RECIPE.replace(old, new))
     (one, *_) = [one for one in compile_recipe(tmp_path / "r.yaml").diagnostics if one.code == code]
     assert says in one.message + one.help, one
+
+
+def test_a_missing_key_of_an_included_section_is_shown_in_the_recipe(tmp_path):
+    """Its file is where the user can write; the section of the fragment comes after."""
+    (tmp_path / "r.yaml").write_text(RECIPE.replace(f"    budget: {{{STEPS}, prompts_per_step: 8}}\n", ""))
+    found = [one for one in compile_recipe(tmp_path / "r.yaml").diagnostics if one.code in {"RC133", "RC138"}]
+    assert [one.code for one in found] == ["RC133", "RC138"]
+    for one in found:
+        assert (one.spans[0].file, one.spans[0].line, one.spans[0].column) == (str(tmp_path / "r.yaml"), 4, 3)
+        assert one.spans[1].file == "recipec:algorithms/grpo.yaml"
+
+
+def test_a_variable_that_an_alias_repeats_is_used(tmp_path):
+    """Only one that neither a reference nor an alias names is reported."""
+    text = RECIPE.replace("name: mistaken", "name: mistaken\nvars: {steps: &n 10, other: 1}")
+    (tmp_path / "r.yaml").write_text(text.replace(STEPS, "steps: *n"))
+    (one,) = [one for one in compile_recipe(tmp_path / "r.yaml").diagnostics if one.is_error]
+    assert (one.code, one.path) == ("RC143", "vars.other")
+
+
+def test_an_alias_of_nothing_leaves_its_value_unknown(tmp_path):
+    """No default takes its place, so that nothing else is said."""
+    (tmp_path / "r.yaml").write_text(
+        RECIPE.replace("    reward:", "    optimizer: {learning_rate: *lr}\n    policy: {lora: {r: 8}}\n    reward:")
+    )
+    assert [one.code for one in compile_recipe(tmp_path / "r.yaml").diagnostics] == ["RC116"]
 
 
 def test_a_value_that_a_component_rejects_is_shown_itself(tmp_path):

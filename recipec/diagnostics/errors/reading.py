@@ -130,7 +130,11 @@ def ambiguous_budget(keys: Sequence[str], among: Sequence[str], path: str, spans
     How to fix: keep one of them.
     """
     if not keys:
-        return Finding(f"the budget needs one of {listed(among)}", spans, help="give one of them", path=path)
+        why, remedy = (
+            "without a length the stage would never end",
+            f"give one of them, as in `budget: {{{among[0]}: …}}`",
+        )
+        return Finding(f"the budget needs one of {listed(among)}", spans, why=why, help=remedy, path=path)
     return Finding(f"the budget can have only one of {listed(keys)}", spans, help=remedy, path=path)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recipec.diagnostics.model import Finding, Span, diagnostic
+from recipec.diagnostics.model import Finding, Fix, Span, diagnostic
 
 _WORDS = (
     # the library's message, what is wrong, what to do
@@ -105,22 +105,27 @@ def in_plain_words(problem: str, character: str, before: str = "") -> tuple[str,
 
 @diagnostic("RC105", "yaml-syntax")
 def syntax_error(
-    place: Span, started: Span | None, problem: str, around: tuple[str, str], chain: tuple[Span, ...]
+    place: Span,
+    started: Span | None,
+    message: str,
+    remedy: str,
+    chain: tuple[Span, ...],
+    fix: Fix | None = None,
+    *,
+    mended: bool = False,
 ) -> Finding:
     """The text is not valid YAML.
 
     Why it matters: reading stopped at this place; what comes after it was not checked.
     Example: `title: GRPO: the paper` (a second `: ` without quotes), a tab as indentation, a bracket that is never
-    closed.
-    How to fix: quote text that contains `: ` or ` #` or starts with a special character, indent with spaces, and close
-    every bracket.
+    closed, a line without its colon.
+    How to fix: quote text that contains `: ` or ` #` or starts with a special character, indent with spaces, close
+    every bracket, and write `key: value`.
     References: YAML 1.2.2.
     """
-    message, remedy = in_plain_words(problem, around[1], around[0])
     spans = (place, started.labelled("it started here")) if started and started != place else (place,)
-    if started and "end of stream" in problem:  # the mistake is where the quotes are opened
-        message, spans = "these quotes are not closed", (started, place.labelled("the file ends here"))
-    return Finding(message, (*spans, *chain), help=remedy)
+    why = "this is not YAML; the rest of the file was read as if it were mended" if mended else ""
+    return Finding(message, (*spans, *chain), why=why, help=remedy, fix=fix)
 
 
 @diagnostic("RC100", "no-value-in-braces")

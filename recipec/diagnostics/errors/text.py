@@ -79,6 +79,38 @@ def wide_space(place: Span, character: str, chain: Chain = ()) -> Finding:
     return Finding(f"the character U+{ord(character):04X} looks like a space and is another character", (place, *chain))
 
 
+@diagnostic("RC154", "typographic-quotes")
+def typographic_quotes(place: Span, key: str, path: str, fix: Fix | None, chain: Chain = ()) -> Finding:
+    """A value has typographic quotes around it, which YAML takes for letters.
+
+    What it checks: values, and keys, that begin and end with quotes such as “ and ”.
+    Why it matters: the quotes would be a part of the value: a pattern with them matches nothing.
+    Example: `pattern: “<think>.*</think>”`, copied from a web page or a word processor.
+    How to fix: write plain quotes, `"` or `'`, in their place. Those that are meant have plain quotes around.
+    """
+    return Finding(f"`{key}` has typographic quotes around it", (place, *chain), path=path, fix=fix)
+
+
+@diagnostic("RC155", "leading-zero")
+def leading_zero(place: Span, written: str, path: str, chain: Chain = ()) -> Finding:
+    """A number begins with a zero that is not needed.
+
+    Why it matters: readers disagree: `010` is ten in YAML 1.2 and eight in YAML 1.1, and leading zeros are lost where
+    text was meant.
+    Example: `num_generations: 010`.
+    How to fix: drop the zeros; write `0o10` for an octal number, or quotes for text.
+    """
+    number = written.lstrip("+-").lstrip("0") or "0"
+    sign = "-" if written.startswith("-") else ""
+    return Finding(
+        f"the number `{written}` begins with a zero",
+        (place, *chain),
+        help=f'write `{sign}{number}`; `"{written}"` with quotes is text',
+        path=path,
+        fix=Fix(f"write {sign}{number}", place, f"{sign}{number}"),
+    )
+
+
 @diagnostic("RC106", "unquoted-reference")
 def unquoted_reference(place: Span, written: str, fix: Fix | None, chain: Chain = ()) -> Finding:
     """A `${…}` inside braces or brackets has no quotes.
@@ -98,7 +130,7 @@ def unquoted_reference(place: Span, written: str, fix: Fix | None, chain: Chain 
 
 @diagnostic("RC107", "duplicate-key")
 def duplicate_key(again: Span, first: Span, key: str, place: str, chain: Chain = ()) -> Finding:
-    """A mapping has the same key twice.
+    """A mapping has the same key twice, or a file the same anchor.
 
     Why it matters: only one of them can count, and most YAML readers silently take the last.
     Example: two `temperature:` lines in one `sampler:`.
@@ -106,7 +138,7 @@ def duplicate_key(again: Span, first: Span, key: str, place: str, chain: Chain =
     References: YAML 1.2.2, section 3.2.1.3.
     """
     return Finding(
-        f"the key `{key}` is given twice",
+        f"the {'anchor' if key.startswith('&') else 'key'} `{key}` is given twice",
         (again, first.labelled("given here before"), *chain),
         path=f"{place}.{key}" if place else key,
     )

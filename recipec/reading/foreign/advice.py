@@ -179,6 +179,8 @@ def _told(alike: Sequence[Row], value: Any, kind: str) -> _Meaning:
     values, problem = _values(alike, value, kind)
     if row.how.startswith("choice") and str(value).startswith(str(values.get(row.to, value))):
         note = ""  # of other values
+    if values == {} and not problem:
+        return meaning(f"{place}, which without it has this value: drop the key", note, [row.to])
     if values in ({}, {row.to: value}):
         return meaning(place, problem or note, [row.to], values)
     edits = " and ".join(f"`{shown(path)}: {_flow(to)}`" for path, to in values.items())
