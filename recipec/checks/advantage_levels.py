@@ -17,7 +17,7 @@ from recipec.spec.sampler import Chain, Sampler
 
 def _combined(reading: Reading, how: str) -> Iterator[tuple[StageReading, Part, Advantage]]:
     """Yield the readable levels of stages that combine them in one way."""
-    return (found for found in parts_of(reading, Advantage) if found[0].combine == how)
+    return (level for level in parts_of(reading, Advantage) if level[0].combine == how)
 
 
 def _how(reading: Reading, stage: StageReading) -> tuple[Any, ...]:
@@ -157,9 +157,9 @@ def unknown_reward_level(reading: Reading) -> Iterator[Finding]:
         ]
         for part in stage.of("sampler"):
             for key in ("group_filter", "retire") if isinstance(part.spec, Sampler) else ():
-                found = getattr(part.spec, key)
-                if found is not None and found.level:
-                    named.append((part, key, f"{key}.level: {found.level}", found.level))
+                level_name = getattr(part.spec, key)
+                if level_name is not None and level_name.level:
+                    named.append((part, key, f"{key}.level: {level_name.level}", level_name.level))
         for part, key, written, level in named:
             if level in levels or (reading.fragment and not levels):
                 continue

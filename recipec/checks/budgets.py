@@ -61,10 +61,10 @@ def more_updates_than_rows(reading: Reading) -> Iterator[Finding]:
             ("prompts_per_update", budget.prompts_per_update, units, "prompts"),
             ("rows_per_update", budget.rows_per_update, rows, "rows"),
         )
-        for key, asked, most, name in pairs:
-            if asked is not None and most is not None and asked > most:
+        for key, wanted, most, name in pairs:
+            if wanted is not None and most is not None and wanted > most:
                 yield at_path(reading, (*stage.path, "budget", key)).finding(
-                    f"`{key}: {asked}` is more than the {most} {name} of a step",
+                    f"`{key}: {wanted}` is more than the {most} {name} of a step",
                     remedy=f"use at most {most}, or a larger step",
                 )
 
@@ -127,8 +127,8 @@ def condition_never_seen(reading: Reading) -> Iterator[Finding]:
         for i, name in enumerate(named):
             if name == "no_gradient":
                 continue
-            read = name not in needs or any(spec is not None and spec.needs(needs[name]) for spec in losses)
-            if stage.kind != "rl" or not read:
+            is_measured = name not in needs or any(spec is not None and spec.needs(needs[name]) for spec in losses)
+            if stage.kind != "rl" or not is_measured:
                 yield at_path(reading, (*stage.path, "budget", "stop_when", i)).finding(
                     f"stage `{stage.name}` has no metric that shows `{name}`"
                 )
@@ -145,14 +145,14 @@ def too_few_answers(reading: Reading) -> Iterator[Finding]:
     References: Chen et al., Evaluating Large Language Models Trained on Code, https://arxiv.org/abs/2107.03374, 2021.
     """
     for name, evaluation in reading.evaluate.items():
-        drawn = evaluation.sampler.num_generations
+        samples = evaluation.sampler.num_generations
         for i, metric in enumerate(evaluation.metrics):
             kind, _, count = metric.partition("@")
             least = int(count) if count else 2 if kind.startswith("majority") else 1
-            if least > drawn:
+            if least > samples:
                 yield at_path(reading, ("evaluate", name, "metrics", i)).finding(
-                    f"`{metric}` needs {least} answers per prompt, but evaluation `{name}` samples {drawn}",
-                    *related_span(reading, ("evaluate", name, "sampler", "num_generations"), f"{drawn} here"),
+                    f"`{metric}` needs {least} answers per prompt, but evaluation `{name}` samples {samples}",
+                    *related_span(reading, ("evaluate", name, "sampler", "num_generations"), f"{samples} here"),
                     remedy=f"set sampler.num_generations of the evaluation to {least} or more",
                 )
 

@@ -121,9 +121,9 @@ def dataflow(stage: StageReading) -> Dataflow:
     absent = [slot.name for slot in SLOTS if slot.in_kind(stage.kind) == "yes" and not stage.of(slot.name)]
     stand_ins = [Part((), name, "", "", None, None) for name in absent]
     steps += [Producer(None, (), part.could_provide()) for part in stand_ins]
-    given = {signal for step in steps for signal in step.gives}
-    given |= {signal for part in stage.parts for signal in part.could_provide()}
-    steps += _compiled(stage, given)
+    provided = {signal for step in steps for signal in step.gives}
+    provided |= {signal for part in stage.parts for signal in part.could_provide()}
+    steps += _compiled(stage, provided)
     return Dataflow(tuple(steps))
 
 
@@ -137,7 +137,7 @@ def _step(part: Part, kind: Kind) -> Producer:
     return Producer(part, needs, gives)
 
 
-def _compiled(stage: StageReading, given: Collection[str]) -> Iterator[Producer]:
+def _compiled(stage: StageReading, provided: Collection[str]) -> Iterator[Producer]:
     """Yield the nodes that the compiler adds to a row."""
     policy = next((_step(part, stage.kind or "rl").needs for part in stage.of("policy")), _ROWS)
     yield from _scored(stage, policy)
@@ -151,7 +151,7 @@ def _compiled(stage: StageReading, given: Collection[str]) -> Iterator[Producer]
         yield Producer(None, ("trained_RT", "failed_R"), ("weight_RT",))
         yield Producer(None, ("sampler_logprob_RT", "weight_RT"), ("correction_mean_R",))
         yield Producer(None, ("advantage_RT", "weight_RT", "tokens_RT"), ("selected_RT",))
-        if "score_R" not in given:
+        if "score_R" not in provided:
             yield Producer(None, ("reward_R", "episode_id_R", "step_R"), ("score_R",))
     elif stage.kind == "sft" and any(part.spec is not None and part.spec.needs("desirable_R") for part in stage.parts):
         yield Producer(None, ("completion_P",), (*_COLLATED, "by_pair_R", "desirable_R", "mismatched_R"))

@@ -64,8 +64,8 @@ def _divisors(*numbers: int) -> str:
     >>> _divisors(8, 12)
     '1, 2 or 4'
     """
-    found = [str(n) for n in range(1, min(numbers) + 1) if not any(number % n for number in numbers)]
-    return " or ".join([", ".join(found[:-1]), found[-1]]) if len(found) > 1 else found[0]
+    divisors = [str(n) for n in range(1, min(numbers) + 1) if not any(number % n for number in numbers)]
+    return " or ".join([", ".join(divisors[:-1]), divisors[-1]]) if len(divisors) > 1 else divisors[0]
 
 
 @check("RC512", "devices-do-not-divide")
@@ -128,10 +128,10 @@ def adapter_not_for_engine(reading: Reading) -> Iterator[Finding]:
     Example: `policy: {type: causal_lm, lora: {r: 1024}}` with `machine: {rollout: {type: vllm}}`.
     How to fix: lower `policy.lora.r`, choose other `targets`, drop `quantization`, or use the rollout engine `hf`.
     """
-    found = rollout_engine(reading)
-    if found is None:
+    rollout = rollout_engine(reading)
+    if rollout is None:
         return
-    part, engine = found
+    part, engine = rollout
     for stage in reading.stages.values():
         policy = spec_of(stage, "policy")
         if policy is None or not stage.of("sampler"):
@@ -172,9 +172,9 @@ def two_precisions(reading: Reading) -> Iterator[Finding]:
     References: Yao et al., Your Efficient RL Framework Secretly Brings You Off-Policy RL Training, 2025, for truncated
     importance sampling.
     """
-    found = rollout_engine(reading)
-    sampled = found[1].weights_dtype() if found is not None else None
-    if found is None or sampled is None:
+    rollout = rollout_engine(reading)
+    sampled = rollout[1].weights_dtype() if rollout is not None else None
+    if rollout is None or sampled is None:
         return
     for stage in reading.stages.values():
         policy: Any = spec_of(stage, "policy")
@@ -182,7 +182,7 @@ def two_precisions(reading: Reading) -> Iterator[Finding]:
         if stage.kind != "rl" or policy is None or loss is None or uses_sampler(loss):
             continue
         if policy.dtype != sampled:
-            yield at_field(reading, found[0], "dtype").finding(
+            yield at_field(reading, rollout[0], "dtype").finding(
                 f"stage `{stage.name}` trains {policy.dtype} weights, but samples with {sampled} ones",
                 *related_span(reading, stage.of("loss")[0].path, "nothing corrects it", key=True),
             )
@@ -199,14 +199,14 @@ def images_not_for_engine(reading: Reading) -> Iterator[Finding]:
     How to fix: remove `machine.rollout.servers`, so that vLLM samples in the processes that train, or set
     `machine.rollout.type` to `hf`.
     """
-    found = rollout_engine(reading)
-    if found is None or found[1].reads_images():
+    rollout = rollout_engine(reading)
+    if rollout is None or rollout[1].reads_images():
         return
     for stage in reading.stages.values():
         policy = spec_of(stage, "policy")
         if policy is not None and policy.sees and (stage.of("sampler") or reading.trials):
-            yield at_field(reading, found[0], "type").finding(
-                f"stage `{stage.name}` samples from a model that reads images, which the engine `{found[0].name}` "
+            yield at_field(reading, rollout[0], "type").finding(
+                f"stage `{stage.name}` samples from a model that reads images, which the engine `{rollout[0].name}` "
                 "cannot do",
                 *related_span(reading, (*stage.of("policy")[0].path, "type"), "the model"),
             )
@@ -299,10 +299,10 @@ def exactness_needs_copies(reading: Reading) -> Iterator[Finding]:
     How to fix: remove `exactness`, and results are equal up to rounding; or use the training engine `local`.
     """
     machine = reading.resolved.data.get("machine")
-    found, (devices, nodes) = train_engine(reading), devices_of(reading)
-    if not isinstance(machine, dict) or machine.get("exactness") != "exact" or found is None:
+    train, (devices, nodes) = train_engine(reading), devices_of(reading)
+    if not isinstance(machine, dict) or machine.get("exactness") != "exact" or train is None:
         return
-    part, engine = found
+    part, engine = train
     if max(engine.partitions(max(2, devices * nodes))) > 1:
         yield at_field(reading, part, "type").finding(
             f"`{part.name}` cannot add gradients in the order of one device",
@@ -324,10 +324,10 @@ def moments_in_parts(reading: Reading) -> Iterator[Finding]:
     each. Or use the training engine `local`, or the optimizer `adamw`.
     References: Dettmers et al., 8-bit Optimizers, https://arxiv.org/abs/2110.02861, 2022.
     """
-    found, (devices, nodes) = train_engine(reading), devices_of(reading)
-    if found is None:
+    train, (devices, nodes) = train_engine(reading), devices_of(reading)
+    if train is None:
         return
-    part, engine = found
+    part, engine = train
     spread = engine.partitions(max(2, devices * nodes))[0] > 1
     if not spread:
         return

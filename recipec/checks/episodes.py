@@ -130,8 +130,8 @@ def filter_that_never_tries(reading: Reading) -> Iterator[Finding]:
     """
     for stage in reading.stages.values():
         sampler = _one(stage, "sampler")
-        found = group_filter(stage)
-        if sampler is not None and found is not None and found.action == "resample" and found.max_tries == 1:
+        filtered = group_filter(stage)
+        if sampler is not None and filtered is not None and filtered.action == "resample" and filtered.max_tries == 1:
             yield Finding(
                 f"the group filter of stage `{stage.name}` never samples again",
                 field_span(reading, sampler, "group_filter"),

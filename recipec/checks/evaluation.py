@@ -105,16 +105,16 @@ def no_such_level(reading: Reading) -> Iterator[Finding]:
     References: TRL reports each reward function by its name as `rewards/NAME/mean`.
     """
     for name, index, metric, levels in _metrics(reading):
-        asked = metric.partition(".")[2]
-        there = asked in levels.specs
+        level_name = metric.partition(".")[2]
+        there = level_name in levels.specs
         if metric == "consistency":
             there = any(spec.needs("knowledge") for spec in levels.specs.values())
-        elif not asked:
+        elif not level_name:
             continue
         if there:
             continue
-        close = question([f"reward.{level}" for level in nearest(asked, levels.specs)]) if asked else ""
-        what = f"none is named `{asked}`" if asked else "none is a `kg_consistency`"
+        close = question([f"reward.{level}" for level in nearest(level_name, levels.specs)]) if level_name else ""
+        what = f"none is named `{level_name}`" if level_name else "none is a `kg_consistency`"
         yield at_path(reading, ("evaluate", name, "metrics", index)).finding(
             f"`{metric}` is the mean of a level, but of the rewards of evaluation `{name}`{_lent(levels)} {what}",
             *related_span(reading, levels.path, "the rewards", key=True),
@@ -138,10 +138,10 @@ def blurred_accuracy(reading: Reading) -> Iterator[Finding]:
     for name, evaluation in reading.evaluate.items():
         levels = rewards_of(reading, name)
         metric = next((m for m in evaluation.metrics if m.partition("@")[0] in _COUNTED), None)
-        found = judged(list(levels.specs.values())) if levels is not None and metric else None
-        if levels is None or found is None:
+        bounds = judged(list(levels.specs.values())) if levels is not None and metric else None
+        if levels is None or bounds is None:
             continue
-        (least, best), (_, most) = found
+        (least, best), (_, most) = bounds
         at = evaluation.correct_at
         if most >= at:
             problem = f"a wrong answer may earn {most:g}"
@@ -179,16 +179,20 @@ def evaluation_without_tasks(reading: Reading) -> Iterator[Finding]:
     How to fix: use data of a file, or an environment with tasks, such as `alfworld`.
     """
     for name, evaluation in reading.evaluate.items():
-        found = environment_of(reading, name)
-        if not evaluation.data.needs("tasks") or (found is not None and "tasks" in found.could_provide()):
+        environment = environment_of(reading, name)
+        if not evaluation.data.needs("tasks") or (environment is not None and "tasks" in environment.could_provide()):
             continue
         bringing = ", ".join(f"`{maker}`" for slot, maker in possible_providers("tasks", None) if slot == "environment")
         yield Finding(
             f"evaluation `{name}` takes the tasks of its environment, but "
-            + (f"`{found.name}` has none" if found else "there is no environment"),
+            + (f"`{environment.name}` has none" if environment else "there is no environment"),
             (
                 *span_of(reading, ("evaluate", name, "data", "type")),
-                *(related_span(reading, (*found.path, "type"), f"the environment is `{found.name}`") if found else ()),
+                *(
+                    related_span(reading, (*environment.path, "type"), f"the environment is `{environment.name}`")
+                    if environment
+                    else ()
+                ),
             ),
             help=f"use data of a file, or an environment with tasks: {bringing}",
             path=f"evaluate.{name}.data",

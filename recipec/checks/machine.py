@@ -30,8 +30,8 @@ from recipec.spec.train_engine import TrainEngine
 
 def _services(reading: Reading) -> dict[str, Any]:
     machine = reading.resolved.data.get("machine")
-    found = machine.get("services") if isinstance(machine, dict) else None
-    return found if isinstance(found, dict) else {}
+    services = machine.get("services") if isinstance(machine, dict) else None
+    return services if isinstance(services, dict) else {}
 
 
 def _everything(reading: Reading) -> Iterator[Part]:
@@ -188,9 +188,9 @@ def _longest(reading: Reading, stage: StageReading) -> int:
         return prompt
     limit = spec.max_context_length if spec is not None and stage.of("environment") else None
     bounded = any(is_given(reading, (*sampler.path, key)) for key in ("max_completion_length", "max_turn_length"))
-    whole = prompt + ((longest_turn(stage) or 0) if bounded else 0)
+    longest = prompt + ((longest_turn(stage) or 0) if bounded else 0)
     several = stage.of("environment") and spec is not None and spec.rows == "trajectory" and turns(stage) != 1
-    return (limit if several else min(whole, limit)) if limit else whole
+    return (limit if several else min(longest, limit)) if limit else longest
 
 
 @check("RC506", "group-over-engine", "warning")

@@ -46,9 +46,9 @@ def does_not_fit(reading: Reading) -> Iterator[Finding]:
     for work in _works(reading):
         if fits(work, 1.0) or work.accelerator is None:
             continue
-        held = list(memory(work))
-        most, when = peak(held)
-        there = sorted(((one.bytes or 0.0, one.name) for one in held if one.when in {"always", when}), reverse=True)
+        holdings = list(memory(work))
+        most, when = peak(holdings)
+        there = sorted(((one.bytes or 0.0, one.name) for one in holdings if one.when in {"always", when}), reverse=True)
         parts = ", ".join(f"{amount(size, 'B')} {name}" for size, name in there[:LARGEST])
         yield at_path(reading, ("machine", "accelerator")).finding(
             f"stage `{work.stage.name}` needs {amount(most, 'B')} on each device, but {work.accelerator.title} has "
@@ -59,10 +59,10 @@ def does_not_fit(reading: Reading) -> Iterator[Finding]:
 
 
 def _remedy(work: StageWorkload) -> str:
-    found = next((remedy for remedy, changed in remedies(work) if fits(changed)), None)
-    if found is None:
+    changes = next((remedy for remedy, changed in remedies(work) if fits(changed)), None)
+    if changes is None:
         return "use more devices with `machine.train: {type: fsdp}`, or train an adapter (`policy.lora`)"
-    return "set " + " and ".join(f"`{one}`" for one in found)
+    return "set " + " and ".join(f"`{one}`" for one in changes)
 
 
 @check("RC519", "group-over-cache", "warning")

@@ -125,8 +125,8 @@ def low_learning_rate(reading: Reading) -> Iterator[Finding]:
         if spec.learning_rate >= LOW or not trains_adapter(reading, stage):
             continue
         path = (*part.path, "learning_rate")
-        given = [part.path for part in stage.of("policy") if is_given(reading, (*part.path, "lora"))]
-        source = (*given[0], "lora") if given else (*stage.path, "adapter")
+        adapters = [part.path for part in stage.of("policy") if is_given(reading, (*part.path, "lora"))]
+        source = (*adapters[0], "lora") if adapters else (*stage.path, "adapter")
         yield Finding(
             f"stage `{stage.name}` trains an adapter with a learning rate of {spec.learning_rate:g}",
             (

@@ -54,13 +54,13 @@ def _names_weights(info: FieldInfo, value: str) -> bool:
 def _texts(reading: Reading, mark: Callable[[FieldInfo, str], bool]) -> Iterator[tuple[Path, str]]:
     """Yield the texts of parameters with a mark: those that name files, or weights."""
     for part in _parts(reading):
-        held: Any = reading.resolved.data
+        inner: Any = reading.resolved.data
         for step in part.path:
-            held = held.get(step) if isinstance(held, Mapping) else None
+            inner = inner.get(step) if isinstance(inner, Mapping) else None
         for name, info in part.cls.model_fields.items() if part.cls is not None else ():
             key = info.alias or name
-            if isinstance(held, Mapping) and isinstance(held.get(key), str) and mark(info, held[key]):
-                yield (*part.path, key), held[key]
+            if isinstance(inner, Mapping) and isinstance(inner.get(key), str) and mark(info, inner[key]):
+                yield (*part.path, key), inner[key]
 
 
 @check("RC171", "text-in-place-of-file")
@@ -90,13 +90,13 @@ def unknown_template(reading: Reading) -> Iterator[Finding]:
     known = {name.rpartition("/")[2]: name for name in shipped_templates()}
     for path, text in _texts(reading, names_file):
         if path[-1] == "chat_template" and text in known:
-            message, meant = f"`chat_template` names the file `{text}`", [known[text]]
+            message, similar = f"`chat_template` names the file `{text}`", [known[text]]
         elif text.startswith(SHIPPED) and text not in known.values():
             message = f"`{path[-1]}` names `{text}`, but the package has no such template"
-            meant = [known[near] for near in nearest(text.rpartition("/")[2], known)]
+            similar = [known[near] for near in nearest(text.rpartition("/")[2], known)]
         else:
             continue
-        help_ = f"{question(meant)} The package has {listed(known.values(), len(known))}".lstrip()
+        help_ = f"{question(similar)} The package has {listed(known.values(), len(known))}".lstrip()
         yield at_path(reading, path).finding(message, remedy=help_)
 
 

@@ -81,8 +81,8 @@ def _estimate(stage: StageReading, history: int) -> tuple[str, str]:
     each = (context - turn) / (history + 1)
     episode = Episode(each, count, turn, each)
     ratios, computed = [], []
-    for made in (sliding_window(group, Episode(context - turn, count, turn)), append_only(group, episode, steps=True)):
-        dense, unique = total(s.dense() for s in made).tokens, total(s.once() for s in made).tokens
+    for runs in (sliding_window(group, Episode(context - turn, count, turn)), append_only(group, episode, steps=True)):
+        dense, unique = total(s.dense() for s in runs).tokens, total(s.once() for s in runs).tokens
         ratios.append(dense / unique)
         computed.append(unique)
     now = f"; for certain they share a first prompt: {ratios[0]:.2f}x"

@@ -41,8 +41,8 @@ def span_of(reading: Reading, path: Path, *, key: bool = False) -> Spans:
     value: Any = reading.resolved.data
     for step in path[:depth]:
         value = value[step]
-    whole = depth == len(path) and not isinstance(value, dict)
-    return reading.resolved.spans(path[:depth], key=key or not whole) if depth else ()
+    is_value = depth == len(path) and not isinstance(value, dict)
+    return reading.resolved.spans(path[:depth], key=key or not is_value) if depth else ()
 
 
 def related_span(reading: Reading, path: Path, label: str, *, key: bool = False) -> Spans:
@@ -171,8 +171,8 @@ def parent(reading: Reading, stage: StageReading) -> StageReading | None:
 def group_size(stage: StageReading, signal: str) -> int | None:
     """Rows per value of a grouping level; None where only the run can tell."""
     spec = spec_of(stage, "sampler")
-    found: int | None = None if spec is None else spec.group_size(signal)
-    return found
+    size: int | None = None if spec is None else spec.group_size(signal)
+    return size
 
 
 def turns(stage: StageReading) -> int | None:
@@ -188,8 +188,8 @@ def longest_turn(stage: StageReading) -> int | None:
     spec = spec_of(stage, "sampler")
     if spec is None:
         return None
-    found: int | None = spec.longest_turn() if stage.of("environment") else spec.longest_completion()
-    return found
+    longest: int | None = spec.longest_turn() if stage.of("environment") else spec.longest_completion()
+    return longest
 
 
 def most_written(stage: StageReading) -> int | None:
@@ -197,17 +197,17 @@ def most_written(stage: StageReading) -> int | None:
     spec, turn, count = spec_of(stage, "sampler"), longest_turn(stage), turns(stage)
     if spec is None or turn is None or count is None:
         return None
-    whole = turn * (1 if spec.rows == "step" else count)
+    written = turn * (1 if spec.rows == "step" else count)
     limit: int | None = spec.max_context_length if stage.of("environment") else None
-    return min(whole, limit) if limit else whole
+    return min(written, limit) if limit else written
 
 
 def units_per_step(stage: StageReading) -> int | None:
     """Prompts, rows or pairs of a step; None where the recipe does not say."""
     if stage.budget is None or stage.kind is None:
         return None
-    found: int | None = getattr(stage.budget, UNIT[stage.kind])
-    return found
+    units: int | None = getattr(stage.budget, UNIT[stage.kind])
+    return units
 
 
 def updates_per_step(stage: StageReading) -> int | None:

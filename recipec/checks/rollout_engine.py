@@ -27,10 +27,10 @@ def temperature_below_engine(reading: Reading) -> Iterator[Finding]:
     places += [((*part.path, "temperature"), part.spec) for s in reading.stages.values() for part in s.of("sampler")]
     places += [(("evaluate", name, "sampler", "temperature"), e.sampler) for name, e in reading.evaluate.items()]
     for path, spec in places:
-        found = getattr(spec, "temperature", 0.0)
-        if 0.0 < found < least:
+        temperature = getattr(spec, "temperature", 0.0)
+        if 0.0 < temperature < least:
             yield at_path(reading, path).finding(
-                f"the temperature is {found:g}, but the engine `{engine.name}` samples at {least:g} or more",
+                f"the temperature is {temperature:g}, but the engine `{engine.name}` samples at {least:g} or more",
                 *related_span(reading, engine.path, "the engine", key=True),
                 remedy=f"set `temperature: 0`, or {least:g} or more",
             )

@@ -21,9 +21,9 @@ def named(stage: StageReading) -> Iterator[tuple[Part, Need, Signal]]:
     """Yield what parts ask for by a parameter that names a known signal."""
     for part in stage.parts:
         for need in part.spec.requires() if part.spec is not None else ():
-            found = find_signal(need.signal)
-            if need.param is not None and found is not None and need.param == split_axes(need.parameter)[0]:
-                yield part, need, found
+            signal = find_signal(need.signal)
+            if need.param is not None and signal is not None and need.param == split_axes(need.parameter)[0]:
+                yield part, need, signal
 
 
 @check("RC201", "wrong-axes")

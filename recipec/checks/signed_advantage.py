@@ -104,10 +104,10 @@ def blurred_sign(reading: Reading) -> Iterator[Finding]:
         counted = [one for one in specs if one.weight]
         if len(counted) < 2:
             continue
-        found = judged(counted)
-        if found is None:
+        bounds = judged(counted)
+        if bounds is None:
             continue
-        (least, best), (_, most) = found
+        (least, best), (_, most) = bounds
         if most > spec.threshold:
             problem = f"a wrong answer may earn {most:g}, which is above it"
         elif best <= spec.threshold:

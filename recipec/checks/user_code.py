@@ -34,31 +34,31 @@ def own_function(reading: Reading) -> Iterator[Finding]:
     files = _files(reading)
     if files is None:
         return
-    found: dict[str, Signature] = {}
-    others: dict[str, tuple[str, Span]] = {}
-    whole = True
+    functions: dict[str, Signature] = {}
+    other: dict[str, tuple[str, Span]] = {}
+    all_read = True
     for number, path, shown in files:
         if path is None:
-            whole = False
+            all_read = False
             continue
         try:
-            found |= functions_in(path, shown)
-            others |= other_names(path, shown)
+            functions |= functions_in(path, shown)
+            other |= other_names(path, shown)
         except RecipeError as refused:
             problem = refused.diagnostics[0]
             remedy = f"correct the file: `python -m py_compile {shown}` shows the same error"
             spans = (*problem.spans, *span_of(reading, ("use", number)))
             yield Finding(problem.message, spans, help=remedy, path=f"use.{number}")
-            whole = False
+            all_read = False
     for part in reading.parts:
         if part.spec is not None and part.spec.user_code == "function":
             for name in part.spec.user_names():
-                if name in others and name not in found:
-                    yield _not_a_function(reading, (*part.path, "name"), name, *others[name])
+                if name in other and name not in functions:
+                    yield _not_a_function(reading, (*part.path, "name"), name, *other[name])
                     continue
-                yield from _problem(reading, (*part.path, "name"), name, found, whole=whole)
-        elif part.spec is not None and part.spec.user_code == "tool" and whole:
-            yield from _absent_tools(reading, part.path, part.spec.user_names(), found)
+                yield from _problem(reading, (*part.path, "name"), name, functions, all_read=all_read)
+        elif part.spec is not None and part.spec.user_code == "tool" and all_read:
+            yield from _absent_tools(reading, part.path, part.spec.user_names(), functions)
 
 
 def _not_a_function(reading: Reading, path: tuple[str | int, ...], name: str, what: str, place: Span) -> Finding:
@@ -73,9 +73,9 @@ def _not_a_function(reading: Reading, path: tuple[str | int, ...], name: str, wh
 
 
 def _absent_tools(
-    reading: Reading, path: tuple[str | int, ...], names: Sequence[str], found: Mapping[str, Signature]
+    reading: Reading, path: tuple[str | int, ...], names: Sequence[str], functions: Mapping[str, Signature]
 ) -> Iterator[Finding]:
-    public = [name for name in found if not name.startswith("_")]
+    public = [name for name in functions if not name.startswith("_")]
     for number, name in enumerate(names):
         if name not in public:
             where = (*path, "functions", number)
@@ -88,16 +88,16 @@ def _files(reading: Reading) -> list[tuple[int, Path | None, str]] | None:
     if not isinstance(use, list) or reading.fragment or not reading.resolved.files:
         return None
     root = reading.resolved.files[0]
-    made: list[tuple[int, Path | None, str]] = []
+    files: list[tuple[int, Path | None, str]] = []
     for number, entry in enumerate(use):
         moved = rebased(str(entry), reading.resolved.file(("use", number)), root)
         path = Path(root).parent / moved
         outside = posixpath.normpath(moved).startswith(("..", "/"))
         known = not outside and _readable(path)
-        made.append(
+        files.append(
             (number, path if known else None, posixpath.normpath(posixpath.join(posixpath.dirname(root), moved)))
         )
-    return made
+    return files
 
 
 def _readable(path: Path) -> bool:
@@ -119,20 +119,20 @@ def own_environment(reading: Reading) -> Iterator[Finding]:
     a static method `tasks(split, size, seed)`.
     """
     parts = (*reading.parts, *(p for trial in reading.trials.values() for p in trial.parts))
-    asked = [(part, part.spec) for part in parts if part.spec is not None and part.spec.user_code == "class"]
+    wanted = [(part, part.spec) for part in parts if part.spec is not None and part.spec.user_code == "class"]
     files = _files(reading)
-    if files is None or not asked:
+    if files is None or not wanted:
         return
-    found: dict[str, Class] = {}
-    whole = all(path is not None for _, path, _ in files)
+    classes: dict[str, Class] = {}
+    all_read = all(path is not None for _, path, _ in files)
     for _, path, shown in reversed(files):
         try:
-            found |= classes_in(path, shown, WORLD | {"tasks": 3}) if path is not None else {}
+            classes |= classes_in(path, shown, WORLD | {"tasks": 3}) if path is not None else {}
         except RecipeError:  # RC622 tells of it
-            whole = False
-    for part, spec in asked:
+            all_read = False
+    for part, spec in wanted:
         for name in spec.user_names():
-            yield from _class_problem(reading, (*part.path, "name"), name, found, whole=whole)
+            yield from _class_problem(reading, (*part.path, "name"), name, classes, all_read=all_read)
 
 
 @check("RC756", "environment-without-reward", "warning")
@@ -177,14 +177,14 @@ def _absent(what: str, name: str, have: list[str], spans: Spans, path: tuple[str
 
 
 def _class_problem(
-    reading: Reading, path: tuple[str | int, ...], name: str, found: dict[str, Class], *, whole: bool
+    reading: Reading, path: tuple[str | int, ...], name: str, classes: dict[str, Class], *, all_read: bool
 ) -> Iterator[Finding]:
     spans = span_of(reading, path)
-    if name not in found:
-        if whole:
-            yield _absent("environment class", name, list(found), spans, path)
+    if name not in classes:
+        if all_read:
+            yield _absent("environment class", name, list(classes), spans, path)
         return
-    kind = found[name]
+    kind = classes[name]
     missing = [method for method in WORLD if method not in kind.methods and kind.whole]
     wrong = [method for method, fits in kind.methods.items() if not fits]
     if missing or wrong:
@@ -197,16 +197,16 @@ def _class_problem(
 
 
 def _problem(
-    reading: Reading, path: tuple[str | int, ...], name: str, found: dict[str, Signature], *, whole: bool
+    reading: Reading, path: tuple[str | int, ...], name: str, functions: dict[str, Signature], *, all_read: bool
 ) -> Iterator[Finding]:
     spans = span_of(reading, path)
-    public = [known for known in found if not known.startswith("_")]
+    public = [known for known in functions if not known.startswith("_")]
     if name not in public:
-        if whole:
+        if all_read:
             yield _absent("reward function", name, public, spans, path)
-    elif found[name].form is None:
+    elif functions[name].form is None:
         yield Finding(
             f"the reward function `{name}` takes neither `completions` nor `solution_str`",
-            (*spans, *found[name].spans),
+            (*spans, *functions[name].spans),
             path=dotted(path),
         )

@@ -98,8 +98,8 @@ class Encoder:
             self._check_written(row, conversation, ids, images, variables)
         if not ids:
             raise RecipeError(errors.empty_text(row.file, row.number, "prompt"))
-        seen = row.columns if columns is None else columns
-        return Task(row.index, conversation, ids, seen, images=images, variables=variables)
+        template_columns = row.columns if columns is None else columns
+        return Task(row.index, conversation, ids, template_columns, images=images, variables=variables)
 
     def _render(
         self,
@@ -127,14 +127,14 @@ class Encoder:
         assert refused is not None
         raise RecipeError(
             *(
-                found
-                if found.spans or found.path
+                problem
+                if problem.spans or problem.path
                 else replace(
-                    found,
-                    message=f"{row.file}, row {row.number}: {found.message}",
+                    problem,
+                    message=f"{row.file}, row {row.number}: {problem.message}",
                     spans=file_span(row.file, row.number),
                 )
-                for found in refused.diagnostics
+                for problem in refused.diagnostics
             )
         ) from None
 
@@ -154,8 +154,8 @@ class Encoder:
                 continue
             less = {name: value for name, value in variables.items() if name != key}
             without = [{name: value for name, value in message.items() if name != key} for message in messages]
-            whole = self._render(row, messages, images, variables, generation=False)
-            if whole == self._render(row, without, images, less, generation=False):
+            all_ids = self._render(row, messages, images, variables, generation=False)
+            if all_ids == self._render(row, without, images, less, generation=False):
                 problem = "is not written by the chat template: the policy would never see it"
                 raise RecipeError(errors.unused_column(row.file, row.number, key, problem))
 

@@ -28,10 +28,10 @@ class EnvironmentTasks(Source):
     def encoded(self) -> list[Encoded]:
         """List the tasks of a split, in the environment's order."""
         assert self.environment is not None, "the checks require an environment with tasks"
-        made = self.environment.tasks(self.spec.split, self.spec.size, self.spec.task_seed)[: self.spec.limit]
-        if not made:
+        tasks = self.environment.tasks(self.spec.split, self.spec.size, self.spec.task_seed)[: self.spec.limit]
+        if not tasks:
             raise RecipeError(errors.no_rows(self.shown, "it has no such tasks"))
-        return [(Task(i, _goal(columns), (), dict(columns)),) for i, columns in enumerate(made)]
+        return [(Task(i, _goal(columns), (), dict(columns)),) for i, columns in enumerate(tasks)]
 
 
 def _goal(columns: Mapping[str, Any]) -> str:

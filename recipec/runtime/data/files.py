@@ -69,8 +69,8 @@ def read_rows(
         for number, columns in (_parquet(file, name) if file.suffix == ".parquet" else _lines(file, name))
     )
     if bounds is not None:
-        whole = list(lines)
-        lines = iter(whole[slice(*(bound and bound(len(whole)) for bound in bounds))])
+        all_lines = list(lines)
+        lines = iter(all_lines[slice(*(bound and bound(len(all_lines)) for bound in bounds))])
     rows = [Row(index, *line) for index, line in enumerate(itertools.islice(lines, limit))]
     for row in rows:
         if _deep(row.columns):
@@ -87,10 +87,10 @@ def split_of(split: str | None) -> tuple[str | None, Sequence[Callable[[int], in
     >>> name, begin(50), end(50)
     ('train', 5, 45)
     """
-    found = _SLICE.fullmatch(split or "")
-    if found is None:
+    slice_match = _SLICE.fullmatch(split or "")
+    if slice_match is None:
         return split, None
-    return found["name"], [_bound(found[key]) if found[key] else None for key in ("begin", "end")]
+    return slice_match["name"], [_bound(slice_match[key]) if slice_match[key] else None for key in ("begin", "end")]
 
 
 def _bound(bound: str) -> Callable[[int], int]:
@@ -103,25 +103,25 @@ def part_of(rows: list[Row], spec: File) -> list[Row]:
     count = spec.val_rows or math.ceil(len(rows) * (spec.val_share or 0))
     if not count:
         return rows
-    held = set(rng_for(spec.val_seed, "held out").permutation(len(rows))[:count].tolist())
-    return [row for i, row in enumerate(rows) if (i in held) == (spec.part == "val")]
+    held_out = set(rng_for(spec.val_seed, "held out").permutation(len(rows))[:count].tolist())
+    return [row for i, row in enumerate(rows) if (i in held_out) == (spec.part == "val")]
 
 
 def _of_folder(path: Path, split: str | None, shown: str) -> list[tuple[Path, str]]:
-    found = sorted(p for p in path.iterdir() if p.suffix in ENDINGS and not p.name.startswith(".") and p.is_file())
-    if any(path.glob("*.arrow")) and not any(p.suffix == ".parquet" for p in found):
+    files = sorted(p for p in path.iterdir() if p.suffix in ENDINGS and not p.name.startswith(".") and p.is_file())
+    if any(path.glob("*.arrow")) and not any(p.suffix == ".parquet" for p in files):
         problem = "its rows are in .arrow files, as `save_to_disk` of the library datasets writes them"
         raise RecipeError(errors.unreadable_data(shown, problem))
-    if not found:
+    if not files:
         raise RecipeError(errors.no_rows(shown, f"the folder has no file that ends in {', '.join(ENDINGS)}"))
-    names = {p.stem for p in found}
+    names = {p.stem for p in files}
     if split is not None:
-        found = [p for p in found if p.stem == split or p.stem.startswith(f"{split}-")]
-    if not found or (split is None and len(names) > 1 and {n.partition("-")[0] for n in names} & _SPLITS):
+        files = [p for p in files if p.stem == split or p.stem.startswith(f"{split}-")]
+    if not files or (split is None and len(names) > 1 and {n.partition("-")[0] for n in names} & _SPLITS):
         raise RecipeError(errors.which_split(shown, split, names))
-    if problem := _incomplete(p.name for p in found):
+    if problem := _incomplete(p.name for p in files):
         raise RecipeError(errors.unreadable_data(shown, problem))
-    return [(p, f"{shown.rstrip('/')}/{p.name}") for p in found]
+    return [(p, f"{shown.rstrip('/')}/{p.name}") for p in files]
 
 
 def _files(path: Path, split: str | None, shown: str) -> list[tuple[Path, str]]:
@@ -191,8 +191,8 @@ def _parquet(path: Path, shown: str) -> Iterator[tuple[int, dict[str, Any]]]:
         raise
     except Exception as error:  # noqa: BLE001 - time zones and units raise whatever reads them
         problem = str(error).splitlines()[0] if str(error) else type(error).__name__
-        whole = isinstance(error, pa.ArrowException | OSError | UnicodeDecodeError)
-        what = "not a whole parquet file" if whole else f"a value of row {number + 1} or after it cannot be read"
+        is_damage = isinstance(error, pa.ArrowException | OSError | UnicodeDecodeError)
+        what = "not a whole parquet file" if is_damage else f"a value of row {number + 1} or after it cannot be read"
         raise RecipeError(errors.unreadable_data(shown, f"{what}: {problem}")) from None
 
 

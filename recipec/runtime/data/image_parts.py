@@ -43,8 +43,8 @@ def image_names(row: Row, column: str) -> tuple[str, list[str]]:
         raise RecipeError(errors.image_column(row.file, row.number, name, problem))
     for number, one in enumerate(names):
         if not isinstance(one, str):
-            held = "the bytes of an image" if isinstance(one, Mapping | bytes) else kind_of(one)
-            raise RecipeError(errors.image_column(row.file, row.number, f"{name}[{number}]", f"is {held}"))
+            kind = "the bytes of an image" if isinstance(one, Mapping | bytes) else kind_of(one)
+            raise RecipeError(errors.image_column(row.file, row.number, f"{name}[{number}]", f"is {kind}"))
     return name, names
 
 
@@ -57,26 +57,28 @@ def read_content(row: Row, where: str, role: str, content: Sequence[Any]) -> str
     parts: list[dict[str, str]] = []
     for number, part in enumerate(content):
         at = f"{where}.content[{number}]"
-        given = {key: value for key, value in part.items() if value is not None} if isinstance(part, Mapping) else {}
-        if given == IMAGE and role != "assistant":
+        set_fields = (
+            {key: value for key, value in part.items() if value is not None} if isinstance(part, Mapping) else {}
+        )
+        if set_fields == IMAGE and role != "assistant":
             parts.append(dict(IMAGE))
-        elif given.get("type") == "text" and isinstance(given.get("text"), str):
-            parts.append({"type": "text", "text": given["text"]})
+        elif set_fields.get("type") == "text" and isinstance(set_fields.get("text"), str):
+            parts.append({"type": "text", "text": set_fields["text"]})
         else:
-            raise RecipeError(errors.image_part(row.file, row.number, at, _problem(part, given)))
+            raise RecipeError(errors.image_part(row.file, row.number, at, _problem(part, set_fields)))
     if all(part["type"] == "text" for part in parts):
         return "".join(part["text"] for part in parts)
     return parts
 
 
-def _problem(part: Any, given: Mapping[str, Any]) -> str:
+def _problem(part: Any, set_fields: Mapping[str, Any]) -> str:
     if not isinstance(part, Mapping):
         return f"must be a part of a message, this is {kind_of(part)}"
-    if given == IMAGE:
+    if set_fields == IMAGE:
         return "is an image in an answer, and the policy writes text alone"
-    if given.get("type") == "image":
-        return f"names its image by `{next(key for key in given if key != 'type')}`"
-    return f"has the type {given.get('type')!r}" if given.get("type") != "text" else "has no `text`"
+    if set_fields.get("type") == "image":
+        return f"names its image by `{next(key for key in set_fields if key != 'type')}`"
+    return f"has the type {set_fields.get('type')!r}" if set_fields.get("type") != "text" else "has no `text`"
 
 
 def places_in(messages: Sequence[Message]) -> int:
@@ -100,8 +102,8 @@ def with_places(row: Row, column: str, messages: Sequence[Message], images: int)
     first = next((i for i, message in enumerate(messages) if message["role"] == "user"), None)
     if have or first is None:
         raise RecipeError(errors.image_count(row.file, row.number, column, have, images))
-    given = {**messages[first], "content": before_text(messages[first]["content"], images)}
-    return [*messages[:first], given, *messages[first + 1 :]]
+    with_images = {**messages[first], "content": before_text(messages[first]["content"], images)}
+    return [*messages[:first], with_images, *messages[first + 1 :]]
 
 
 def in_parts(content: Any) -> list[Mapping[str, Any]]:

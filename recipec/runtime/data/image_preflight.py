@@ -28,17 +28,17 @@ def digests(spec: File, root: Path) -> dict[str, str]:
 
 
 def _digest(spec: File, path: Path) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     folder = path if path.is_dir() else path.parent
     seen = set()
     try:
         for _, name in _named(path, spec):
             if name not in seen:
                 seen.add(name)
-                found.update(repr((name, _hashed(folder, name))).encode("utf-8", "backslashreplace"))
+                digest.update(repr((name, _hashed(folder, name))).encode("utf-8", "backslashreplace"))
     except RecipeError:
         return "broken"
-    return found.hexdigest()
+    return digest.hexdigest()
 
 
 def _named(path: Path, spec: File) -> Iterator[tuple[Row, str]]:

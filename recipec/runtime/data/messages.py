@@ -90,7 +90,7 @@ def read_variables(row: Row, columns: Columns) -> dict[str, Any]:
     Raises:
         RecipeError: RC706.
     """
-    found: dict[str, Any] = {}
+    variables: dict[str, Any] = {}
     for name, kind, expected in (
         (columns.chat_template_kwargs, Mapping, "an object"),
         (columns.tools, list, "a list of tools"),
@@ -110,10 +110,10 @@ def read_variables(row: Row, columns: Columns) -> dict[str, Any]:
         filled = without_nulls(row, name, value)
         value = filled if plain is value else value  # in JSON text a null was written by someone
         if kind is Mapping:
-            found |= value
+            variables |= value
         else:
-            found["tools"] = [_tool(row, f"{name}[{number}]", tool) for number, tool in enumerate(value)]
-    return found
+            variables["tools"] = [_tool(row, f"{name}[{number}]", tool) for number, tool in enumerate(value)]
+    return variables
 
 
 def _tool(row: Row, where: str, tool: Any) -> Any:
@@ -143,11 +143,11 @@ def without_nulls(row: Row, where: str, value: Any, depth: int = 0) -> Any:
     return value
 
 
-def _checked(row: Row, where: str, given: Any) -> Message:
+def _checked(row: Row, where: str, value: Any) -> Message:
     """Return a message if its content is text, or parts of text and places for images."""
-    message = without_nulls(row, where, given)
+    message = without_nulls(row, where, value)
     says_more = isinstance(message, Mapping) and any(message.get(key) for key in SAID)
-    if problem := _problem(message, given, says_more=says_more):
+    if problem := _problem(message, value, says_more=says_more):
         shares = isinstance(message, Mapping) and {"from", "value"} <= message.keys()
         remedy = "in a prompt, write `role` for `from` (user, assistant) and `content` for `value`" if shares else ""
         raise RecipeError(errors.wrong_type(row.file, row.number, where, problem, remedy))
@@ -223,18 +223,18 @@ def _with_calls(row: Row, where: str, message: dict[str, Any]) -> dict[str, Any]
 def _call(row: Row, where: str, call: Mapping[str, Any]) -> Mapping[str, Any]:
     if isinstance(call.get("function"), Mapping):
         return {**call, "function": _call(row, where, call["function"])}
-    given = call.get("arguments")
-    if not isinstance(given, str):
+    arguments = call.get("arguments")
+    if not isinstance(arguments, str):
         return call
     try:
-        read = json.loads(given) if given.strip() else {}  # a null in it was written by someone
+        parsed = json.loads(arguments) if arguments.strip() else {}  # a null in it was written by someone
     except (ValueError, RecursionError):
-        read = None
-    if not isinstance(read, dict):
+        parsed = None
+    if not isinstance(parsed, dict):
         problem = "has a tool call with `arguments` that are neither an object nor the JSON text of one"
         raise RecipeError(errors.wrong_type(row.file, row.number, where, problem))
-    without_nulls(row, where, read)  # it is not nested too deeply
-    return {**call, "arguments": read}
+    without_nulls(row, where, parsed)  # it is not nested too deeply
+    return {**call, "arguments": parsed}
 
 
 def calls_as_text(messages: Sequence[Message]) -> list[Message]:
@@ -259,9 +259,9 @@ def _check_text(row: Row, where: str, text: str, *, empty: bool = False) -> None
         raise RecipeError(errors.wrong_type(row.file, row.number, where, "holds half a surrogate pair")) from None
 
 
-def talk(given: Text, role: str) -> Sequence[Message]:
+def talk(turn_text: Text, role: str) -> Sequence[Message]:
     """Return text as one message of a role, and messages as they are."""
-    return [{"role": role, "content": given}] if isinstance(given, str) else given
+    return [{"role": role, "content": turn_text}] if isinstance(turn_text, str) else turn_text
 
 
 def bare(message: Message) -> tuple[str, str]:
@@ -277,13 +277,13 @@ def check_agrees(row: Row, column: str, used: Sequence[Message]) -> None:
     """
     if row.columns.get(column) is None:
         return
-    given = read_text(row, column)
-    if isinstance(given, str):
-        agrees = any(text_of(message["content"]).strip() == given.strip() for message in used)
+    answer = read_text(row, column)
+    if isinstance(answer, str):
+        agrees = any(text_of(message["content"]).strip() == answer.strip() for message in used)
     else:
-        agrees = [bare(m) for m in given] == [bare(m) for m in used][: len(given)]
+        agrees = [bare(m) for m in answer] == [bare(m) for m in used][: len(answer)]
         own = [bare(m) for m in used if m["role"] != "system"]
-        agrees = agrees or [bare(m) for m in given] == own[: len(given)]
+        agrees = agrees or [bare(m) for m in answer] == own[: len(answer)]
     if not agrees:
         problem = "differs from the conversation that is used in its place: keep one of them"
         raise RecipeError(errors.unused_column(row.file, row.number, column, problem))
@@ -304,10 +304,10 @@ def read_label(row: Row, column: str) -> bool | None:
     >>> [read_label(Row(0, "a.jsonl", 1, {"good": value}), "good") for value in (True, 0, 1.0, "False", "no", 2)]
     [True, False, True, False, None, None]
     """
-    found = row.columns.get(column)
-    if isinstance(found, str):
-        return _LABELS.get(found.strip().lower())
-    return bool(found) if isinstance(found, bool | int | float) and found in (0, 1) else None
+    label = row.columns.get(column)
+    if isinstance(label, str):
+        return _LABELS.get(label.strip().lower())
+    return bool(label) if isinstance(label, bool | int | float) and label in (0, 1) else None
 
 
 def read_system(row: Row, column: str, prompt: Text) -> str | None:
@@ -316,16 +316,16 @@ def read_system(row: Row, column: str, prompt: Text) -> str | None:
     Raises:
         RecipeError: RC706, it is not text; RC878, the conversation has another one.
     """
-    found = row.columns.get(column) if column else None
-    if found is None or found == "":
+    system = row.columns.get(column) if column else None
+    if system is None or system == "":
         return None
-    if not isinstance(found, str):
-        raise RecipeError(errors.wrong_type(row.file, row.number, column, f"must be text, this is {kind_of(found)}"))
-    _check_text(row, column, found, empty=True)
-    if not isinstance(prompt, str) and prompt[0]["role"] == "system" and bare(prompt[0])[1] != found.strip():
+    if not isinstance(system, str):
+        raise RecipeError(errors.wrong_type(row.file, row.number, column, f"must be text, this is {kind_of(system)}"))
+    _check_text(row, column, system, empty=True)
+    if not isinstance(prompt, str) and prompt[0]["role"] == "system" and bare(prompt[0])[1] != system.strip():
         problem = "differs from the system message of the conversation: keep one of them"
         raise RecipeError(errors.unused_column(row.file, row.number, column, problem))
-    return found
+    return system
 
 
 def check_history(row: Row) -> None:
@@ -361,7 +361,7 @@ def read_number(row: Row, column: str) -> float | None:
     >>> read_number(Row(0, "a.jsonl", 1, {"margin": 2}), "margin"), read_number(Row(0, "a.jsonl", 1, {}), "margin")
     (2.0, None)
     """
-    found = row.columns.get(column)
-    if isinstance(found, bool) or not isinstance(found, int | float | Decimal) or not math.isfinite(found):
+    number = row.columns.get(column)
+    if isinstance(number, bool) or not isinstance(number, int | float | Decimal) or not math.isfinite(number):
         return None
-    return float(found)
+    return float(number)

@@ -33,23 +33,25 @@ class Mixture(Source):
 
     def encoded(self) -> list[Encoded]:
         """Read every source, bounded as it says, and number the rows of all of them."""
-        made: list[Encoded] = []
+        mixed: list[Encoded] = []
         self._place = {}
         for name, source in self.sources.items():
-            found = source.read(self.kind)
+            examples = source.read(self.kind)
             self.left_out, self.truncated = self.left_out + source.left_out, self.truncated + source.truncated
             first = len(self._place)
-            self._place |= {first + i: source.place(row[0]) for i, row in enumerate(found)}
-            numbered = [_numbered(row, first + i, name) for i, row in enumerate(found)]
-            made += self._taken(name, numbered)
-        return made[: self.spec.limit]
+            self._place |= {first + i: source.place(row[0]) for i, row in enumerate(examples)}
+            numbered = [_numbered(row, first + i, name) for i, row in enumerate(examples)]
+            mixed += self._taken(name, numbered)
+        return mixed[: self.spec.limit]
 
     def _taken(self, name: str, rows: list[Encoded]) -> list[Encoded]:
         """Take rows as often as the weight of their source says; of what is not whole, some at random."""
         weight = self.spec.sources[name].weight
-        whole = int(weight)
-        some = rng_for(self.context.seed, "mix", name).permutation(len(rows))[: round((weight - whole) * len(rows))]
-        return [*rows * whole, *(rows[i] for i in sorted(some.tolist()))]
+        full_passes = int(weight)
+        some = rng_for(self.context.seed, "mix", name).permutation(len(rows))[
+            : round((weight - full_passes) * len(rows))
+        ]
+        return [*rows * full_passes, *(rows[i] for i in sorted(some.tolist()))]
 
     def place(self, task: Task) -> tuple[str, int]:
         """Where a task's row stands: file and number, for messages."""
@@ -71,5 +73,5 @@ def check(spec: specs.Mix, request: PreflightRequest) -> Iterator[Diagnostic]:
 def digests(spec: specs.Mix, root: Path) -> dict[str, str]:
     """Hash the images that the rows of each source name."""
     return {
-        name: found for part in spec.sources.values() for name, found in image_preflight.digests(part, root).items()
+        name: digest for part in spec.sources.values() for name, digest in image_preflight.digests(part, root).items()
     }

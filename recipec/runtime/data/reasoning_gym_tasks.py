@@ -44,8 +44,8 @@ class ReasoningGym(Source):
 
     def encoded(self) -> list[Encoded]:
         """Make every task and encode what the stage's kind needs of it."""
-        made = self._made()[: self.spec.limit]
-        rows = [Row(i, self.shown, i + 1, columns) for i, columns in enumerate(made)]
+        entries = self._made()[: self.spec.limit]
+        rows = [Row(i, self.shown, i + 1, columns) for i, columns in enumerate(entries)]
         questions = self.prompts(rows) or [str(row.columns["question"]) for row in rows]
         return [self._encode(row, f"{q}{self.spec.prompt_suffix}") for row, q in zip(rows, questions, strict=True)]
 
@@ -55,12 +55,12 @@ class ReasoningGym(Source):
         if key in _MADE:
             return _MADE[key]
         try:
-            (made,) = self._pool.ask([None], START_SECONDS)
+            (entries,) = self._pool.ask([None], START_SECONDS)
         except HandlerError as error:
             raise RecipeError(self._declined(error)) from None
-        if isinstance(made, WorkerFailure):
-            raise RecipeError(errors.task_options(self.spec.task, made.message or "making the tasks took too long"))
-        tasks: Sequence[Mapping[str, Any]] = made
+        if isinstance(entries, WorkerFailure):
+            raise RecipeError(errors.task_options(self.spec.task, entries.message or "making the tasks took too long"))
+        tasks: Sequence[Mapping[str, Any]] = entries
         if len(tasks) <= _FEW:
             _MADE[key] = tasks
         return tasks
@@ -73,8 +73,10 @@ class ReasoningGym(Source):
         return errors.task_options(self.spec.task, problem.message)
 
     def _encode(self, row: Row, prompt: str) -> Encoded:
-        found = self.encoder.task(row, prompt)
-        task = Task(found.id, found.prompt, found.prompt_ids, row.columns, functools.partial(self.score, row.index))
+        encoded = self.encoder.task(row, prompt)
+        task = Task(
+            encoded.id, encoded.prompt, encoded.prompt_ids, row.columns, functools.partial(self.score, row.index)
+        )
         if self.kind == "rl":
             return (task,)
         answer = row.columns["answer"]
@@ -85,10 +87,10 @@ class ReasoningGym(Source):
     def score(self, index: int, text: str) -> float:
         """Return the task's own score of an answer; NaN where its verifier hung or failed."""
         try:
-            (found,) = self._pool.ask([[index, text]], SCORE_SECONDS)
+            (answered,) = self._pool.ask([[index, text]], SCORE_SECONDS)
         except HandlerError as error:
             raise RecipeError(reward_errors.judge_broken(self.shown, error.message)) from None
-        return math.nan if isinstance(found, WorkerFailure) else float(found)
+        return math.nan if isinstance(answered, WorkerFailure) else float(answered)
 
     def close(self) -> None:
         """End the process that scores."""

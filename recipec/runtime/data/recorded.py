@@ -107,16 +107,16 @@ def _float(digits: str) -> float:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return a mapping with different keys: of two equal keys one would be ignored silently."""
-    made = dict(pairs)
-    if len(made) < len(pairs):
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"the key {_shown(twice)} is there twice")
-    return made
+    return fields
 
 
 def _row(fields: Mapping[str, Any], name: str, line: int) -> Recorded:
-    kept = "episode_step" in fields or {"ids", "prompt_ids", "text"} <= fields.keys()
-    step = fields.get("episode_step" if kept else "step")
+    is_rollout = "episode_step" in fields or {"ids", "prompt_ids", "text"} <= fields.keys()
+    step = fields.get("episode_step" if is_rollout else "step")
     valid = fields.get("action_valid")
     if "reward" not in fields:
         raise ValueError("it has no `reward`")
@@ -135,7 +135,7 @@ def _row(fields: Mapping[str, Any], name: str, line: int) -> Recorded:
         step=None if step is None else int(step),
         action_valid=None if valid is None else bool(valid),
         trained=_trained(fields),
-        batch=int(fields["step"]) if kept and _whole(fields.get("step")) else None,
+        batch=int(fields["step"]) if is_rollout and _whole(fields.get("step")) else None,
         file=name,
         line=line,
     )
@@ -180,11 +180,11 @@ def need(rows: Sequence[Recorded], reads: Collection[str], *, stepwise: bool, pe
     Raises:
         RecipeError: RC799 naming the column and the row; RC797, two copies of a step disagree.
     """
-    asked = [name for signal, name in _IDS.items() if signal in reads]
-    if stepwise and "episode_id_R" in reads and "episode_id" not in asked:
-        asked.append("episode_id")
+    ids_read = [name for signal, name in _IDS.items() if signal in reads]
+    if stepwise and "episode_id_R" in reads and "episode_id" not in ids_read:
+        ids_read.append("episode_id")
     for row in rows:
-        lacks = [name for name in asked if row.id_of(name) is None]
+        lacks = [name for name in ids_read if row.id_of(name) is None]
         if stepwise and "step_R" in reads and row.step is None:
             lacks.append("step")
         if penalised and row.action_valid is None:
@@ -200,9 +200,9 @@ def need(rows: Sequence[Recorded], reads: Collection[str], *, stepwise: bool, pe
 def _agree(rows: Sequence[Recorded]) -> None:
     first: dict[Any, Recorded] = {}
     for place, row in enumerate(rows):
-        seen = first.setdefault((_episode(row, place), row.step or 0), row)
-        if seen.reward != row.reward and not (math.isnan(seen.reward) and math.isnan(row.reward)):
-            where = f"line {seen.line}" + (f" of {seen.file}" if seen.file != row.file else "")
+        earlier = first.setdefault((_episode(row, place), row.step or 0), row)
+        if earlier.reward != row.reward and not (math.isnan(earlier.reward) and math.isnan(row.reward)):
+            where = f"line {earlier.line}" + (f" of {earlier.file}" if earlier.file != row.file else "")
             problem = f"it repeats the episode and the step of {where} with another reward"
             raise RecipeError(errors.bad_row(row.file, row.line, problem))
 
@@ -218,7 +218,7 @@ def columns_of(rows: Sequence[Recorded], reads: Collection[str]) -> dict[str, An
     prompts = [row.id_of("prompt_id") for row in rows]
     episodes = _numbered([_episode(row, place) for place, row in enumerate(rows)])
     by_prompt_R = _numbered(prompts)
-    made: dict[str, Any] = {
+    columns: dict[str, Any] = {
         "by_prompt_R": by_prompt_R,
         "prompt_id_R": by_prompt_R,
         "by_tree_R": _numbered([(row.id_of("prompt_id"), row.id_of("tree_id")) for row in rows]),
@@ -231,9 +231,9 @@ def columns_of(rows: Sequence[Recorded], reads: Collection[str]) -> dict[str, An
     }
     if "attend_RT" in reads:
         written = [row.trained or () for row in rows]
-        made["trained_RT"] = pad_rows(written, torch.bool)
-        made["attend_RT"] = pad_rows([(True,) * len(tokens) for tokens in written], torch.bool)
-    return made
+        columns["trained_RT"] = pad_rows(written, torch.bool)
+        columns["attend_RT"] = pad_rows([(True,) * len(tokens) for tokens in written], torch.bool)
+    return columns
 
 
 def _numbered(ids: Sequence[Any]) -> Tensor:

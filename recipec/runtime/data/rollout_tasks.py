@@ -84,12 +84,12 @@ def _seen(row: RolloutRow, root: Path, policy: Policy) -> tuple[Picture, ...]:
         return ()
     if not is_vision_model(policy):
         raise RecipeError(image_errors.images_unseen(row.file, row.line, "images", "the policy reads text alone"))
-    found = tuple(
+    pictures = tuple(
         policy.image_store.recorded_picture(root, path, digest, row.file, row.line) for path, digest in row.images
     )
     try:
-        places(row.prompt_ids, found)
+        places(row.prompt_ids, pictures)
     except ValueError:
         # the image is the same, but has other tokens: another tokenizer
         raise RecipeError(image_errors.image_changed(row.file, row.line, row.images[0][0])) from None
-    return found
+    return pictures

@@ -93,7 +93,7 @@ def _row(row: int, task: Task, columns: Mapping[str, Any], step: int, read: Read
     trained = trained_T[start:].tolist()
     ids = columns["tokens_RT"][row, :length].tolist()
     own = task.prompt if isinstance(task.prompt, str) else [dict(m) for m in task.prompt]
-    made: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "step": step,
         "prompt_id": task.id,
         "prompt": own if read is None or ids[:start] == list(task.prompt_ids) else read(ids[:start]),
@@ -104,15 +104,15 @@ def _row(row: int, task: Task, columns: Mapping[str, Any], step: int, read: Read
         "columns": _plain(task.columns),
     }
     if task.images:
-        made["images"] = list(recorded_images(task))
+        fields["images"] = list(recorded_images(task))
     if not all(trained):
-        made["trained"] = [int(t) for t in trained]
+        fields["trained"] = [int(t) for t in trained]
     for name, signal in _MORE.items():
         if columns.get(signal) is not None:
-            made[name] = _value(columns[signal][row])
-    if made.get("transcript") == made["text"]:
-        del made["transcript"]
-    return made
+            fields[name] = _value(columns[signal][row])
+    if fields.get("transcript") == fields["text"]:
+        del fields["transcript"]
+    return fields
 
 
 def recorded_images(task: Task) -> Iterator[dict[str, Any]]:
@@ -175,10 +175,10 @@ def token_ids(row: Mapping[str, Any], name: str) -> list[int]:
     Raises:
         ValueError: they are missing, or are not token ids.
     """
-    found = row.get(name)
-    if not isinstance(found, list) or not all(isinstance(one, int) and 0 <= one < LARGEST_ID for one in found):
+    ids = row.get(name)
+    if not isinstance(ids, list) or not all(isinstance(one, int) and 0 <= one < LARGEST_ID for one in ids):
         raise ValueError(f"it has no `{name}`: a list of token ids")
-    return found
+    return ids
 
 
 def trained_tokens(row: Mapping[str, Any], length: int) -> tuple[bool, ...]:

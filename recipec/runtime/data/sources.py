@@ -98,13 +98,13 @@ class Source(DataSource, ABC):
         Raises:
             RecipeError: RC700 to RC718, naming file and row.
         """
-        kept = self.read(kind)
-        if not kept:
+        rows = self.read(kind)
+        if not rows:
             raise RecipeError(errors.no_rows(self.shown, f"all {self.left_out} are too long"))
         if self.left_out or self.truncated:
-            done = f"{self.left_out} are left out and {self.truncated} cut, {len(kept)} are used"
+            done = f"{self.left_out} are left out and {self.truncated} cut, {len(rows)} are used"
             self.context.say(f"{self.shown}: of rows that are too long, {done}")
-        columns = {name: [row[i] for row in kept] for i, name in enumerate(COLUMNS[kind])}
+        columns = {name: [row[i] for row in rows] for i, name in enumerate(COLUMNS[kind])}
         blocks = None
         if self._common.packing:
             lengths = [len(one.ids) for one in columns["completion_P"] if isinstance(one, Example)]
@@ -195,13 +195,13 @@ class Source(DataSource, ABC):
         if template is None:
             return None
         text, template = template_text(self.context.root, template)
-        made = render_rows(
+        rendered = render_rows(
             text, template, [row.columns for row in rows], lambda i: f"row {rows[i].number} of {rows[i].file}"
         )
-        for row, prompt in zip(rows, made, strict=True):
+        for row, prompt in zip(rows, rendered, strict=True):
             if not prompt.strip():
                 raise RecipeError(errors.empty_text(row.file, row.number, f"the prompt that {template} renders"))
-        return made
+        return rendered
 
 
 class File(Source):
@@ -231,8 +231,8 @@ class File(Source):
     def rows(self) -> list[Row]:
         """Read the rows of the split and part."""
         spec = self.spec
-        read = read_rows(self.path, spec.split, self.shown, spec.limit, self._kept_images)
-        return part_of(read, spec)
+        rows = read_rows(self.path, spec.split, self.shown, spec.limit, self._kept_images)
+        return part_of(rows, spec)
 
     def made(self, read: Sequence[Row]) -> list[Encoded]:
         """Encode what the stage's kind needs of rows."""
@@ -250,34 +250,34 @@ class File(Source):
         """Return an example with the tokens that are trained, and its label or margin where the row has one."""
         if self.kind != "sft":
             return replace(example, margin=read_number(row, self.spec.columns.margin))
-        whole = all_trained(row, example, self.spec.columns) if self.spec.train_on == "all" else example
-        return replace(whole, label=read_label(row, self.spec.columns.label))
+        marked = all_trained(row, example, self.spec.columns) if self.spec.train_on == "all" else example
+        return replace(marked, label=read_label(row, self.spec.columns.label))
 
     def _kept_images(self, columns: Mapping[str, Any]) -> dict[str, Any]:
         """Name the images that a row holds itself, and keep them where the policy reads images."""
         used = self.spec.columns.images
         if not used or not is_vision_model(self.policy):
             return named_images(columns)
-        read = {used, OTHER} if used == DEFAULT else {used}
-        return named_images(columns, read, self.policy.image_store.keep)
+        wanted = {used, OTHER} if used == DEFAULT else {used}
+        return named_images(columns, wanted, self.policy.image_store.keep)
 
     def _pictures(self, rows: Sequence[Row], path: Path) -> dict[int, tuple[Picture, ...]]:
         """Return the images of each row; their paths begin at the folder of the data."""
         column = self.spec.columns.images
         folder = path if path.is_dir() else path.parent
         parent = Path(self.shown) if path.is_dir() else Path(self.shown).parent
-        found: dict[int, tuple[Picture, ...]] = {}
+        by_row: dict[int, tuple[Picture, ...]] = {}
         for row in rows:
             name, paths = image_names(row, column)
             place = (row.file, row.number)
             if paths:
                 self._shown(row, name, paths[0])
-            found[row.index] = tuple(
+            by_row[row.index] = tuple(
                 self.policy.image_store.picture(folder, one, (parent / one).as_posix(), *place) for one in paths
             )
-        if column and is_vision_model(self.policy) and not any(found.values()):
+        if column and is_vision_model(self.policy) and not any(by_row.values()):
             raise RecipeError(image_errors.no_images(self.shown, column, rows[0].columns))
-        return found
+        return by_row
 
     def _shown(self, row: Row, column: str, path: str) -> None:
         """Refuse images that the policy would not see, or that are not downloaded."""
@@ -333,16 +333,16 @@ class File(Source):
         )
 
     def _variables(self, row: Row) -> dict[str, Any]:
-        found = {**self.spec.chat_template_kwargs, **read_variables(row, self.spec.columns)}
-        if found and self.environment is not None and not self.environment.reads_variables:
+        variables = {**self.spec.chat_template_kwargs, **read_variables(row, self.spec.columns)}
+        if variables and self.environment is not None and not self.environment.reads_variables:
             problem = "is for the chat template, and an environment writes the prompts of the stage without it"
-            raise RecipeError(errors.unused_column(row.file, row.number, next(iter(found)), problem))
-        return found
+            raise RecipeError(errors.unused_column(row.file, row.number, next(iter(variables)), problem))
+        return variables
 
     def _sft(self, row: Row, rendered: str | None) -> Encoded:
         names = self.spec.columns
-        given = {name for name, value in row.columns.items() if value is not None}
-        if rendered is None and names.completion not in given and names.messages in given:
+        set_columns = {name for name, value in row.columns.items() if value is not None}
+        if rendered is None and names.completion not in set_columns and names.messages in set_columns:
             messages = read_conversation(row, names.messages)
             messages = self._encoder(row, messages).with_system(messages)
             images = self._images[row.index]
@@ -352,10 +352,10 @@ class File(Source):
             example = self.encoder.conversation(row, messages, images=images, variables=variables)
             start = example.trained.index(True)
             first = next(i for i, m in enumerate(messages) if m["role"] == "assistant" and m.get(TRAIN, True))
-            asked = messages[:first]
-            shown = example.images[: places_in(asked)]
-            return Task(row.index, asked, example.ids[:start], row.columns, images=shown, variables=variables), example
-        if rendered is None and names.text in given and not {names.prompt, names.completion} & given:
+            prompt = messages[:first]
+            shown = example.images[: places_in(prompt)]
+            return Task(row.index, prompt, example.ids[:start], row.columns, images=shown, variables=variables), example
+        if rendered is None and names.text in set_columns and not {names.prompt, names.completion} & set_columns:
             example = self._encoder(row, "").plain_text(row, names.text, self._images[row.index], self._variables(row))
             return Task(row.index, "", example.ids[:1], row.columns), example
         task = self._encoded(row, self._prompt(row, rendered))
@@ -367,8 +367,8 @@ class File(Source):
     def _whole_prompt(self, row: Row, shared: Sequence[Message]) -> Sequence[Message]:
         """Return the prompt that both conversations begin with, with what the column of prompts has before it."""
         column = self.spec.columns.prompt
-        given = row.columns.get(column)
-        if isinstance(given, list):
+        prompt = row.columns.get(column)
+        if isinstance(prompt, list):
             messages = read_messages(row, column)
             before = messages[: max(0, len(messages) - len(shared))]
             if before and [bare(m) for m in messages[len(before) :]] == [bare(m) for m in shared]:

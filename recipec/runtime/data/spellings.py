@@ -40,11 +40,11 @@ class Spellings:
         """Split a text at the control tokens in it: pairs of the text before one and its name, the last one empty."""
         if self._whole is None:
             return [(text, "")]
-        found, at = [], 0
+        parts, at = [], 0
         for match in self._whole.finditer(text):
-            found.append((text[at : match.start()], match[0]))
+            parts.append((text[at : match.start()], match[0]))
             at = match.end()
-        return [*found, (text[at:], "")]
+        return [*parts, (text[at:], "")]
 
     def hide(self, value: Any) -> tuple[Any, dict[str, str]]:
         """Return a value with private characters in place of spellings, and what each of them stands for.
@@ -59,11 +59,11 @@ class Spellings:
         free = (chr(number) for number in _PRIVATE if chr(number) not in used)
 
         def mark(spelling: str) -> str:
-            found = next(free, None)
-            if found is None:
+            stand_in = next(free, None)
+            if stand_in is None:
                 raise RecipeError(errors.template_refuses("the messages have too many private characters"))
-            marks[found] = spelling
-            return found
+            marks[stand_in] = spelling
+            return stand_in
 
         def hidden(one: Any, key: object = None, *, name: bool = False) -> Any:
             if isinstance(one, str):

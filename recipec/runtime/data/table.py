@@ -53,9 +53,9 @@ class Table(TaskSource):
             order = draws.permutation(len(self)).tolist()
         if self.absent:
             order = [row for row in order if row not in self.absent]
-        taken = order[self.cursor : self.cursor + count]
+        indices = order[self.cursor : self.cursor + count]
         self.cursor += count
-        return self._rows(taken)
+        return self._rows(indices)
 
     def retire(self, prompts: Collection[int]) -> int:
         """Leave the rows of these tasks out of later epochs; return how many rows are by now.
@@ -78,8 +78,8 @@ class Table(TaskSource):
         for start in range(0, len(self), count):
             yield self._rows(range(start, min(start + count, len(self))))
 
-    def _rows(self, taken: Iterable[int]) -> dict[str, list[Any]]:
-        rows = [row for block in taken for row in self.blocks[block]]
+    def _rows(self, indices: Iterable[int]) -> dict[str, list[Any]]:
+        rows = [row for block in indices for row in self.blocks[block]]
         return {name: [column[row] for row in rows] for name, column in self.columns.items()}
 
     def state(self) -> dict[str, Any]:

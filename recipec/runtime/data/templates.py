@@ -43,10 +43,10 @@ def choose(root: Path, name: str | None) -> list[Diagnostic]:
     if name is None:
         return []
     try:
-        found = template_problem(*template_text(root, name))
+        problem = template_problem(*template_text(root, name))
     except RecipeError as error:
         return list(error.diagnostics)
-    return [] if found is None else [found]
+    return [] if problem is None else [problem]
 
 
 def _problem(error: OSError | UnicodeDecodeError) -> str:

@@ -33,8 +33,8 @@ def tags_of(tokenizer: Any) -> dict[int, str]:
     roles = set(map(str, tokenizer.special_tokens_map.values()))
     added = tokenizer.added_tokens_decoder.items()
     names = {str(t.content): int(i) for i, t in added if t.special and str(t.content) not in roles}
-    found = [(opens, f"</{opens[1:]}") for opens in names if _TAG.fullmatch(opens)]
-    return {names[tag]: tag for pair in found if pair[1] in names for tag in pair}
+    tags = [(opens, f"</{opens[1:]}") for opens in names if _TAG.fullmatch(opens)]
+    return {names[tag]: tag for pair in tags if pair[1] in names for tag in pair}
 
 
 def decode_with_tags(tokenizer: Any, ids: Iterable[int], tags: Mapping[int, str]) -> str:
@@ -97,13 +97,13 @@ class Text:
         if not tail and after[-1] in self.control:
             return self._renamed.encode([after[-1], text])[1:]
         before = self.decode(tail)
-        alone, whole = self._renamed.encode([text]), self.decode(self._renamed.encode([before + text]))
-        if self.decode([*tail, *alone]) == whole or not before:
+        alone, together = self._renamed.encode([text]), self.decode(self._renamed.encode([before + text]))
+        if self.decode([*tail, *alone]) == together or not before:
             return alone
         for lead in (before, *_LEADS):
             start, both = self._renamed.encode([lead]), self._renamed.encode([lead + text])
             rest = both[len(start) :]
-            if both[: len(start)] == start and self.decode([*tail, *rest]) == whole:
+            if both[: len(start)] == start and self.decode([*tail, *rest]) == together:
                 return rest
         return alone
 
@@ -125,23 +125,25 @@ class Text:
         Raises:
             RecipeError: RC729, there is no chat template; RC730, it refuses the messages.
         """
-        given = {"tools": None, "documents": None, **(variables or {})}
+        template_values = {"tools": None, "documents": None, **(variables or {})}
         if not self.tokenizer.chat_template:
             raise RecipeError(errors.no_chat_template())
         try:
-            source = self.tokenizer.get_chat_template(tools=given["tools"])
+            source = self.tokenizer.get_chat_template(tools=template_values["tools"])
             # a template sees texts as the values of messages, which are separate: adjacent parts are one text
-            hidden, marks = self._spellings.hide([[_joined(message) for message in messages], *given.values()])
+            hidden, marks = self._spellings.hide(
+                [[_joined(message) for message in messages], *template_values.values()]
+            )
         except (ValueError, RecursionError) as error:
             raise RecipeError(errors.template_refuses(str(error).partition("\n")[0])) from None
-        values = {**self.tokenizer.special_tokens_map, **dict(zip(given, hidden[1:], strict=True))}
+        values = {**self.tokenizer.special_tokens_map, **dict(zip(template_values, hidden[1:], strict=True))}
         values |= {"messages": hidden[0], "add_generation_prompt": generation}
         try:
             text = chat_template(source, self.now).render(values)
         except RecipeError as error:
             # one that is itself wrong is placed where the recipe names it
-            found = (replace(one, path=self._template_from) if one.path else one for one in error.diagnostics)
-            raise RecipeError(*found) from None
+            diagnostics = (replace(one, path=self._template_from) if one.path else one for one in error.diagnostics)
+            raise RecipeError(*diagnostics) from None
         pieces: list[str | int] = []
         for piece, name in self._spellings.pieces(text):
             pieces += [restored(piece, marks), *([self._ids[name]] if name else [])]

@@ -53,9 +53,9 @@ def _kept(
     """Return where what is kept begins and ends, and its images."""
     where = places(tuple(ids), images)
     if side == "right":
-        whole = sum(end <= bound for _, end in where)
-        end = min(bound, where[whole][0]) if whole < len(where) else bound
-        return 0, min(end, len(ids)), images[:whole]
+        within = sum(end <= bound for _, end in where)
+        end = min(bound, where[within][0]) if within < len(where) else bound
+        return 0, min(end, len(ids)), images[:within]
     start = max(0, len(ids) - bound)
     lost = sum(begin < start for begin, _ in where)
     start = max(start, where[lost - 1][1]) if lost else start

@@ -308,9 +308,9 @@ def exclude_groups(
     >>> exclude_groups(no, no, reward_R, by_prompt_R, torch.arange(4))["excluded_R"]
     tensor([ True,  True, False, False])
     """
-    kept = with_signal(reward_R, failed_R, by_prompt_R, episode_id_R, between)
-    silent_R = ~torch.isin(by_prompt_R, torch.tensor(kept, dtype=by_prompt_R.dtype, device=by_prompt_R.device))
-    filtered = torch.tensor(len(torch.unique(by_prompt_R)) - len(kept))
+    informative = with_signal(reward_R, failed_R, by_prompt_R, episode_id_R, between)
+    silent_R = ~torch.isin(by_prompt_R, torch.tensor(informative, dtype=by_prompt_R.dtype, device=by_prompt_R.device))
+    filtered = torch.tensor(len(torch.unique(by_prompt_R)) - len(informative))
     return {"excluded_R": excluded_R | silent_R, "metric/groups/filtered": filtered}
 
 

@@ -87,8 +87,8 @@ def divergences(logits_UV: Tensor, teacher_UV: Tensor, beta: float, top_k: int |
     theirs = functional.log_softmax(teacher_UV, -1, dtype=ours.dtype)
     entropy_U = -(ours.detach().exp() * ours.detach()).sum(-1)
     if top_k is not None:
-        kept = theirs.topk(min(top_k, theirs.shape[-1]), -1)
-        ours, theirs = ours.gather(-1, kept.indices), kept.values
+        top = theirs.topk(min(top_k, theirs.shape[-1]), -1)
+        ours, theirs = ours.gather(-1, top.indices), top.values
     if beta == 0:
         found_U = _kl(theirs, ours)
         return (found_U if top_k is None else found_U.clamp(min=0)), entropy_U

@@ -31,8 +31,8 @@ def collate_labelled(completion_P: Sequence[Example]) -> Columns:
     for example in completion_P:
         if example.label is None:
             raise RecipeError(errors.no_label(example.prompt_id + 1))
-    others = [*completion_P[1:], *completion_P[:1]]
-    pairs = ((one, _after(one, other)) for one, other in zip(completion_P, others, strict=True))
+    shifted = [*completion_P[1:], *completion_P[:1]]
+    pairs = ((one, _after(one, other)) for one, other in zip(completion_P, shifted, strict=True))
     rows = list(completion_P) if len(completion_P) == 1 else [row for pair in pairs for row in pair]
     place_R = torch.arange(len(rows))
     return {

@@ -121,25 +121,25 @@ class Function(Part):
         columns = task.columns
         model = columns.get("reward_model")
         truth = model.get("ground_truth") if isinstance(model, Mapping) else None
-        given = {
+        arguments = {
             **columns,
             "data_source": columns.get("data_source"),
             "solution_str": text,
             "ground_truth": columns.get("ground_truth", columns.get("answer")) if truth is None else truth,
             "extra_info": columns.get("extra_info", dict(columns)),
         }
-        return {k: v for k, v in given.items() if self._takes(k)}
+        return {k: v for k, v in arguments.items() if self._takes(k)}
 
     def _verl(self, row: int, calls: Sequence[Call]) -> float:
         text, arguments = calls[row]
 
-        def score(found: Any) -> float:
-            if isinstance(found, Mapping):
-                if "score" not in found:
+        def score(result: Any) -> float:
+            if isinstance(result, Mapping):
+                if "score" not in result:
                     remedy = 'return a number, or a mapping with the number under "score"'
                     raise RecipeError(self._refused(f"returned no `score` for row {row}", remedy))
-                found = found["score"]
-            return self._number(row, found, text)
+                result = result["score"]
+            return self._number(row, result, text)
 
         return self._call(arguments, score, calls, row)
 
@@ -167,10 +167,10 @@ class Function(Part):
             columns = [column for column in arguments if column not in GIVEN[self.signature.form or "trl"]]
             absent = [one for one in ("data_source",) if one in arguments and arguments[one] is None]
             place = self._shown(), line, row
-            found = errors.function_raised(
+            diagnostic = errors.function_raised(
                 self.spec.name, name, text, *place, answer, self.chat, columns, always=always, absent=absent
             )
-            raise RecipeError(found) from None
+            raise RecipeError(diagnostic) from None
 
     def _raising(self, calls: Iterable[Call]) -> tuple[str | None, bool]:
         """Return the first answer for which the function raises when it is alone, and whether it does for all."""

@@ -67,8 +67,8 @@ class Judge(Part):
         for key, verdict in zip(new, verdicts, strict=True):
             if verdict is not None:
                 self.kept.add(key, verdict)
-        kept = [self.kept.get(key) for key in keys]
-        scores = [math.nan if verdict is None else score_of(self.spec, verdict.text) for verdict in kept]
+        cached = [self.kept.get(key) for key in keys]
+        scores = [math.nan if verdict is None else score_of(self.spec, verdict.text) for verdict in cached]
         score_R = torch.tensor(scores, dtype=torch.float64)
         unscored = score_R.isnan()
         if self.spec.unscored is not None:

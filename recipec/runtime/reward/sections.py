@@ -74,10 +74,10 @@ def present(thought: str, sections: Sequence[str], *, filled: bool) -> list[str]
     if not filled:
         return named
     starts = sorted(places[name] for name in named)
-    kept = []
+    there = []
     for name in named:
         begin = places[name] + len(folded(name))
         end = next((start for start in starts if start > places[name]), len(text))
         if any(letter.isalpha() for letter in text[begin:end]):
-            kept.append(name)
-    return kept
+            there.append(name)
+    return there

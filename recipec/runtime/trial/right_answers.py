@@ -65,14 +65,14 @@ def about_answers(
 ) -> Iterator[Diagnostic]:
     """Yield RC946 for answers of more than ``limit`` tokens and RC947 for prompts that show theirs, once each."""
     pairs = [(row, task) for row, task in zip(rows, tasks, strict=True) if task is not None][:MOST]
-    said: set[str] = set()
+    reported: set[str] = set()
     for one in read:
         known = [(row, task, right_answers(task, one.column)) for row, task in pairs if _has(task, one.column)]
         worked = [*_worked(known, one)]  # too long as they are, but that is not the mistake
-        found = worked or [*_too_long(policy, known, one, limit), *_shown(known, one), *_tagged(known, one)]
-        for problem in found:
-            if problem.code not in said:
-                said.add(problem.code)
+        problems = worked or [*_too_long(policy, known, one, limit), *_shown(known, one), *_tagged(known, one)]
+        for problem in problems:
+            if problem.code not in reported:
+                reported.add(problem.code)
                 yield problem
 
 
@@ -152,10 +152,10 @@ def _tagged(known: Known, read: Read) -> Iterator[Diagnostic]:
 
 def _worked(known: Known, read: Read) -> Iterator[Diagnostic]:
     """Yield RC757 where most right answers are solutions that end in the answer, and are compared whole."""
-    found = [(row, mark[0]) for row, _, several in known if (mark := _FINAL.search(several[0]))]
-    if read.whole and len(found) > len(known) / 2:
-        row, shown = found[0]
-        yield errors.worked_answers(row.file, row.number, read.column, shown, len(found), len(known), read.level)
+    marked = [(row, mark[0]) for row, _, several in known if (mark := _FINAL.search(several[0]))]
+    if read.whole and len(marked) > len(known) / 2:
+        row, shown = marked[0]
+        yield errors.worked_answers(row.file, row.number, read.column, shown, len(marked), len(known), read.level)
 
 
 def _shown(known: Known, read: Read) -> Iterator[Diagnostic]:
