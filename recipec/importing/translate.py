@@ -12,7 +12,7 @@ from typing import Any, Literal
 from recipec.importing.recognise import Recognised, is_own
 from recipec.importing.sources import Entry, ForeignFile
 from recipec.reading.foreign.advice import shown
-from recipec.reading.foreign.converters import Needless, Off, Refused, Several, convert, on
+from recipec.reading.foreign.converters import Inactive, Needless, Off, Refused, Several, convert, on
 from recipec.reading.foreign.tables import Row
 from recipec.reading.foreign.values import part
 
@@ -303,14 +303,15 @@ def _converted(made: Translation, entry: Entry, row: Row, given: _File, say: Say
     except Needless as reason:
         if isinstance(reason, Off) and entry.value is not None:
             made.off.add(row.to)
-        hidden = entry.unresolved and row.how.split(" ")[0] in _OFF_BY_VALUE
+        by_value = row.how.split(" ")[0] in _OFF_BY_VALUE and not isinstance(reason, Inactive)
+        hidden = entry.unresolved and by_value
         say(
             "missing" if hidden else "unneeded", f"`{entry.value}` is known to a shell alone" if hidden else str(reason)
         )
     return None
 
 
-_OFF_BY_VALUE = {"positive", "nonzero", "above_one", "when_positive", "nodes"}
+_OFF_BY_VALUE = {"positive", "nonzero", "above_one", "nodes"}
 """Converters that judge by the value whether it need not be written."""
 
 

@@ -19,6 +19,7 @@ from recipec.reading.foreign.converters import (
 )
 from recipec.reading.foreign.converters.registry import (
     Given,
+    Inactive,
     Needless,
     Off,
     Refused,
@@ -32,6 +33,7 @@ from recipec.reading.foreign.converters.registry import (
 
 __all__ = [
     "Given",
+    "Inactive",
     "Needless",
     "Off",
     "Refused",

@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recipec.reading.foreign.converters.conditions import unless
 from recipec.reading.foreign.converters.places import path
-from recipec.reading.foreign.converters.plain import choice, positive, same
-from recipec.reading.foreign.converters.registry import Given, Needless, Refused, Values, converter, number, on, whole
+from recipec.reading.foreign.converters.plain import positive, same
+from recipec.reading.foreign.converters.registry import (
+    Given,
+    Needless,
+    Refused,
+    Values,
+    converter,
+    number,
+    on,
+    whole,
+)
 from recipec.reading.foreign.tables import Row
 
 _TASKS = "data.type"
@@ -52,9 +60,9 @@ def number_of_tasks(value: Any, row: Row, given: Given, name: str) -> Values:
 
 
 @converter
-def epochs_of_tasks(value: Any, row: Row, given: Given, name: str, steps: str) -> Values:
+def epochs_of_tasks(value: Any, row: Row, given: Given, name: str) -> Values:
     """A number of epochs, which are single steps where the data is as long as a batch."""
-    found = unless(value, row, given, steps)
+    found = same(value, row, given)
     return found if _has_tasks(given, name) else {"budget.epochs": found[row.to]}
 
 
@@ -113,11 +121,3 @@ def retriever(value: Any, row: Row, given: Given, name: str) -> Values:
     if row.to.startswith("machine."):
         found |= {"environment.retriever.type": "http", "environment.retriever.service": service}
     return found
-
-
-@converter
-def choice_when_value(value: Any, row: Row, given: Given, key: str, expected: str) -> Values:
-    """A choice that has an effect only while another name has one value."""
-    if str(given.get(key)) != expected:
-        raise Needless(f"`{key}` is not `{expected}`")
-    return choice(value, row, given)

@@ -1,15 +1,16 @@
-"""Values that have an effect only with another name, or are computed from two."""
+"""Conditions on other names, and values that are computed from two."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from recipec.reading.foreign.converters.plain import choice, nonzero, positive, same
+from recipec.reading.foreign.converters.plain import same
 from recipec.reading.foreign.converters.registry import (
     Given,
     Needless,
     Refused,
     Values,
+    condition,
     converter,
     number,
     number_or_zero,
@@ -22,40 +23,69 @@ _WITHOUT_ADAPTER = ("full", "freeze")
 """Kinds of fine-tuning without an adapter."""
 
 
-@converter
-def when(value: Any, row: Row, given: Given, key: str) -> Values:
-    """A value that has an effect only while another name is on."""
+@condition
+def active(given: Given, key: str) -> str:
+    """While another name is on; numbers up to 0, and kinds of fine-tuning without an adapter, are off."""
     switch = given.get(key)
-    if (
-        not on(switch)
-        or str(switch) in _WITHOUT_ADAPTER
-        or (not isinstance(switch, bool) and str(switch).lstrip("-").isdigit() and int(switch) <= 0)
-    ):
-        raise Needless(f"`{key}` is off")
-    return same(value, row, given)
+    number_ = not isinstance(switch, bool) and str(switch).lstrip("-").isdigit()
+    off = not on(switch) or str(switch) in _WITHOUT_ADAPTER or (number_ and int(switch) <= 0)
+    return f"`{key}` is off" if off else ""
 
 
-@converter
-def when_positive(value: Any, row: Row, given: Given, key: str) -> Values:
-    """As ``when``, off at 0 and -1."""
-    if not on(given.get(key)):
-        raise Needless(f"`{key}` is not set")
-    return positive(value, row, given)
+@condition
+def enabled(given: Given, key: str) -> str:
+    """While a switch is on."""
+    return "" if on(given.get(key)) else f"`{key}` is off"
 
 
-@converter
-def when_value(value: Any, row: Row, given: Given, key: str, expected: str) -> Values:
-    """A value that has an effect only while another name has one value."""
+@condition
+def present(given: Given, key: str) -> str:
+    """While another name is set."""
+    return "" if on(given.get(key)) else f"`{key}` is not set"
+
+
+@condition
+def has(given: Given, key: str, expected: str) -> str:
+    """While one of some names, with `|` between, has one value."""
     names = key.split("|")
-    if expected not in (str(given.get(name)) for name in names):
-        raise Needless(f"`{names[0]}` is not `{expected}`")
-    return same(value, row, given)
+    return "" if expected in (str(given.get(name)) for name in names) else f"`{names[0]}` is not `{expected}`"
 
 
-@converter
-def percent_when(value: Any, row: Row, given: Given, key: str, expected: str) -> Values:
-    """A percentage that is a share here, while another name has one value."""
-    return {path: round(number(to) / 100, 12) for path, to in when_value(value, row, given, key, expected).items()}
+@condition
+def has_not(given: Given, key: str, *values: str) -> str:
+    """Unless another name has one of some values."""
+    return f"`{given.get(key)}` decides" if str(given.get(key)) in values else ""
+
+
+@condition
+def disabled(given: Given, key: str) -> str:
+    """Unless a switch is on."""
+    return f"`{key}` decides" if on(given.get(key)) else ""
+
+
+@condition
+def undecided(given: Given, *keys: str) -> str:
+    """Unless another name has a value, which is not below 0."""
+    decides = (key for key in keys if on(given.get(key)) and number_or_zero(given.get(key)) >= 0)
+    return next((f"`{key}` decides" for key in decides), "")
+
+
+@condition
+def not_with(given: Given, key: str) -> str:
+    """Unless a switch is on with which the value is not read."""
+    return f"`{key}` does not read it" if on(given.get(key)) else ""
+
+
+@condition
+def no_positive(given: Given, key: str) -> str:
+    """Unless another number is above 0."""
+    return f"`{key}` decides" if number_or_zero(given.get(key)) > 0 else ""
+
+
+@condition
+def absent(given: Given, key: str) -> str:
+    """Unless another name is set, also to 0."""
+    return f"`{key}` decides" if given.get(key) is not None else ""
 
 
 @converter
@@ -76,43 +106,10 @@ def trained_on(value: Any, row: Row, given: Given) -> Values:
 
 
 @converter
-def choice_when(value: Any, row: Row, given: Given, key: str) -> Values:
-    """A choice that has an effect only while another name is on."""
-    if not on(given.get(key)):
-        raise Needless(f"`{key}` is off")
-    return choice(value, row, given)
-
-
-@converter
-def choice_unless(value: Any, row: Row, given: Given, key: str) -> Values:
-    """A choice that another switch overrides."""
-    if on(given.get(key)):
-        raise Needless(f"`{key}` decides")
-    return choice(value, row, given)
-
-
-@converter
 def gate(value: Any, row: Row, given: Given, key: str) -> Values:
     """A switch of what another name gives: reported with that name."""
     del row, given
     raise Needless(f"with `{key}`" if on(value) else "it is off")
-
-
-@converter
-def unless(value: Any, row: Row, given: Given, *keys: str) -> Values:
-    """A value that another name overrides."""
-    for key in keys:
-        if on(given.get(key)) and number_or_zero(given.get(key)) >= 0:
-            raise Needless(f"`{key}` decides")
-    return same(value, row, given)
-
-
-@converter
-def unless_on(value: Any, row: Row, given: Given, key: str) -> Values:
-    """A value that has no effect while a switch is on."""
-    if on(given.get(key)):
-        raise Needless(f"`{key}` does not read it")
-    return same(value, row, given)
 
 
 @converter
@@ -127,22 +124,6 @@ def same_as(value: Any, row: Row, given: Given, *keys: str) -> Values:
 def product_of(value: Any, row: Row, given: Given, key: str) -> Values:
     """A share of another number, which is a number of its own here."""
     return {row.to: round(number(value) * number(given.get(key)), 12)}
-
-
-@converter
-def unless_positive(value: Any, row: Row, given: Given, key: str) -> Values:
-    """A number that a positive other one overrides."""
-    if number_or_zero(given.get(key)) > 0:
-        raise Needless(f"`{key}` decides")
-    return nonzero(value, row, given)
-
-
-@converter
-def unless_set(value: Any, row: Row, given: Given, key: str) -> Values:
-    """A number that another one overrides, also if that is 0."""
-    if given.get(key) is not None:
-        raise Needless(f"`{key}` decides")
-    return nonzero(value, row, given)
 
 
 @converter
@@ -216,12 +197,14 @@ def refuse_false(value: Any, row: Row, given: Given) -> Values:
 
 
 @converter
-def one_plus_when(value: Any, row: Row, given: Given, key: str, expected: str) -> Values:
+def one_plus(value: Any, row: Row, given: Given) -> Values:
     """A distance above 1 that is a bound here."""
-    return {path: 1 + number(to) for path, to in when_value(value, row, given, key, expected).items()}
+    del given
+    return {row.to: 1 + number(value)}
 
 
 @converter
-def one_minus_when(value: Any, row: Row, given: Given, key: str, expected: str) -> Values:
+def one_minus(value: Any, row: Row, given: Given) -> Values:
     """A distance below 1 that is a bound here."""
-    return {path: 1 - number(to) for path, to in when_value(value, row, given, key, expected).items()}
+    del given
+    return {row.to: 1 - number(value)}

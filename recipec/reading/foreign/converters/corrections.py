@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from recipec.reading.foreign.converters.plain import choice, positive, same, truth
+from recipec.reading.foreign.converters.plain import positive, same, truth
 from recipec.reading.foreign.converters.registry import (
     Given,
     Needless,
@@ -123,14 +123,6 @@ def clip_of_loss(value: Any, row: Row, given: Given, side: str, mode: str, lower
         {"loss.ratio_max": round(1 + number(value), 12)},
     )
     return {"low": low, "high": high}.get(side, {**low, **high})
-
-
-@converter
-def choice_unless_value(value: Any, row: Row, given: Given, key: str, *values: str) -> Values:
-    """A choice that some values of another name override."""
-    if str(given.get(key)) in values:
-        raise Needless(f"`{given.get(key)}` decides")
-    return choice(value, row, given)
 
 
 @converter

@@ -6,18 +6,18 @@ from dataclasses import replace
 from typing import Any
 
 from recipec.reading.foreign.converters.places import origin
-from recipec.reading.foreign.converters.plain import choice, nonzero, positive, same
+from recipec.reading.foreign.converters.plain import choice, same
 from recipec.reading.foreign.converters.registry import (
     Given,
     Needless,
     Off,
     Refused,
     Values,
+    condition,
     converter,
     number,
     number_or_zero,
     on,
-    whole,
 )
 from recipec.reading.foreign.tables import Row
 from recipec.reading.foreign.values import part
@@ -36,52 +36,23 @@ def _asks(given: Given, estimator: str) -> bool:
     return _estimator(given, estimator) == _GAE
 
 
-def _checked(given: Given, estimator: str) -> None:
-    if not _asks(given, estimator):
-        raise Needless(f"`{_estimator(given, estimator)}` has no critic")
+@condition
+def critic(given: Given, estimator: str = "") -> str:
+    """While the estimator of the advantages has a critic."""
+    return "" if _asks(given, estimator) else f"`{_estimator(given, estimator)}` has no critic"
 
 
 @converter
-def of_critic(value: Any, row: Row, given: Given, estimator: str = "") -> Values:
-    """A value of the critic, or of its advantages."""
-    _checked(given, estimator)
-    return same(value, row, given)
-
-
-@converter
-def of_critic_nonzero(value: Any, row: Row, given: Given, estimator: str = "") -> Values:
-    """A share or a coefficient of the critic that is off at 0."""
-    _checked(given, estimator)
-    return nonzero(value, row, given)
-
-
-@converter
-def of_critic_positive(value: Any, row: Row, given: Given, estimator: str = "") -> Values:
-    """A number of the critic that is off at 0 and -1."""
-    _checked(given, estimator)
-    return {path: whole(number_) for path, number_ in positive(value, row, given).items()}
-
-
-@converter
-def of_critic_choice(value: Any, row: Row, given: Given, estimator: str = "") -> Values:
-    """A choice of the critic."""
-    _checked(given, estimator)
-    return choice(value, row, given)
-
-
-@converter
-def critic_origin(value: Any, row: Row, given: Given, policy: str, estimator: str = "") -> Values:
+def critic_origin(value: Any, row: Row, given: Given, policy: str) -> Values:
     """Weights of the critic, unless they are those of the policy."""
-    _checked(given, estimator)
     if not value or value == given.get(policy):
         raise Needless("a critic starts from the weights that the policy starts from")
     return origin(value, row, given)
 
 
 @converter
-def as_policy(value: Any, row: Row, given: Given, policy: str, estimator: str = "") -> Values:
+def as_policy(value: Any, row: Row, given: Given, policy: str) -> Values:
     """A number that critic and policy share here."""
-    _checked(given, estimator)
     if value is None or value == given.get(policy):
         raise Needless("it is that of the policy")
     raise Refused(f"critic and policy have the same {row.to}")

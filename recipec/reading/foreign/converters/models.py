@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from recipec.reading.foreign.converters.places import home_less
-from recipec.reading.foreign.converters.registry import Given, Needless, Refused, Values, converter, items_of, on, whole
+from recipec.reading.foreign.converters.registry import (
+    Given,
+    Needless,
+    Refused,
+    Values,
+    converter,
+    items_of,
+    on,
+    whole,
+)
 from recipec.reading.foreign.tables import Row
 from recipec.reading.foreign.values import part
 

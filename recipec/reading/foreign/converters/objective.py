@@ -191,14 +191,6 @@ def tis(value: Any, row: Row, given: Given) -> Values:
 
 
 @converter
-def tis_when(value: Any, row: Row, given: Given, switch: str) -> Values:
-    """A cap of importance weights, while another name is on."""
-    if not on(given.get(switch)):
-        raise Needless(f"`{switch}` is off")
-    return tis(value, row, given)
-
-
-@converter
 def and_held_out(value: Any, row: Row, given: Given, data: str) -> Values:
     """A parameter of sampling that evaluations have, too, where there is data for them."""
     found = same(value, row, given)

@@ -45,6 +45,18 @@ def positive(value: Any, row: Row, given: Given) -> Values:
 
 
 @converter
+def count(value: Any, row: Row, given: Given) -> Values:
+    """A whole number; 0, -1 or nothing switch it off."""
+    return {path: whole(number_) for path, number_ in positive(value, row, given).items()}
+
+
+@converter
+def percent(value: Any, row: Row, given: Given) -> Values:
+    """A percentage that is a share here."""
+    return {path: round(number(to) / 100, 12) for path, to in same(value, row, given).items()}
+
+
+@converter
 def nonzero(value: Any, row: Row, given: Given) -> Values:
     """A number or switch that is off at 0."""
     if not on(value) or re.fullmatch(r"[+-]?0*\.?0*", str(value)):
@@ -86,14 +98,6 @@ def flag_list(value: Any, row: Row, given: Given, ours: str) -> Values:
     if not on(value):
         raise Needless("it is off")
     return {row.to: [ours]}
-
-
-@converter
-def flag_when(value: Any, row: Row, given: Given, ours: str, key: str) -> Values:
-    """A switch that has an effect only while another is on."""
-    if not on(given.get(key)):
-        raise Needless(f"`{key}` is off")
-    return flag(value, row, given, ours)
 
 
 @converter

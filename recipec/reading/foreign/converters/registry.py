@@ -23,6 +23,10 @@ class Needless(Exception):  # noqa: N818 - as above
     """The value need not be written here; the text says why."""
 
 
+class Inactive(Needless):
+    """The value has no effect, as another name says."""
+
+
 class Off(Needless):
     """The value switches something off, so that no default of another name for it holds either."""
 
@@ -55,43 +59,33 @@ class Given(Protocol):
 
 
 Converter = Callable[..., Values]
+Condition = Callable[..., str]
 _CONVERTERS: dict[str, Converter] = {}
+_CONDITIONS: dict[str, Condition] = {}
 _OFF = {"false", "no", "off", "none", "null", "", "0", "~"}
 
 
-_CONDITIONAL = {
-    "when": "same",
-    "choice_when": "choice",
-    "when_positive": "positive",
-    "choice_unless": "choice",
-    "choice_unless_value": "choice",
-    "flag_when": "flag",
-    "of_critic": "same",
-    "of_critic_nonzero": "nonzero",
-    "of_critic_positive": "positive",
-    "of_critic_choice": "choice",
-    "token_discount": "same",
-    "when_value": "same",
-    "percent_when": "same",
-    "unless": "same",
-    "unless_on": "same",
-    "unless_positive": "nonzero",
-    "save_steps": "positive",
-}
+_ALONE_AS = {"token_discount": "same", "save_steps": "positive"}
 """Converters that ask whether another name is on, and what they do if it is."""
 
 
 def convert(row: Row, value: Any, given: Given, *, alone: bool = False) -> Values:
     """Return what a row's value is here, by path; ``alone``: conditions on other names are taken to hold.
 
+    ``how`` of a row is a converter with its arguments and, after ``if``, a condition with its own.
+
     Raises:
         Refused: it cannot be written here.
-        Needless: it need not be.
+        Needless: it need not be; :class:`Inactive`, since the condition does not hold.
     """
-    name, *arguments = row.how.split() or ["same"]
-    if alone and name in _CONDITIONAL:
-        arguments = arguments[:1] if name == "flag_when" else []
-        name = _CONDITIONAL[name]
+    how, _, only = row.how.partition(" if ")
+    name, *arguments = how.split() or ["same"]
+    if alone:
+        return _CONVERTERS[_ALONE_AS.get(name, name)](value, row, given, *(() if name in _ALONE_AS else arguments))
+    if only:
+        condition, *others = only.split()
+        if reason := _CONDITIONS[condition](given, *others):
+            raise Inactive(reason)
     return _CONVERTERS[name](value, row, given, *arguments)
 
 
@@ -110,9 +104,20 @@ def converter(function: Converter) -> Converter:
     return function
 
 
+def condition(function: Condition) -> Condition:
+    """Register a function that says why a value has no effect, or returns an empty text."""
+    _CONDITIONS[function.__name__] = function
+    return function
+
+
 def names() -> frozenset[str]:
     """Return the names of all converters."""
     return frozenset(_CONVERTERS)
+
+
+def conditions() -> frozenset[str]:
+    """Return the names of all conditions."""
+    return frozenset(_CONDITIONS)
 
 
 _ALONE = {
@@ -144,7 +149,7 @@ def is_refused(row: Row) -> bool:
 def reads_alone(row: Row) -> bool:
     """Whether a converter looks at nothing but the value, so that its result is right wherever the name is found."""
     name = (row.how.split() or ["same"])[0]
-    return name in _ALONE or name in _CONDITIONAL or _CONVERTERS[name].__module__.endswith(".plain")
+    return name in _ALONE or name in _ALONE_AS or _CONVERTERS[name].__module__.endswith(".plain")
 
 
 def number(value: Any, why: str = "it is not a number") -> int | float:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from recipec.reading.foreign.converters.places import origin
-from recipec.reading.foreign.converters.registry import Given, Needless, Refused, Values, converter, number, on, whole
+from recipec.reading.foreign.converters.registry import (
+    Given,
+    Needless,
+    Refused,
+    Values,
+    converter,
+    number,
+    on,
+    whole,
+)
 from recipec.reading.foreign.tables import Row
 from recipec.reading.foreign.values import part
 
