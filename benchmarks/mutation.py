@@ -23,19 +23,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = {
-    "objective/advantage": ("objective/test_advantage.py",),
-    "objective/grouping": ("objective/test_grouping.py",),
-    "objective/loss": ("objective/test_loss.py", "objective/test_preference_losses.py"),
-    "objective/compiler_ops": ("objective/test_compiler_ops.py",),
-    "training/minibatch": ("training/test_minibatch.py",),
-    "data/encode": ("data/test_sources.py", "data/test_chat_template.py", "data/test_prompt_columns.py"),
-    "attention/prefix_tree": ("attention/test_trie_attention.py", "attention/test_microbatch_packing.py"),
-    "attention/segments": ("attention/test_handover.py",),
-    "attention/handover": ("attention/test_handover.py",),
-    "attention/prefix_sharing": ("attention/test_trie_attention.py",),
-    "stage/resume": ("stage/test_checkpoints.py", "stage/test_loop.py"),
+    "objective/advantage": ("runtime/objective/test_advantage.py", "golden"),
+    "objective/grouping": ("runtime/objective/test_grouping.py",),
+    "objective/loss": ("runtime/objective/test_loss.py", "runtime/objective/test_preference_losses.py", "golden"),
+    "objective/compiler_ops": ("runtime/objective/test_compiler_ops.py", "golden"),
+    "training/minibatch": ("runtime/training/test_minibatch.py",),
+    "data/encode": tuple(f"runtime/data/test_{name}.py" for name in ("sources", "chat_template", "prompt_columns")),
+    "attention/prefix_tree": tuple(
+        f"runtime/attention/test_{name}.py" for name in ("trie_attention", "microbatch_packing")
+    ),
+    "attention/segments": ("runtime/attention/test_handover.py",),
+    "attention/handover": ("runtime/attention/test_handover.py",),
+    "attention/prefix_sharing": ("runtime/attention/test_trie_attention.py",),
+    "stage/resume": ("runtime/stage/test_checkpoints.py", "runtime/stage/test_loop.py"),
 }
-"""Modules of `recipec/runtime`, and the files of `tests/runtime` that test them."""
+"""Modules of `recipec/runtime`, and what of `tests` tries them."""
 COPIED = ("recipec", "tests", "recipes", "templates", "pyproject.toml")
 KILLED = {1, 3}
 """Exit codes of pytest: a test failed, or an internal error."""
@@ -61,7 +63,7 @@ def prepared(work: Path, module: str) -> Path:
             shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, copy / name)
-    tests = ", ".join(f'"tests/runtime/{path}"' for path in MODULES[module])
+    tests = ", ".join(f'"tests/{path}"' for path in MODULES[module])
     with (copy / "pyproject.toml").open("a", encoding="utf-8") as settings:
         settings.write(CONFIG.format(module=module, tests=tests))
     return copy

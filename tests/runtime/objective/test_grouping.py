@@ -66,15 +66,31 @@ def test_states_that_cannot_be_compared():
         with pytest.raises(RecipeError) as refused:
             groups(states, threshold=threshold)
         assert refused.value.diagnostics[0].code == code
-    endless: list = []
-    endless.append([endless, "x"])
     with pytest.raises(RecipeError):
-        groups([endless])
+        groups([ENDLESS])
+
+
+def test_a_state_without_a_place_has_none_in_the_message():
+    """A state that a caller compares may come from no file."""
+    with pytest.raises(RecipeError) as refused:
+        state_key(object())
+    assert refused.value.diagnostics[0].spans == ()
+
+
+def test_columns_of_unequal_lengths_are_refused():
+    """A row without a prompt is an error of the caller, not a row that is left out."""
+    with pytest.raises(ValueError, match="shorter"):
+        groups(["a", "b"], [0])
+
+
+ENDLESS: list = []
+ENDLESS.append([ENDLESS, "x"])
 
 
 @pytest.mark.parametrize(
     ("read", "state", "problem"),
     [
+        (state_key, ENDLESS, "a state of type `list` cannot be compared: it is nested too deeply"),
         (state_key, object(), "a state of type `object` cannot be compared: `object` is not JSON data"),
         (state_text, 5, "a state of type `int` cannot be compared: similarity is measured on text"),
     ],
