@@ -9,7 +9,7 @@ import torch
 from recipec.runtime.objective.compiler_ops import weigh
 from recipec.runtime.objective.loss import dpo
 from recipec.runtime.objective.token_ratios import mean_correction
-from recipec.spec.loss import Cispo, Clipped, Dpo
+from recipec.spec.loss import Cispo, Clipped, Dpo, Gmpo
 from tests.support.components import call
 
 
@@ -169,6 +169,27 @@ def rows(drift, trained, turn, credit, **params):
     )  # fmt: skip
     made["loss"].backward()
     return float(made["loss"].detach()), logprob_RT.grad.tolist()
+
+
+@pytest.mark.parametrize(
+    ("spec", "low", "high"),
+    [
+        (Cispo(ratio_min=0.5, ratio_max=2.0), 1 / 8, 1 / 8),
+        (Gmpo(epsilon=math.log(2.0), epsilon_high=math.log(2.0)), 1 / 8, 1 / 8),
+    ],
+)
+def test_ratios_beyond_their_bounds_are_counted(spec, low, high):
+    """Of eight tokens one is beyond each bound; those at a bound are not counted, nor for gmpo those pushed back."""
+    log_ratio_RT = torch.tensor([[0.5, 0.5, 0.25, 1.0], [2.0, 2.0, 4.0, 1.0]], dtype=torch.float64).log()
+    flag_RT = torch.ones(2, 4, dtype=torch.bool)
+    made = call(
+        spec, logprob_RT=log_ratio_RT, ratio_to_RT=torch.zeros(2, 4, dtype=torch.float64),
+        advantage_RT=torch.tensor([[-1.0], [1.0]], dtype=torch.float64), trained_RT=flag_RT, turn_RT=flag_RT.long(),
+        weight_RT=flag_RT.double() / 8,
+    )  # fmt: skip
+    assert float(made["metric/clip_ratio/low_mean"]) == pytest.approx(low)
+    assert float(made["metric/clip_ratio/high_mean"]) == pytest.approx(high)
+    assert made["metric/clip_ratio/low_mean"].dtype == torch.float64
 
 
 def test_turn_ratio_is_a_mean_within_the_turn():
