@@ -74,10 +74,10 @@ def test_histories_by_hand():
     assert made.tolist() == pytest.approx([0, 0.5, 0, -0.5, 0, 0])
 
 
-def credited(values, states, texts, episodes, failed=(), **params):
+def credited(values, states, texts, episodes, failed=(), steps=None, **params):
     """Call `state_action` on steps of one prompt; the score of an episode is the value of its first step."""
     value_R, episode_R = torch.tensor(values, dtype=torch.float64), torch.tensor(episodes)
-    step_R = torch.tensor([episodes[:row].count(episode) for row, episode in enumerate(episodes)])
+    step_R = torch.tensor(steps or [episodes[:row].count(episode) for row, episode in enumerate(episodes)])
     score_R = torch.tensor([values[episodes.index(episode)] for episode in episodes], dtype=torch.float64)
     failed_R = torch.tensor([row in failed for row in range(len(values))])
     made = state_action(
@@ -109,6 +109,20 @@ def test_actions_count_first_visits():
     assert made == pytest.approx([0.0, 0.0, 0.0])
     made = credited([0.5, 1.0, 0.0], [0, 0, 0], ["x", "x", "y"], [0, 0, 1], prior=0.0)
     assert made == pytest.approx([0.25, 0.25, -0.25])
+    made = credited([1.0, 0.5, 0.0], [0, 0, 0], ["x", "x", "y"], [0, 0, 1], steps=[1, 0, 0], prior=0.0)
+    assert made == pytest.approx([0.25, 0.25, -0.25])
+
+
+def test_actions_are_scaled_by_their_deviation_and_epsilon():
+    """Values of 1 and 0 of two actions in a state: credit of a half and its negative, over a deviation of a half."""
+    made = credited([1.0, 0.0], [0, 0], ["x", "y"], [0, 1], prior=0.0, scale="std", epsilon=0.5)
+    assert made == pytest.approx([0.5, -0.5])
+
+
+def test_columns_of_steps_have_one_length():
+    """A row without an action is an error of the caller, not a row that is left out."""
+    with pytest.raises(ValueError, match="shorter"):
+        credited([1.0, 0.0], [0, 0], ["x"], [0, 1])
 
 
 def test_equal_episodes_have_no_credit():
