@@ -34,7 +34,9 @@ def foreign_text(path: Path) -> str:
 def import_(
     file: Annotated[Path, typer.Argument(help="YAML, TOML or shell script of another tool; it is read, never run.")],
     dest: Annotated[Path | None, typer.Argument(help="File to create; standard output by default.")] = None,
-    devices: Annotated[int, typer.Option("--devices", min=1, help="Devices that the file is started on.")] = 1,
+    devices: Annotated[
+        int | None, typer.Option("--devices", min=1, help="Devices that the file is started on.")
+    ] = None,
     trainer: Annotated[
         str, typer.Option("--trainer", help="Trainer of the tool, such as grpo; found by default.")
     ] = "",
@@ -47,7 +49,7 @@ def import_(
     if dest is not None and dest.exists():
         print(f"{dest} already exists; choose another file", file=sys.stderr)
         raise typer.Exit(1)
-    found = import_recipe(str(file), foreign_text(file), devices=devices, trainer=trainer)
+    found = import_recipe(str(file), foreign_text(file), devices=devices or 0, trainer=trainer)
     summary = (
         report.text(found.made, found.left) if form is TableFormat.text else report.json_text(found.made, found.left)
     )

@@ -12,6 +12,8 @@ ENOUGH = 3
 """Names of a tool that a file must have, where no command names the tool."""
 SHARE = 0.5
 """Share of a file's names that the tool must know."""
+MANY = 20
+"""Names of a tool that show a file of it, or of a fork with names of its own, whatever their share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ def tool_of(read: ForeignFile) -> Tool | None:
         share = known / max(1, len(read.entries))
         if command and (known or len(read.entries) < ENOUGH):
             ranked.append((tool.fork, 2 * share + 0.2 * marks + 0.5, tool.slug, tool))
-        elif marks and known >= min(ENOUGH, len(read.entries)) and share >= SHARE:
+        elif marks and known >= min(ENOUGH, len(read.entries)) and (share >= SHARE or (marks > 1 and known >= MANY)):
             ranked.append((tool.fork, 2 * share + 0.2 * marks, tool.slug, tool))
     return max(ranked)[-1] if ranked else None
 
@@ -52,8 +54,8 @@ def unread_tool(read: ForeignFile) -> str:
     'ms-swift'
     """
     for tool, signs in unread_tools().items():
-        commands, names = ({*signs.get(part, "").split()} for part in ("commands", "names"))
-        if commands & {*read.words} or (names and names <= read.names):
+        commands, names, one_of = ({*signs.get(part, "").split()} for part in ("commands", "names", "any"))
+        if commands & {*read.words} or (names and names <= read.names) or one_of & read.names:
             return tool
         if signs.get("last") in {entry.name.rpartition(".")[2] for entry in read.entries}:
             return tool
@@ -99,6 +101,9 @@ def recognised(read: ForeignFile, tool: Tool) -> Recognised:
     if count:
         keys = [key for key in best.keys if key in read.names]
         return Recognised(tool, best, f"it has `{'`, `'.join(keys[:3])}`")
+    for trainer in tool.trainers.values():
+        if given := stated & {*trainer.values}:
+            return Recognised(tool, trainer, f"`{min(given).replace('=', ': ')}`")
     return Recognised(tool, _usual(tool), "nothing names another trainer")
 
 

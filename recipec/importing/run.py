@@ -30,8 +30,8 @@ class Imported:
     left: tuple[Diagnostic, ...]
 
 
-def import_recipe(file: str, text: str, *, devices: int = 1, trainer: str = "") -> Imported:
-    """Make a recipe from the text of another tool's file.
+def import_recipe(file: str, text: str, *, devices: int = 0, trainer: str = "") -> Imported:
+    """Make a recipe from the text of another tool's file; 0 devices: as the file says, or 1.
 
     Raises:
         RecipeError: RC910, nothing in it can be read; RC911, it is of no known tool; RC912, the trainer is not one of
@@ -49,7 +49,7 @@ def import_recipe(file: str, text: str, *, devices: int = 1, trainer: str = "") 
         if trainer not in tool.trainers:
             raise RecipeError(errors.unknown_trainer(trainer, tool.name, [*tool.trainers]))
         found = Recognised(tool, tool.trainers[trainer], "as given")
-    made = translate(read, found, max(devices, read.spread.devices * read.spread.nodes if read.spread else 1))
+    made = translate(read, found, max(devices, read.spread.devices * read.spread.nodes if read.spread else 0))
     made.settings.setdefault("name", Setting("name", _stem(file), "the name of the file", origin="trainer"))
     return _checked(completed(made), read)
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from pathlib import PurePath
 from typing import Any, Literal
 
+from recipec.importing.data_sets import gathered, last, mixture, together
 from recipec.importing.recognise import Recognised, is_own
 from recipec.importing.sources import Entry, ForeignFile
 from recipec.reading.foreign.advice import shown
 from recipec.reading.foreign.converters import Inactive, Needless, Off, Refused, Several, convert, on
 from recipec.reading.foreign.tables import Row
-from recipec.reading.foreign.values import part
 
 Verdict = Literal["same", "other", "assumed", "earlier", "missing", "unneeded", "unknown"]
 Origin = Literal["file", "default", "trainer", "assumed"]
@@ -74,7 +72,16 @@ class _File:
     found: Recognised
     values: Mapping[str, Any]
     kind: str
-    devices: int
+    known_devices: int
+    """0 where nothing says it."""
+    missed: list[str] = field(default_factory=list)
+    """What a converter reads, and nothing says."""
+
+    @property
+    def devices(self) -> int:
+        if not self.known_devices:
+            self.missed.append("devices")
+        return self.known_devices or 1
 
     def get(self, name: str) -> Any:
         return self.values.get(name, self.found.trainer.defaults.get(name))
@@ -84,10 +91,10 @@ class _File:
         return known
 
 
-def translate(read: ForeignFile, found: Recognised, devices: int = 1) -> Translation:
-    """Translate every name of a file, then what the tool does where the file says nothing."""
+def translate(read: ForeignFile, found: Recognised, devices: int = 0) -> Translation:
+    """Translate every name of a file, then what the tool does where the file says nothing; 0 devices: not known."""
     tool, trainer = found.tool, found.trainer
-    entries = _last(read.entries) if read.form == "shell" else _together(_gathered(read.entries, found), found)
+    entries = last(read.entries) if read.form == "shell" else together(gathered(read.entries, found), found)
     values = {entry.name: entry.value for entry in entries}
     values |= {name: values[old] for old, present in tool.aliases.items() if old in values for name in present}
     given = _File(found, values, trainer.kind, devices)
@@ -109,6 +116,8 @@ def translate(read: ForeignFile, found: Recognised, devices: int = 1) -> Transla
             made.settings[path] = Setting(path, value, "assumed", note=note, origin="assumed")
             made.fates.append(Fate(shown(path), value, 0, "assumed", text=note))
     _spread(made, read)
+    if given.missed and "machine.devices" not in made.settings:
+        made.fates.append(Fate("machine.devices", 1, 0, "assumed", text=_ONE_DEVICE))
     made.fates += [Fate(trainer.title, None, 0, "missing", text=text) for text in trainer.lost]
     made.fates += [
         Fate(name, given.get(name), 0, "earlier", text=text)
@@ -129,6 +138,7 @@ def translate(read: ForeignFile, found: Recognised, devices: int = 1) -> Transla
 
 
 _OWN_PROGRAM = "it is not a program of {}: it is read as {}, and what its code does otherwise is not known"
+_ONE_DEVICE = "the batch is multiplied by the number of devices that the file is started on: give it with `--devices`"
 _UNREAD = "the settings in this file are not read, and count as defaults: import it, too"
 
 
@@ -172,53 +182,6 @@ def _stands_for(known: str, path: str) -> bool:
         level = known.startswith("reward.") and known.endswith(".type")
         return level and not known.startswith(("reward.kl.", "reward.overlong."))
     return known == path or (path == "data.path" and known in {"data.hub", "data.type"})
-
-
-def _last(entries: Sequence[Entry]) -> list[Entry]:
-    """Keep the last of each name, as command lines do."""
-    return list({entry.name: entry for entry in entries}.values())
-
-
-def _gathered(entries: Sequence[Entry], found: Recognised) -> list[Entry]:
-    """Make one entry of a list of data sets that are described by several names each."""
-    kinds = {"", found.trainer.kind}
-    wholes = [row.name for row in found.tool.rows if row.how.split(" ")[0] in _WHOLE and row.kind in kinds]
-    made: dict[str, Entry] = {}
-    rest: list[Entry] = []
-    for entry in entries:
-        whole = next((name for name in wholes if entry.name.startswith(f"{name}.")), None)
-        if whole is None or entry.name.removeprefix(f"{whole}.") in _OF_ITSELF:
-            rest.append(entry)
-            continue
-        key = entry.name.removeprefix(f"{whole}.")
-        first = made.setdefault(whole, Entry(whole, [{}], entry.line))
-        held = first.value if key not in first.value[-1] else [*first.value, {}]
-        held[-1][key] = entry.value
-        made[whole] = replace(first, value=held, unresolved=(*first.unresolved, *entry.unresolved))
-    return sorted([*rest, *made.values()], key=lambda entry: entry.line)
-
-
-_WHOLE = {"described", "shares"}
-"""Converters that read a whole section."""
-_OF_ITSELF = {"fraction", "columns", "data_dir", "data_files"}
-"""Names in such a section that have rows of their own."""
-
-
-def _together(entries: Sequence[Entry], found: Recognised) -> list[Entry]:
-    """Make one entry with a list of the places of data that a list of mappings names one by one."""
-    made: dict[str, Entry] = {}
-    rest = []
-    for entry in entries:
-        row = found.tool.row(entry.name, found.trainer.kind, found.trainer)
-        if row is None or row.how not in {"dataset", "path", "raw_texts"} or entry.value is None:
-            rest.append(entry)
-        elif entry.name in made:
-            first = made[entry.name]
-            held = first.value if isinstance(first.value, list) else [first.value]
-            made[entry.name] = replace(first, value=[*held, entry.value])
-        else:
-            made[entry.name] = entry
-    return sorted([*rest, *made.values()], key=lambda entry: entry.line)
 
 
 def _take(made: Translation, entry: Entry, row: Row, given: _File, *, several: bool) -> None:
@@ -322,30 +285,6 @@ def _harmless(value: Any, row: Row, given: _File) -> str:
     if row.usual and str(value).lower() == row.usual.lower():
         return "it is what happens here, too"
     return f"`{row.switch}` is off" if row.switch and not on(given.get(row.switch)) else ""
-
-
-def mixture(each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the data of several sources, each under the name of its file or set.
-
-    >>> sorted(mixture([{"data.path": "gsm8k/train.parquet"}, {"data.hub": "org/math"}]))
-    ['data.sources.gsm8k.path', 'data.sources.math.hub', 'data.type']
-    """
-    made: dict[str, Any] = {}
-    for number, values in enumerate(each, 1):
-        ((first, value), *_) = values.items()
-        head = first.rpartition(".")[0]
-        place = PurePath(str(value))
-        stem = place.parent.name if place.stem.lower() in _SPLITS and place.parent.name else place.stem
-        name = re.sub(r"[^a-z0-9]+", "_", str(values.get(f"{head}.split") or stem).lower()).strip("_")
-        name = name if name[:1].isalpha() else f"source_{number}"
-        name = f"{name}_{number}" if any(f".sources.{name}." in known for known in made) else name
-        made |= {f"{head}.type": part("several")}
-        made |= {f"{head}.sources.{name}.{path.removeprefix(f'{head}.')}": to for path, to in values.items()}
-    return made
-
-
-_SPLITS = {"train", "training", "test", "val", "validation", "valid", "dev", "data"}
-"""Names of files that do not tell one source from another."""
 
 
 def _is_off(value: Any) -> bool:

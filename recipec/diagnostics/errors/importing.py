@@ -12,8 +12,8 @@ from recipec.diagnostics.phrases import listed
 def foreign_file(file: str, tool: str, *, read: bool = True) -> Finding:
     """A file is the configuration or the script of another tool, not a recipe.
 
-    What it checks: whether most of the names in the file are those of TRL, verl, axolotl, LLaMA-Factory, OpenRLHF,
-    prime-rl, SkyRL, open-instruct, AReaL or ROLL, and it has neither `recipec` nor `stages`.
+    What it checks: whether most of the names in the file are those of TRL, verl, EasyR1, axolotl, LLaMA-Factory,
+    OpenRLHF, prime-rl, SkyRL, open-instruct, AReaL or ROLL, and it has neither `recipec` nor `stages`.
     Why it matters: every one of its keys would be an error.
     Example: a verl script with `actor_rollout_ref.model.path=…`.
     How to fix: `recipec import FILE` writes a recipe with the same settings, and lists what changes in meaning and what

@@ -20,7 +20,8 @@ The file of a tool has these tables:
 ``choices.NAME``
     values of a name: a mapping of our paths, or a sentence where the value cannot be written.
 ``trainers.NAME``
-    a trainer of the tool: its kind of stage, how it is recognised (``words`` of the command, ``keys``), its
+    a trainer of the tool: its kind of stage, how it is recognised (``words`` of the command, ``keys``, or else
+    ``values``), its
     ``defaults``, those that were others in ``earlier`` versions (a sentence, and a name that makes it matter no more),
     what it always ``sets``, and ``rows`` of names that mean another thing in it; ``like`` is a trainer of this table,
     or of the shared one, with the same defaults.
@@ -44,6 +45,10 @@ _FOLDER = Path(__file__).parent
 KINDS = tuple(dict.fromkeys((*UNIT, "kto")))
 """Kinds of stages that tables speak of; some may not exist here."""
 _SECTIONS = ("keys", *KINDS)
+
+
+_WHOLE = {"described", "shares"}
+"""Converters that read a whole section."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,8 @@ class Trainer:
     sets: Mapping[str, Any]
     assumes: Mapping[str, tuple[Any, str]]
     """Values of paths that a recipe must have and no name gives, with a sentence about each."""
+    values: tuple[str, ...] = ()
+    """``NAME=VALUE`` by which it is known where no word and no key tells."""
     lost: tuple[str, ...] = ()
     """What cannot be written of it."""
     earlier: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -138,8 +145,13 @@ class Tool:
         return next((row for row in rows if row.kind == kind), next((row for row in rows if not row.kind), None))
 
     def knows(self, name: str) -> bool:
-        """Whether the table has the name, for any kind of stage."""
-        return any(self.row(name, kind) is not None for kind in ("", *KINDS))
+        """Whether the table has the name, for any kind of stage, or reads the section that it is in as a whole."""
+        known = any(self.row(name, kind) is not None for kind in ("", *KINDS))
+        return known or any(name.startswith(f"{section}.") for section in self.wholes(*KINDS))
+
+    def wholes(self, *kinds: str) -> list[str]:
+        """Return the sections that are read as a whole, such as data sets with their shares."""
+        return [row.name for row in self.rows if row.how.split(" ")[0] in _WHOLE and row.kind in {"", *kinds}]
 
 
 @cache
@@ -229,6 +241,7 @@ def _trainer(tool: str, name: str, entry: Mapping[str, Any]) -> Trainer:
         entry.get("defaults", {}),
         entry.get("sets", {}),
         assumes,
+        tuple(entry.get("values", "").split()),
         tuple(entry.get("lost", ())),
         {
             name: tuple([*([said] if isinstance(said, str) else said), ""][:2])

@@ -26,7 +26,7 @@ class ValueNames:
     forms: Mapping[str, str]
     """Templates of prompts, by the names of forms of data."""
     unread: Mapping[str, Mapping[str, str]]
-    """Tools that ``recipec import`` does not read: words of their commands, names, and a last word of names."""
+    """Tools that ``recipec import`` does not read: words of commands, names (all, or any of them), a last word."""
     vision: Mapping[str, str]
     """Parts of names of vision-language models, of families that are offered and of others."""
 

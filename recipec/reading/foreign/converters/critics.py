@@ -133,9 +133,9 @@ def kl_term_estimator(value: Any, row: Row, given: Given, switch: str, coefficie
     """The estimator of that KL."""
     if not number_or_zero(given.get(coefficient)):
         raise Needless(f"`{coefficient}` is 0")
-    return (
-        {"loss.kl": str(value)} if on(given.get(switch)) else token_kl_estimator(value, row, given, "always", estimator)
-    )
+    if not on(given.get(switch)):
+        return token_kl_estimator(value, row, given, "always", estimator)
+    return choice(value, replace(row, to="loss.kl"), given) if given.choices(row.name) else {"loss.kl": str(value)}
 
 
 @converter

@@ -12,13 +12,14 @@ from recipec.reading.foreign.converters.registry import (
     Needless,
     Refused,
     Values,
+    condition,
     converter,
     items_of,
     on,
     whole,
 )
 from recipec.reading.foreign.tables import Row
-from recipec.reading.foreign.values import part
+from recipec.reading.foreign.values import part, reads_images
 
 _TARGETS = {"all-linear", "all_linear", "all"}
 _NAMED = re.compile(r"(language_model|model\.layers|text_model)[^$]*[.]\(([a-z_|]+)\)(_[a-z]+)?\$?$")
@@ -37,6 +38,12 @@ def template(value: Any, row: Row, given: Given) -> Values:
     if not text.endswith((".j2", ".jinja", ".jinja2")):
         raise Refused("a template is a Jinja file, not a name or a tokenizer")
     return {row.to: home_less(text)}
+
+
+@condition
+def images(given: Given, model: str) -> str:
+    """While the model may read images."""
+    return "the model reads text alone" if reads_images(str(given.get(model))) is False else ""
 
 
 @converter

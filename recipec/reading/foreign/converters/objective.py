@@ -257,6 +257,13 @@ def own_reward(value: Any, row: Row, given: Given) -> Values:
 
 
 @converter
+def own_function(value: Any, row: Row, given: Given) -> Values:
+    """A file with the name of its reward function, ``rewards.py:score``."""
+    file, _, name = str(value or "").partition(":")
+    return {**own_reward(file, row, given), "reward.score.name": name or "main"}
+
+
+@converter
 def own_class(value: Any, row: Row, given: Given) -> Values:
     """A file with the class of an environment."""
     files = own_reward(value, row, given)[row.to]

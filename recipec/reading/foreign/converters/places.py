@@ -168,6 +168,13 @@ def dataset(value: Any, row: Row, given: Given) -> Values:
 
 
 @converter
+def dataset_at(value: Any, row: Row, given: Given) -> Values:
+    """A data set of the hub with its split, ``org/name@split``, or a file."""
+    split = str(value or "").partition("@")[2]
+    return {**dataset(value, row, given), **({f"{row.to.rpartition('.')[0]}.split": split} if split else {})}
+
+
+@converter
 def dataset_names(value: Any, row: Row, given: Given) -> Values:
     """Names of a table of data sets that is not read."""
     names_, folder = items_of(value), given.get("dataset_dir") or "data"
