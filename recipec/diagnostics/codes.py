@@ -32,6 +32,7 @@ FAMILIES = {
     "RC962": "Environments and games",
     "RC920": "Progress and results of a run",
     "RC950": "Reward models, judges and critics",
+    "RC955": "Rewards and the user's own functions",
     "RC970": "Stopped runs, sweeps, trackers and lock files",
     "RC910": "Importing recipes of other tools",
 }

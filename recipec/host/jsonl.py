@@ -116,7 +116,8 @@ def _object(text: bytes, number: int, broken: Broken, decode: Callable[[str], An
             and text.startswith((b"[", b"{"))
             and not text.endswith((b"]", b"}"))
         ):
-            problem += " (is it one document over many lines?)"
+            whole = "a list of rows" if text.startswith(b"[") else "one object"
+            problem = f"it is {whole} over many lines, and not an object in each line"
     except RecursionError:
         problem = "not JSON: nested too deeply"
     except ValueError as error:

@@ -33,6 +33,8 @@ class Task:
     """The images of the prompt, in the order of their places in it."""
     variables: Mapping[str, Any] = field(default_factory=dict)
     """What the chat template gets besides the messages, such as ``tools``."""
+    place: tuple[str, int] | None = field(default=None, compare=False)
+    """File and number of its row, for messages; None where it is not from a file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,22 @@ def test_a_broken_line_is_reported_with_its_place(line, column, words):
     assert words in found.message
 
 
+@pytest.mark.parametrize(
+    ("line", "words", "remedy"),
+    [
+        (b"{\n", "it is one object over many lines", "write it on one line"),
+        (b"[\n", "it is a list of rows over many lines", "the ending `.json`"),
+    ],
+)
+def test_a_document_over_many_lines_is_known_by_its_first(line, words, remedy):
+    """The message says what the file is, and what to do with it."""
+    with pytest.raises(RecipeError) as refused:
+        list(read_objects([line, b"1\n"], broken))
+    (found,) = refused.value.diagnostics
+    assert words in found.message
+    assert remedy in found.help
+
+
 def test_hooks_see_what_json_cannot_express():
     """Hooks of the decoder may refuse values; their text is the problem."""
 

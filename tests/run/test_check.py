@@ -162,6 +162,25 @@ def test_an_environment_is_played(folder, step, positions, code, says):
 
 
 @pytest.mark.parametrize(
+    ("step", "differs"),
+    [
+        (OPEN, ""),
+        ("import random; return str(random.random())", "'"),
+        ('import random; return {"observation": "shut", "reward": random.random()}', "the reward 0."),
+        ("import random; return str(random.Random(len(action)).random())", ""),
+    ],
+)
+def test_an_environment_that_draws_without_its_seed(folder, step, differs):
+    """An episode that is played twice with the same task, seed and actions must be the same."""
+    folder.write(r__yaml=WORLD.replace("POSITIONS", "256"), world__py=DOOR.replace("STEP", step), t__j2=TOLD)
+    found = folder.call("check", "r.yaml", "--use", "world.py")
+    assert found.code == 0, found.err
+    assert ("RC963" in found.err) == bool(differs), found.err
+    assert f"same task, seed and actions with {differs}" in found.err or not differs
+    assert ("--> r.yaml:12:18" in found.err) == bool(differs)
+
+
+@pytest.mark.parametrize(
     ("template", "warned"),
     [(TOLD, False), ("Open it. <action>code</action>", True), ("{{ history | length }} <action>code</action>", False)],
 )

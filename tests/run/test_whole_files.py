@@ -344,3 +344,43 @@ def test_a_file_that_is_no_jsonl(folder, text, says):
     assert (found.code, found.first) == (1, "RC703"), found.err
     assert says in found.err
     assert "RC924" not in found.err
+
+
+@pytest.mark.parametrize(
+    ("reward", "answer", "says"),
+    [
+        ("multiple_choice", "maybe", "neither a capital letter nor a number from 0"),
+        ("iou", [1, 2], "not a box"),
+        ("exact_match", None, "which no answer can match"),
+    ],
+)
+def test_a_right_answer_that_a_reward_cannot_read_is_shown_in_its_row(folder, reward, answer, says):
+    """The last of 40 rows is refused with its place, before anything is trained."""
+    good = {"multiple_choice": "B", "iou": [0, 0, 1, 1], "exact_match": "b"}[reward]
+    data = rows(*({"prompt": f"p{i}", "answer": good} for i in range(39)), {"prompt": "p", "answer": answer})
+    folder.write(r__yaml=EXACT.replace("exact_match", reward), a__jsonl=data)
+    found = folder.call("check", "r.yaml")
+    assert (found.code, found.err.count("RC742]")) == (1, 1), found.err
+    assert "a.jsonl, row 40: `answer` is" in found.err
+    assert says in found.err
+    assert "--> a.jsonl:40:1" in found.err
+
+
+def test_a_right_answer_that_is_found_while_rows_are_scored_is_shown_in_its_row(folder):
+    """`math_verify` reads answers in other processes, when a row is scored: the message has the row as well."""
+    data = rows(*({"prompt": f"p{i}", "answer": "see page 5" if i == 0 else "3"} for i in range(4)))
+    folder.write(r__yaml=EXACT.replace("exact_match", "math_verify"), a__jsonl=data)
+    found = folder.call("check", "r.yaml")
+    assert "a.jsonl, row 1: `answer` is 'see page 5', which is not mathematics in full" in found.err
+    assert "--> a.jsonl:1:1" in found.err
+
+
+@pytest.mark.parametrize(("first", "letters", "warned"), [(1, False, True), (0, False, False), (1, True, False)])
+def test_options_that_seem_to_count_from_one(folder, first, letters, warned):
+    """Numbers of right options of which none is 0 warn; letters, and numbers from 0, do not."""
+    answers = (first + i % 3 for i in range(12))
+    data = rows(*({"prompt": f"p{i}", "answer": chr(64 + a) if letters else a} for i, a in enumerate(answers)))
+    folder.write(r__yaml=EXACT.replace("exact_match", "multiple_choice"), a__jsonl=data)
+    found = folder.call("check", "r.yaml")
+    assert ("RC955" in found.err) == warned, found.err
+    assert ("from 1 to 3 in all 12 rows" in found.err) == warned

@@ -42,15 +42,19 @@ def which_split(path: str, split: str | None, splits: Iterable[str], *, is_file:
     return Finding(f"{path} has no split `{split}`", help=one if is_file else close)
 
 
+EMPTY = "it is empty"
+
+
 @diagnostic("RC702", "no-rows")
-def no_rows(path: str, reason: str = "it is empty") -> Finding:
+def no_rows(path: str, reason: str = EMPTY) -> Finding:
     """The data has no rows or documents, or none is left after overlong rows were dropped.
 
     Why it matters: the stage would finish without doing anything.
     Example: an empty file, or a `max_length` that every row exceeds.
     How to fix: use another file, or raise `data.max_length`.
     """
-    return Finding(f"{path} has no rows: {reason}", file_span(path))
+    remedy = "write rows into it, or name another file" if reason == EMPTY else ""
+    return Finding(f"{path} has no rows: {reason}", file_span(path), help=remedy)
 
 
 _BYTES = {
@@ -64,6 +68,9 @@ _BYTES = {
     "there is a comma": "remove the comma at the end of each line; a list `[…]` of rows is read from a `.json` file",
     "it is a table": 'convert it: `pandas.read_csv(OLD).to_json("NEW.jsonl", orient="records", lines=True)`',
     "the file ends": "the file was cut short: copy or download it again, or remove the line",
+    "it is a list": "give the file the ending `.json`: lists of rows are read from such files",
+    "it is one object": "write it on one line; `json.dumps(row)` does, and a list of rows is read from a `.json` file",
+    "not JSON: the key": "keep one of them; `json.dumps` of a dictionary writes each key once",
     "not JSON: `": "give the row a number or a text there, or leave the row out",
 }
 """What to do with a line, by the beginning of what is wrong with it."""

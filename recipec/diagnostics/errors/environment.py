@@ -112,3 +112,17 @@ def tools_unseen(problem: str) -> Finding:
     `policy.chat_template`.
     """
     return Finding(f"the chat template cannot be used with tools: {problem}")
+
+
+@diagnostic("RC963", "episodes-differ", "warning")
+def episodes_differ(first: str, second: str, key: str) -> Finding:
+    """An environment answers the same task, seed and actions differently when they are played again.
+
+    What it checks: an episode of the user's environment is played twice with fixed actions.
+    Why it matters: the rollouts of a prompt do not begin alike, so that their rewards cannot be compared; a run that
+    was stopped does not continue to the same weights; and with `replayable: true` a tree continues another episode.
+    Example: `random.choice` in `reset` without its `seed`; a file or a clock that is read.
+    How to fix: draw with the seed that `reset` gets, as in `self.rng = random.Random(seed)`, and keep nothing between
+    episodes. An environment that is meant to differ, such as a live service, says so under `allow`.
+    """
+    return Finding(f"the environment answers the same task, seed and actions with {first} and then {second}", path=key)

@@ -37,7 +37,9 @@ def no_verifier(prompt: int) -> Finding:
 
 
 @diagnostic("RC741", "no-answer-column")
-def no_answer_column(prompt: int, column: str, have: Iterable[str], param: str = "answer") -> Finding:
+def no_answer_column(
+    prompt: int, place: tuple[str, int] | None, column: str, have: Iterable[str], param: str = "answer"
+) -> Finding:
     """A task lacks the column named by the `answer` of a reward or the `topic` of claims, or it has no text.
 
     Why it matters: every answer would be wrong, and a claim such as "it itches" would be about nothing.
@@ -47,11 +49,22 @@ def no_answer_column(prompt: int, column: str, have: Iterable[str], param: str =
     names = list(have)
     problem = f"has no text in column `{column}`" if column in names else f"has no column `{column}`"
     remedy = f"{did_you_mean(column, names)} it has {listed(names)}; `{param}` names the column".strip()
-    return Finding(f"task {prompt} {problem}", help=remedy)
+    return Finding(f"{_task(prompt, place)} {problem}", file_span(*place) if place else (), help=remedy)
+
+
+def _task(prompt: int, place: tuple[str, int] | None) -> str:
+    return f"{place[0]}, row {place[1]}" if place else f"task {prompt}"
 
 
 @diagnostic("RC742", "bad-answer")
-def bad_answer(prompt: int, column: str, value: Any, problem: str = "", labels: Iterable[str] = ()) -> Finding:
+def bad_answer(
+    prompt: int,
+    place: tuple[str, int] | None,
+    column: str,
+    value: Any,
+    problem: str = "",
+    labels: Iterable[str] = (),
+) -> Finding:
     r"""The right answer of a task is empty, has the wrong type, is not mathematics, or is not one of the labels.
 
     What it checks: the answer is text, a number or a list of them; for `math_verify`, all of its text is one
@@ -63,8 +76,22 @@ def bad_answer(prompt: int, column: str, value: Any, problem: str = "", labels: 
     """
     known = list(labels)
     remedy = f"{did_you_mean(str(value), known)} the labels are {listed(known)}".strip() if known else ""
-    message = f"task {prompt}: `{column}` is {repr(value)[:80]}, {problem or 'which no answer can match'}"
-    return Finding(message, help=remedy)
+    message = f"{_task(prompt, place)}: `{column}` is {repr(value)[:80]}, {problem or 'which no answer can match'}"
+    return Finding(message, file_span(*place) if place else (), help=remedy)
+
+
+@diagnostic("RC955", "options-from-one", "warning")
+def options_from_one(file: str, row: int, column: str, highest: int, rows: int, level: str) -> Finding:
+    """The right options of a multiple choice are numbers that seem to count from 1; the reward counts from 0.
+
+    What it checks: `multiple_choice`, in the first 2000 rows of a local file of at most 50 MB with at least 8 rows: all
+    right answers are numbers, and none is 0.
+    Why it matters: 1 is read as option B, so that every right answer is called wrong.
+    Example: `"answer": 1` for option A.
+    How to fix: write the letters, or numbers from 0. Where no row has option A, nothing is wrong: say so under `allow`.
+    """
+    message = f"`{column}` is a number from 1 to {highest} in all {rows} rows, and is read from 0: 1 is B"
+    return Finding(message, file_span(file, row), path=f"{level}.answer")
 
 
 @diagnostic("RC743", "bad-pattern")

@@ -98,8 +98,8 @@ class Encoder:
             self._check_written(row, conversation, ids, images, variables)
         if not ids:
             raise RecipeError(errors.empty_text(row.file, row.number, "prompt"))
-        template_columns = row.columns if columns is None else columns
-        return Task(row.index, conversation, ids, template_columns, images=images, variables=variables)
+        template_columns, place = row.columns if columns is None else columns, (row.file, row.number)
+        return Task(row.index, conversation, ids, template_columns, images=images, variables=variables, place=place)
 
     def _render(
         self,

@@ -76,7 +76,7 @@ def read_rows(
         if _deep(row.columns):
             raise RecipeError(errors.broken_row(row.file, row.number, f"a column is nested more than {_DEPTH} deep"))
     if not rows:
-        raise RecipeError(errors.no_rows(shown, "it is empty" if bounds is None else f"`{split}` leaves none of them"))
+        raise RecipeError(errors.no_rows(shown, errors.EMPTY if bounds is None else f"`{split}` leaves none of them"))
     return rows
 
 

@@ -352,9 +352,9 @@ class File(Source):
             example = self.encoder.conversation(row, messages, images=images, variables=variables)
             start = example.trained.index(True)
             first = next(i for i, m in enumerate(messages) if m["role"] == "assistant" and m.get(TRAIN, True))
-            prompt = messages[:first]
-            shown = example.images[: places_in(prompt)]
-            return Task(row.index, prompt, example.ids[:start], row.columns, images=shown, variables=variables), example
+            prompt, ids = messages[:first], example.ids[:start]
+            shown, place = example.images[: places_in(prompt)], (row.file, row.number)
+            return Task(row.index, prompt, ids, row.columns, images=shown, variables=variables, place=place), example
         if rendered is None and names.text in set_columns and not {names.prompt, names.completion} & set_columns:
             example = self._encoder(row, "").plain_text(row, names.text, self._images[row.index], self._variables(row))
             return Task(row.index, "", example.ids[:1], row.columns), example

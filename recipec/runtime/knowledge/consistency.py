@@ -88,7 +88,7 @@ def topic(knowledge: KnowledgeGraph, task: Task, column: str | None, top_k: int)
     listed = list(value) if isinstance(value, list | tuple) else [value]
     names = [name for name in listed if isinstance(name, str) and name.strip()]
     if not names or len(names) < len(listed):
-        raise RecipeError(no_answer_column(task.id, column, task.columns, "topic"))
+        raise RecipeError(no_answer_column(task.id, task.place, column, task.columns, "topic"))
     return list(dict.fromkeys(e for name in names for e in _entities(knowledge, name, top_k)))
 
 

@@ -6,7 +6,9 @@ import math
 import re
 import string
 import unicodedata
+from collections.abc import Iterable
 from decimal import Decimal
+from typing import Any
 
 from recipec.diagnostics.errors import reward as errors
 from recipec.diagnostics.model import RecipeError
@@ -64,6 +66,16 @@ def normalised(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", composed(text).lower().translate(_NO_PUNCTUATION)).split())
 
 
+def bad_answer(task: Task, column: str, value: Any, problem: str = "", labels: Iterable[str] = ()) -> RecipeError:
+    """Return RC742 for the right answer of a task, with the place of its row."""
+    return RecipeError(errors.bad_answer(task.id, task.place, column, value, problem, labels))
+
+
+def no_answer_column(task: Task, column: str, param: str = "answer") -> RecipeError:
+    """Return RC741 for a task without a column, with the place of its row."""
+    return RecipeError(errors.no_answer_column(task.id, task.place, column, task.columns, param))
+
+
 def right_answers(task: Task, column: str) -> list[str]:
     """Return the right answers of a task: text or a number, or a list of them.
 
@@ -71,7 +83,7 @@ def right_answers(task: Task, column: str) -> list[str]:
         RecipeError: RC741 or RC742.
     """
     if column not in task.columns:
-        raise RecipeError(errors.no_answer_column(task.id, column, task.columns))
+        raise no_answer_column(task, column)
     value = task.columns[column]
     values = value if isinstance(value, list | tuple) else [value]
     known = [v for v in values if isinstance(v, str | int | float | Decimal) and not isinstance(v, bool)]
@@ -81,7 +93,7 @@ def right_answers(task: Task, column: str) -> list[str]:
         or len(good) < len(values)
         or any(isinstance(v, float | Decimal) and not math.isfinite(v) for v in values)
     ):
-        raise RecipeError(errors.bad_answer(task.id, column, value))
+        raise bad_answer(task, column, value)
     return good
 
 

@@ -10,10 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recipec.diagnostics.errors import reward as errors
-from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
-from recipec.runtime.reward.answers import tagged
+from recipec.runtime.reward.answers import bad_answer, no_answer_column, tagged
 
 _BOXED = re.compile(r"\\boxed\{\s*(?:\\text\{)?\s*\(?([A-Z])\)?\s*\}")
 _LETTER = r"(?i:\s+is)?\s*:?\s*\**\s*\(?([A-Z])\)?(?![A-Za-z'])"
@@ -49,7 +47,7 @@ def multiple_choice(
     >>> made["reward_R"].tolist()
     [1.0, 0.0, 1.0]
     """
-    right = {p: _right_option(prompt_P[p], answer) for p in set(by_prompt_R.tolist())}
+    right = {p: right_option(prompt_P[p], answer) for p in set(by_prompt_R.tolist())}
     options = [option(tagged(text, tag) or "") for text in text_R]
     scores = [correct if one == right[p] else wrong for p, one in zip(by_prompt_R.tolist(), options, strict=True)]
     return {"reward_R": torch.tensor(scores, dtype=torch.float64)}
@@ -74,14 +72,19 @@ def option(text: str) -> str | None:
     return str(inside[-1]) if inside else None
 
 
-def _right_option(task: Task, column: str) -> str:
+def right_option(task: Task, column: str) -> str:
+    """Return the letter of the right option.
+
+    Raises:
+        RecipeError: RC741 the task lacks the column, RC742 it holds no option.
+    """
     value = _given(task, column)
     number = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
     if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 26:
         return chr(ord("A") + number)
     letter = re.fullmatch(r"\(?([A-Z])\)?[.:]?", value.strip()) if isinstance(value, str) else None
     if letter is None:
-        raise RecipeError(errors.bad_answer(task.id, column, value, "neither a capital letter nor a number from 0"))
+        raise bad_answer(task, column, value, "neither a capital letter nor a number from 0")
     return letter[1]
 
 
@@ -104,7 +107,7 @@ def iou(
     >>> iou([task], torch.tensor([0, 0, 0]), answers, answer="answer", tag=None, threshold=None)["reward_R"].tolist()
     [0.5, 0.0, 0.0]
     """
-    right = {p: _right_box(prompt_P[p], answer) for p in set(by_prompt_R.tolist())}
+    right = {p: right_box(prompt_P[p], answer) for p in set(by_prompt_R.tolist())}
     scores = []
     for prompt, text in zip(by_prompt_R.tolist(), text_R, strict=True):
         boxes = _BOX.findall(tagged(text, tag) or "")
@@ -122,17 +125,22 @@ def _overlap(one: Sequence[float], other: Sequence[float]) -> float:
     return wide * high / (areas - wide * high)
 
 
-def _right_box(task: Task, column: str) -> list[float]:
+def right_box(task: Task, column: str) -> list[float]:
+    """Return the right box.
+
+    Raises:
+        RecipeError: RC741 the task lacks the column, RC742 it holds no box.
+    """
     value = _given(task, column)
     numbers = isinstance(value, list | tuple) and len(value) == 4
     if numbers and all(isinstance(x, int | float) and math.isfinite(x) for x in value):
         box = [float(x) for x in value]
         if box[0] < box[2] and box[1] < box[3]:
             return box
-    raise RecipeError(errors.bad_answer(task.id, column, value, "not a box [x1, y1, x2, y2] with an area"))
+    raise bad_answer(task, column, value, "not a box [x1, y1, x2, y2] with an area")
 
 
 def _given(task: Task, column: str) -> Any:
     if column not in task.columns:
-        raise RecipeError(errors.no_answer_column(task.id, column, task.columns))
+        raise no_answer_column(task, column)
     return task.columns[column]

@@ -27,7 +27,7 @@ from recipec.host.preflight import PreflightRequest
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.protocols import Part
-from recipec.runtime.reward.answers import tagged
+from recipec.runtime.reward.answers import bad_answer, no_answer_column, tagged
 from recipec.runtime.reward.json_schema import read_json
 from recipec.spec import reward as specs
 
@@ -175,7 +175,7 @@ def read_tests(task: Task, column: str) -> list[Test]:
     ['assert x == 1']
     """
     if column not in task.columns:
-        raise RecipeError(errors.no_answer_column(task.id, column, task.columns, "tests"))
+        raise no_answer_column(task, column, "tests")
     value = task.columns[column]
     entries: Any = read_json(value)
     if entries is None and isinstance(value, str) and value.strip():
@@ -188,7 +188,7 @@ def read_tests(task: Task, column: str) -> list[Test]:
     tests = [_test(one) for one in entries] if isinstance(entries, list) else []
     if not tests or None in tests:
         problem = "neither a list of statements nor of pairs of `input` and `output` as texts"
-        raise RecipeError(errors.bad_answer(task.id, column, value, problem))
+        raise bad_answer(task, column, value, problem)
     return [test for test in tests if test is not None]
 
 

@@ -10,11 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recipec.diagnostics.errors import reward as errors
-from recipec.diagnostics.model import RecipeError
 from recipec.diagnostics.phrases import did_you_mean
 from recipec.runtime.batch import Task
-from recipec.runtime.reward.answers import tagged
+from recipec.runtime.reward.answers import bad_answer, no_answer_column, tagged
 from recipec.runtime.reward.json_schema import read_json
 
 Check = Callable[[str, Mapping[str, Any]], bool]
@@ -75,28 +73,26 @@ def _instructions(task: Task, names: str, arguments: str, ignore: Sequence[str])
     """Return the instructions of a row that are checked, each with its arguments."""
     for column in (names, arguments):
         if column not in task.columns:
-            raise RecipeError(errors.no_answer_column(task.id, column, task.columns, "instructions"))
+            raise no_answer_column(task, column, "instructions")
     listed, each = read_json(task.columns[names]), read_json(task.columns[arguments])
     if not isinstance(listed, list) or not listed or not all(isinstance(name, str) for name in listed):
-        raise RecipeError(errors.bad_answer(task.id, names, task.columns[names], "not a list of instructions"))
+        raise bad_answer(task, names, task.columns[names], "not a list of instructions")
     if not isinstance(each, list) or len(each) != len(listed):
         problem = "not a list with the arguments of each instruction"
-        raise RecipeError(errors.bad_answer(task.id, arguments, task.columns[arguments], problem))
+        raise bad_answer(task, arguments, task.columns[arguments], problem)
     kept = [(name, more or {}) for name, more in zip(listed, each, strict=True) if name not in ignore]
     for name, more in kept:
         if name not in CHECKS:
             problem = f"with the instruction `{name}`, which is not checked: name it in `ignore`, or leave the row out"
-            raise RecipeError(
-                errors.bad_answer(task.id, names, listed, f"{problem} {did_you_mean(name, CHECKS)}".strip())
-            )
+            raise bad_answer(task, names, listed, f"{problem} {did_you_mean(name, CHECKS)}".strip())
         try:
             CHECKS[name]("Text.", more)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"without {error}" if isinstance(error, KeyError) else f"which do not fit: {error}"
             problem = f"the arguments of `{name}`, {reason}"
-            raise RecipeError(errors.bad_answer(task.id, arguments, more, problem)) from None
+            raise bad_answer(task, arguments, more, problem) from None
     if not kept:
-        raise RecipeError(errors.bad_answer(task.id, names, listed, "all of which are ignored"))
+        raise bad_answer(task, names, listed, "all of which are ignored")
     return kept
 
 

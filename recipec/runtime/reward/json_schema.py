@@ -17,7 +17,7 @@ from recipec.host.worker_pool import WorkerFailure
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.protocols import Part
-from recipec.runtime.reward.answers import tagged
+from recipec.runtime.reward.answers import bad_answer, no_answer_column, tagged
 from recipec.runtime.reward.workers import ScoringWorkers
 from recipec.spec import reward as specs
 
@@ -59,7 +59,7 @@ class JsonSchema(Part):
         value: Any = self.spec.json_schema
         if value is None:
             if self.spec.column not in task.columns:
-                raise RecipeError(errors.no_answer_column(task.id, self.spec.column, task.columns, "column"))
+                raise no_answer_column(task, self.spec.column, "column")
             value = task.columns[self.spec.column]
         return value if isinstance(value, str) else json.dumps(value, default=str)
 
@@ -70,7 +70,7 @@ class JsonSchema(Part):
             if self.spec.json_schema is not None:
                 raise RecipeError(errors.bad_schema(answer))
             value = task.columns[self.spec.column]
-            raise RecipeError(errors.bad_answer(task.id, self.spec.column, value, f"not a JSON Schema: {answer}"))
+            raise bad_answer(task, self.spec.column, value, f"not a JSON Schema: {answer}")
         return self.spec.valid if answer else self.spec.invalid
 
     def close(self) -> None:

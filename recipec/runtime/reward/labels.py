@@ -6,10 +6,8 @@ import string
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from recipec.diagnostics.errors import reward as errors
-from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task
-from recipec.runtime.reward.answers import folded, right_answers, tagged
+from recipec.runtime.reward.answers import bad_answer, folded, right_answers, tagged
 
 _SPACES = str.maketrans(dict.fromkeys(string.punctuation, " "))
 
@@ -60,7 +58,7 @@ def right_labels(task: Task, column: str, labels: Sequence[str] = ()) -> list[st
     for answer in right_answers(task, column):
         label = label_of(answer, None, labels)
         if label is None:
-            raise RecipeError(errors.bad_answer(task.id, column, answer, "which is not one of the labels", labels))
+            raise bad_answer(task, column, answer, "which is not one of the labels", labels)
         right.append(label)
     return right
 

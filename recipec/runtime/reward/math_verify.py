@@ -9,13 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recipec.diagnostics.errors import reward as errors
-from recipec.diagnostics.model import RecipeError
 from recipec.host.worker_pool import WorkerFailure
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.protocols import Part
-from recipec.runtime.reward.answers import right_answers, tagged
+from recipec.runtime.reward.answers import bad_answer, right_answers, tagged
 from recipec.runtime.reward.workers import ScoringWorkers
 from recipec.spec import reward as specs
 
@@ -55,7 +53,7 @@ class MathVerify(Part):
             return math.nan
         if all(answer is None for answer in answers):
             value = task.columns[self.spec.answer]
-            raise RecipeError(errors.bad_answer(task.id, self.spec.answer, value, "which is not mathematics in full"))
+            raise bad_answer(task, self.spec.answer, value, "which is not mathematics in full")
         return self.spec.wrong
 
     def close(self) -> None:

@@ -5,21 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 from recipec.component import Component
-from recipec.diagnostics.errors import trial as errors
+from recipec.diagnostics.errors import reward as errors_of_rewards, trial as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
-from recipec.package_files import named_file
-from recipec.reading.user_code import words_of
 from recipec.runtime.batch import Task, question
 from recipec.runtime.data.files import Row
-from recipec.runtime.data.templates import read_template
 from recipec.runtime.protocols import Policy
 from recipec.runtime.reward.answers import folded, right_answers
-from recipec.spec.environment import Environment
-from recipec.spec.reward import AnswerMatch, ExactMatch, Reward
+from recipec.spec.reward import AnswerMatch, ExactMatch, MultipleChoice, Reward
 
 MOST = 2000
 """Rows that are looked at."""
@@ -53,7 +48,7 @@ def columns_read(rewards: Mapping[str, Component], wanted: Sequence[str]) -> Ite
     """Yield how rewards read right answers; ``wanted`` are the columns that functions of the user's require."""
     for level, spec in rewards.items():
         column = spec.answer_column() if isinstance(spec, Reward) else None
-        if column is not None and isinstance(spec, Reward):
+        if column is not None and isinstance(spec, Reward) and not spec.reader:
             answer = spec.answer_in()
             reads_all, whole = answer is not None and answer.tag is None, isinstance(spec, ExactMatch | AnswerMatch)
             yield Read(level, column, answer.tag if answer else None, reads_all, whole)
@@ -76,29 +71,22 @@ def about_answers(
                 yield problem
 
 
-def known_actions(spec: Component | None, use: Sequence[Path]) -> list[str]:
-    """Return texts that the user's environment compares actions with, which may be actions."""
-    named = spec.user_names() if spec is not None and spec.user_code == "class" else ()
-    return [word for name in named for word in words_of(use, name)]
-
-
-def long_actions(policy: Policy, words: Sequence[str], limit: int | None, key: str) -> Iterator[Diagnostic]:
-    """Yield RC755 for the first action that has more tokens than a turn may have."""
-    for word in words:
-        length = len(policy.encode(word))
-        if limit is not None and length > limit:
-            yield errors.action_over_length(word, length, limit, f"{key}.sampler.max_turn_length")
-            return
-
-
-def unseen(spec: Environment, root: Path, key: str) -> Iterator[Diagnostic]:
-    """Yield RC758 for a template of every turn that does not write what the environment says."""
-    name = spec.prompt_template()
-    if name is None or spec.window() is None:
-        return
-    text = read_template(named_file(root, name), name)
-    if not any(word in text for word in ("observation", "history")):
-        yield errors.observation_unseen(name, f"{key}.environment.template")
+def options_from_one(
+    rows: Sequence[Row], tasks: Sequence[Task | None], rewards: Mapping[str, Component]
+) -> Iterator[Diagnostic]:
+    """Yield RC955 where all right options of a multiple choice are numbers and none is 0."""
+    for level, spec in rewards.items():
+        if not isinstance(spec, MultipleChoice):
+            continue
+        given = [(row, task.columns.get(spec.answer)) for row, task in zip(rows, tasks, strict=True) if task][:MOST]
+        numbers = [
+            int(str(value)) for _, value in given if not isinstance(value, bool) and str(value).strip().isdecimal()
+        ]
+        if len(numbers) == len(given) >= FEWEST and min(numbers) > 0:
+            first = given[0][0]
+            yield errors_of_rewards.options_from_one(
+                first.file, first.number, spec.answer, max(numbers), len(given), level
+            )
 
 
 def no_room(longest: int, limit: int | None, policy: Policy, key: str) -> Iterator[Diagnostic]:

@@ -31,11 +31,11 @@ from recipec.runtime.rollout.engine import SamplingParams
 from recipec.runtime.stage.build_stage import make_context, weights_origin
 from recipec.runtime.trial.answered import Answered
 from recipec.runtime.trial.engine import FixedAnswers
+from recipec.runtime.trial.episodes import differing, failures, known_actions, long_actions, unseen
 from recipec.runtime.trial.policy import without_weights
-from recipec.runtime.trial.right_answers import known_actions, long_actions, no_room, same_ids, unseen
+from recipec.runtime.trial.right_answers import no_room, same_ids
 from recipec.runtime.trial.scores import ANSWERS, NOTICED, doubts, drift, right_answer, slowness, written
 from recipec.runtime.trial.whole_files import Scanned, columns_asked, overlaps, scan
-from recipec.runtime.user_code import place_in
 from recipec.spec import environment as environments
 from recipec.spec.data import Data
 from recipec.spec.recipe import PAIRED, Kind, Sampling, weights_kind
@@ -303,21 +303,15 @@ class _Trial:
         assert isinstance(spec, environments.Environment)
         long = long_actions(self.policy, known_actions(spec, self.context.use), self.unit.limit, self.unit.key)
         self._note(*long, *unseen(spec, self.context.root, self.unit.key))
-        rows = self._played(environment, engine, tasks[:1], 1)
+        first = rows = self._played(environment, engine, tasks[:1], 1)
         played = [rows]
         if time.monotonic() - began < spec.timeout or not all(rows["error_text_R"]):  # one that hangs does so each time
             rows = self._played(environment, engine, tasks[:TASKS], min(map(len, answers.values())))
             played = [rows, self._played(environment, engine, tasks[TASKS:], 1)] if tasks[TASKS:] else [rows]
-        pairs = [pair for one in played for pair in zip(one["text_R"], one["error_text_R"], strict=True)]
-        failed = [problem for _, problem in pairs if problem]
-        if failed:
-            of = sum(len(set(one["episode_id_R"].tolist())) for one in played)
-            place = place_in(failed[0], self.context.use, self.context.root)
-            action = next(action for action, problem in pairs if problem)
-            about = errors.some_episodes_fail(len(failed), of, failed, action)
-            about = errors.episodes_fail(len(failed), of, failed) if len(failed) >= of else about
-            self._note(replace(about, spans=place, path=f"{self.unit.key}.{about.path or 'environment'}"))
-        elif self.full:
+            self._note(*differing(self.policy, first, rows, self.unit.key))
+        failed = [*failures(played, self.context.use, self.context.root, self.unit.key)]
+        self._note(*failed)
+        if self.full and not failed:
             about = errors.context_full(self.full, self.episodes, self.policy.max_positions)
             self._note(replace(about, path=f"{self.unit.key}.environment"))
         return rows

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from recipec.component import Component
+from recipec.component import Component, load_object
 from recipec.diagnostics.errors import objective as objective_errors, trial as errors
-from recipec.diagnostics.model import Diagnostic, RecipeError, file_span
+from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.host.jsonl import kind_of
 from recipec.runtime.batch import Message, Task, question
 from recipec.runtime.context import StageContext
@@ -23,7 +23,7 @@ from recipec.runtime.model.causal_lm import CausalLm
 from recipec.runtime.protocols import DataSource
 from recipec.runtime.reward.function import Function
 from recipec.runtime.reward.labels import right_labels
-from recipec.runtime.trial.right_answers import FEWEST, about_answers, columns_read
+from recipec.runtime.trial.right_answers import FEWEST, about_answers, columns_read, options_from_one
 from recipec.spec import reward as specs
 from recipec.spec.recipe import Kind
 
@@ -184,7 +184,7 @@ def _scan(
     for row, task in zip(rows, tasks, strict=True):
         if task is not None:
             scanned.questions.setdefault(" ".join(question(task).split()), (row.file, row.number))
-            for problem in _answers(task, row, rewards):
+            for problem in _answers(task, rewards):
                 refused.setdefault(problem.code, []).append(problem)
     scanned.problems += [_counted(same) for same in refused.values()]
     if kind in {"dpo", "rm"}:
@@ -198,6 +198,7 @@ def _scan(
     scanned.problems += _same_prompt(file, rows, tasks)
     if file.environment is None and kind == "rl":
         scanned.problems += about_answers(policy, rows, tasks, [*columns_read(rewards, answer_columns)], limit)
+        scanned.problems += options_from_one(rows, tasks, rewards)
     good = [row for row, task in zip(rows, tasks, strict=True) if task is not None]
     scanned.problems += _longest(file, good, kind)
     return scanned
@@ -221,18 +222,22 @@ def _tasks(source: File, rows: Sequence[Row], refused: dict[str, list[Diagnostic
     return tasks
 
 
-def _answers(task: Task, row: Row, rewards: Mapping[str, Component]) -> Iterator[Diagnostic]:
+def _answers(task: Task, rewards: Mapping[str, Component]) -> Iterator[Diagnostic]:
     """Yield RC741 and RC742 for right answers that a reward cannot read."""
     for name, spec in rewards.items():
         column = spec.answer_column() if isinstance(spec, specs.Reward) else None
         if column is None:
             continue
-        answer = spec.answer_in() if isinstance(spec, specs.Reward) else None
+        assert isinstance(spec, specs.Reward)
+        answer = spec.answer_in()
         try:
-            right_labels(task, column, answer.labels if answer else ())
+            if spec.reader:
+                load_object(spec.reader)(task, column)
+            else:
+                right_labels(task, column, answer.labels if answer else ())
         except RecipeError as error:
             for problem in error.diagnostics:
-                yield replace(problem, spans=file_span(row.file, row.number), path=f"{name}.answer")
+                yield replace(problem, path=f"{name}.answer")
 
 
 def _counted(same: Sequence[Diagnostic]) -> Diagnostic:

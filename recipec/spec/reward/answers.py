@@ -143,12 +143,17 @@ class MultipleChoice(Reward):
 
     outcomes: ClassVar[tuple[str, str]] = ("correct", "wrong")
     judges: ClassVar[bool] = True
+    reader: ClassVar[str] = "recipec.runtime.reward.choices:right_option"
 
     type: Literal["multiple_choice"] = "multiple_choice"
     answer: str = param("answer", "Column with the right option: its letter, or its number from 0.")
     tag: str | None = param(None, "Read the last `<TAG>…</TAG>` alone; if omitted, all after the last `</think>`.")
     correct: float = param(1.0, "Reward of the right option.", unit="reward units")
     wrong: float = param(0.0, "Reward of another option, or of none.", unit="reward units")
+
+    def answer_column(self) -> str:
+        """Return the column of the correct answer."""
+        return self.answer
 
 
 @level(requires=TEXT, impl="recipec.runtime.reward.choices:iou")
@@ -164,12 +169,18 @@ class Iou(Reward):
         Shen et al., `VLM-R1 <https://arxiv.org/abs/2504.07615>`_, 2025: the reward of referring expressions.
     """
 
+    reader: ClassVar[str] = "recipec.runtime.reward.choices:right_box"
+
     type: Literal["iou"] = "iou"
     answer: str = param("answer", "Column with the right box: a list of four numbers.")
     tag: str | None = param(None, "Read the last `<TAG>…</TAG>` alone; if omitted, all after the last `</think>`.")
     threshold: float | None = param(
         None, "Reward 1 from this overlap on and 0 below it; the overlap itself if omitted.", unit="overlap", gt=0, le=1
     )
+
+    def answer_column(self) -> str:
+        """Return the column of the correct answer."""
+        return self.answer
 
     def bounds(self) -> tuple[float, float]:
         """Return 0 and 1."""

@@ -39,6 +39,9 @@ class Reward(Component):
     tried: ClassVar[bool] = True
     """Whether `recipec check` calls it on answers that no model wrote: what loads a model or costs money is not."""
 
+    reader: ClassVar[str] = ""
+    """Function of a task and a column that reads a right answer of another form than text: ``module:name``."""
+
     abstains: ClassVar[bool] = False
     """Whether a row without a value is one to which the reward does not apply, and not one that it failed to score."""
 
