@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -220,6 +221,7 @@ def test_a_reader_that_leaves_early(tmp_path):
         os.read(reading, 10)
         os.close(reading)
         assert process.communicate()[1] == b""
+    assert process.returncode == -signal.SIGPIPE  # 141 in a shell: it is not the 1 of findings
     assert not list(tmp_path.iterdir())
 
 

@@ -4,7 +4,7 @@ Results are written to stdout, diagnostics and progress to stderr.
 
 Exit codes: 0 success; 1 the recipe has errors, or the run cannot start; 2 wrong usage; 3 internal error; 4 the run
 failed, and completed work is kept; 5 `plan --detailed-exitcode` found stages to run; 75 the run stopped after a
-checkpoint: run the same command again to continue.
+checkpoint: run the same command again to continue; 141 the reader of a pipe went away.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ import atexit
 import errno
 import gc
 import os
+import signal
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -369,6 +372,24 @@ def schema(
     print(text)
 
 
+@contextmanager
+def _ending_with_its_reader() -> Iterator[None]:
+    """Let a command that only prints end by SIGPIPE, as in `recipec ls | head`: the 1 of findings would mislead."""
+    if os.name != "posix" or sys.argv[1:2] == [] or sys.argv[1] not in READING:
+        yield
+        return
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        signal.signal(signal.SIGPIPE, before)
+
+
+READING = ("validate", "plan", "compile", "ls", "show", "explain", "schema", "diff", "doctor", "--help", "-h")
+"""Commands that print and change nothing."""
+
+
 def main() -> None:
     """Run the command line; an internal error writes its traceback to a file."""
     if sys.argv[1:2] == ["validate"]:  # most of its time goes into starting and ending
@@ -376,7 +397,8 @@ def main() -> None:
         gc.set_threshold(100_000)  # what is imported stays: there is nothing to collect meanwhile,
         atexit.register(gc.freeze)  # nor in the end
     try:
-        app()
+        with _ending_with_its_reader():
+            app()
     except RecipeError as error:
         show(error.diagnostics, {}, valid=False)
         sys.exit(1)

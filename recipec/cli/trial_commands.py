@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,7 +62,8 @@ def check(
     from recipec.run.check import check_all
 
     result, planned, options = prepared(recipe, overrides, use, out)
-    found = check_all(result.graph, planned, options)
+    with redirect_stdout(sys.stderr):  # what the user's code prints is not the result
+        found = check_all(result.graph, planned, options)
     bad = any(problem.is_error or strict for problem in found.problems)
     if form is Format.json:
         from recipec.diagnostics.formats import render
@@ -103,7 +105,8 @@ def try_(
     with runtime_packages():
         from recipec.runtime.trial.rows import try_graph
     names = [one.name for one in result.graph.stages if stage in (None, one.name)]
-    found = try_graph(result.graph, RunFolder(options.out), options, names, answers, every_environment=True)
+    with redirect_stdout(sys.stderr):  # what the user's code prints is not the result
+        found = try_graph(result.graph, RunFolder(options.out), options, names, answers, every_environment=True)
     for one in found:
         for answered in one.answered:
             if form is TableFormat.json:

@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from recipec.diagnostics.errors import run as errors
-from recipec.diagnostics.model import RecipeError
+from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.host.jsonl import read_lines
 from recipec.host.platforms import syncable, windows
 from recipec.host.ranks import place
@@ -124,7 +124,15 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RecipeError(errors.cannot_write(str(path), error.strerror or str(error))) from error
+        raise RecipeError(_not_written(path, error)) from error
+
+
+def _not_written(path: Path, error: OSError) -> Diagnostic:
+    """Return RC761 for a path; where a file is in the place of a folder, it is named."""
+    file = next((one for one in (path, *path.parents) if one.is_file()), None)
+    if file is not None and isinstance(error, NotADirectoryError | FileExistsError):
+        return errors.cannot_write(str(path), f"{file} is a file", "rename that file, or choose another directory")
+    return errors.cannot_write(str(path), error.strerror or str(error))
 
 
 def write_manifest(folder: Path, about: Mapping[str, Any]) -> None:
@@ -253,7 +261,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RecipeError(errors.cannot_write(str(self.path), error.strerror or str(error))) from error
+            raise RecipeError(_not_written(self.path, error)) from error
         with run_lock(self.path, wait):
             yield
 

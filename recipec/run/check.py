@@ -245,7 +245,7 @@ def writing_problems(folder: Path) -> Iterator[Diagnostic]:
     """Yield RC761 where the run directory cannot be made or written to."""
     there = _existing(folder)
     if not there.is_dir():
-        yield cannot_write(str(folder), f"{there} is a file")
+        yield cannot_write(str(folder), f"{there} is a file", "rename that file, or choose another directory")
     elif not os.access(there, os.W_OK):
         yield cannot_write(str(folder), f"{there} is read-only")
 

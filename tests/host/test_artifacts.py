@@ -196,3 +196,13 @@ def test_a_stage_begins_again_when_told(tmp_path: Path) -> None:
 
     assert run.checkpoints("explore") == []
     assert (run.stage("explore") / "checkpoints@one" / "step-000009").exists()
+
+
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
+    """A run directory below a file is refused with the name of that file."""
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(RecipeError) as refused, RunFolder(tmp_path / "runs/one").locked():
+        pass
+    (found,) = refused.value.diagnostics
+    assert (found.code, found.message.endswith(f"{tmp_path / 'runs'} is a file")) == ("RC761", True)
+    assert "rename that file" in found.help

@@ -487,3 +487,17 @@ def test_an_adapter_without_its_model_says_how_to_merge_it(folder):
     assert (found.code, found.first) == (1, "RC722"), found.err
     assert "without the model under it, `org/base`" in found.err
     assert "merge_and_unload()" in found.err
+
+
+PRINTS = "def score(completions, **columns):\n    print('printed')\n    return [len(c) for c in completions]\n"
+
+
+@pytest.mark.parametrize("command", ["check", "try"])
+def test_what_a_reward_prints_is_not_the_result(folder, command):
+    """Lines of JSON on stdout stay JSON; what the user's function prints is on stderr."""
+    folder.write(r__yaml=RL, a__jsonl=ROWS, rewards__py=PRINTS)
+    found = folder.call(command, "r.yaml", "--use", "rewards.py", "--format", "json")
+    assert found.code == 0, found.err
+    lines = found.out.splitlines()
+    assert all(map(json.loads, lines)) if command == "try" else json.loads(found.out)
+    assert "printed" in found.err

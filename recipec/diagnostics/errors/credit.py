@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from recipec.diagnostics.model import Finding, diagnostic, file_span
+from recipec.diagnostics.model import Diagnostic, Finding, diagnostic, file_span
 from recipec.diagnostics.phrases import listed
 
 
@@ -25,7 +25,7 @@ def bad_state(kind: str, problem: str, file: str = "", line: int = 0) -> Finding
 
 
 @diagnostic("RC797", "bad-recorded-row")
-def bad_row(file: str, line: int, problem: str) -> Finding:
+def bad_row(file: str, line: int, problem: str, why: str = "", remedy: str = "") -> Finding:
     """A recorded row given to `recipec credit` cannot be read.
 
     What it checks: every line is a JSON object with a `reward`; ids are text or numbers, `step` is an integer,
@@ -35,7 +35,13 @@ def bad_row(file: str, line: int, problem: str) -> Finding:
     How to fix: write one JSON object per line, with `reward` and ids; the reward of a row that could not be scored is
     `null`.
     """
-    return Finding(f"{_line(line)}{problem}", file_span(file, line))
+    return Finding(f"{_line(line)}{problem}", file_span(file, line), why=why, help=remedy)
+
+
+def no_recorded_rows(path: str) -> Diagnostic:
+    """Return RC797 for a file or a folder without rows."""
+    remedy = "give the folder `runs/NAME/stages/STAGE/samples` of a run, or a JSONL file of rows"
+    return bad_row(path, 0, "there are no rows", "credit is computed from recorded rows", remedy)
 
 
 @diagnostic("RC798", "which-stage")

@@ -67,7 +67,7 @@ def read_recorded(path: Path) -> list[Recorded]:
     """
     rows = [row for name, data in _texts(path) for row in _rows(name, data)]
     if not rows:
-        raise RecipeError(errors.bad_row(str(path), 0, "there are no rows"))
+        raise RecipeError(errors.no_recorded_rows(str(path)))
     return rows
 
 
