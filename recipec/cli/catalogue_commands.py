@@ -32,11 +32,11 @@ def ls(
     if lines is None:
         unknown("list", what, (*LISTS, *slots()))
     exact = f"{only}/" if what == "components" and only in slots() else only
-    found = [line for line in lines if line[0].startswith(exact)]
-    if not found:
+    exact_lines = [line for line in lines if line[0].startswith(exact)]
+    if not exact_lines:
         unknown("name", only, dict.fromkeys(name.partition("/")[0] for name, _ in lines))
-    named = [{"name": name, "about": about} for name, about in found]
-    print(json.dumps(named, indent=1, ensure_ascii=False) if form is TableFormat.json else aligned(found))
+    named = [{"name": name, "about": about} for name, about in exact_lines]
+    print(json.dumps(named, indent=1, ensure_ascii=False) if form is TableFormat.json else aligned(exact_lines))
 
 
 @app.command(name="show")
@@ -63,11 +63,11 @@ def explain(
     from recipec.catalogue.code_pages import all_codes, find, page
     from recipec.diagnostics.model import sections
 
-    found = find(code)
-    if found is None:
+    entry = find(code)
+    if entry is None:
         unknown("code", code, [name for one in all_codes().values() for name in (one.code, one.name)])
-    about: dict[str, Any] = {"code": found.code, "name": found.name, "severity": found.severity}
-    about["page"] = {title or "About": text for title, text in sections(found.page).items()}
+    about: dict[str, Any] = {"code": entry.code, "name": entry.name, "severity": entry.severity}
+    about["page"] = {title or "About": text for title, text in sections(entry.page).items()}
     print(json.dumps(about, indent=1, ensure_ascii=False) if form is TableFormat.json else page(code))
 
 

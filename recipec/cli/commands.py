@@ -91,18 +91,18 @@ def validate(
     if not files:
         print("no .yaml files to check", file=sys.stderr)
         raise typer.Exit(2)
-    found: list[Diagnostic] = []
+    diagnostics: list[Diagnostic] = []
     texts: dict[str, str] = {}
     for path in files:
         text = standard_input() if str(path) == STDIN else None
         if fix and text is None:
             apply_fixes(path, overrides)
         result = check_recipe(Path("<stdin>") if text is not None else path, overrides, text=text)
-        found += of_another_tool(path, result)
+        diagnostics += of_another_tool(path, result)
         texts |= result.texts
-    bad = any(d.is_error or strict for d in found)
-    show(found, texts, form, valid=not bad)
-    if not found and form is Format.text:
+    bad = any(d.is_error or strict for d in diagnostics)
+    show(diagnostics, texts, form, valid=not bad)
+    if not diagnostics and form is Format.text:
         print(f"{len(files)} file{'s' if len(files) > 1 else ''} valid", file=sys.stderr)
     raise typer.Exit(1 if bad else 0)
 
@@ -152,13 +152,13 @@ def plan(
         print(batch_file(result.graph, recipe, overrides, out), end="")
         raise typer.Exit
     recorded = (rows, stage) if rows is not None else None
-    made = plan_run(result, out or Path("runs") / result.graph.name, recorded)
+    planned = plan_run(result, out or Path("runs") / result.graph.name, recorded)
     if measure:
         from recipec.run.machine_time import add_times
 
-        made = add_times(made, result.graph, recipe.resolve().parent)
-    print(made.to_json() if form is Format.json else render_plan(made))
-    raise typer.Exit(5 if detailed_exitcode and made.changes else 0)
+        planned = add_times(planned, result.graph, recipe.resolve().parent)
+    print(planned.to_json() if form is Format.json else render_plan(planned))
+    raise typer.Exit(5 if detailed_exitcode and planned.changes else 0)
 
 
 class Emit(StrEnum):
@@ -271,8 +271,8 @@ def credit(
     result = compile_or_exit(recipe, overrides)
     with runtime_packages():
         from recipec.runtime.objective.recorded_rollouts import credit as recompute
-    found = recompute(result.graph, rows, stage)
-    for line in (credit_json if form is TableFormat.json else credit_table)(found):
+    credited = recompute(result.graph, rows, stage)
+    for line in (credit_json if form is TableFormat.json else credit_table)(credited):
         print(line)
 
 
@@ -295,9 +295,9 @@ def certify(
     result = compile_or_exit(recipe, overrides)
     with runtime_packages():
         from recipec.runtime.attention.certification.verb import certify as compare
-    found = compare(result.graph, Path(result.resolved.files[0]).resolve().parent, stage, rows)
-    print(certified(found, as_json=form is TableFormat.json))
-    raise typer.Exit(0 if found["equal"] else 1)
+    certificate = compare(result.graph, Path(result.resolved.files[0]).resolve().parent, stage, rows)
+    print(certified(certificate, as_json=form is TableFormat.json))
+    raise typer.Exit(0 if certificate["equal"] else 1)
 
 
 @app.command()

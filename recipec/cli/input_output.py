@@ -53,11 +53,11 @@ def show(
     """
     from recipec.diagnostics.formats import render
 
-    found = list(diagnostics)
+    listed = list(diagnostics)
     colour = form is Format.text and sys.stderr.isatty() and "NO_COLOR" not in os.environ
     if form is Format.text:
-        texts = {**quoted(found, root, texts), **texts}
-    text = render(found, texts, form.value, valid=valid, colour=colour)
+        texts = {**quoted(listed, root, texts), **texts}
+    text = render(listed, texts, form.value, valid=valid, colour=colour)
     if text and colour:
         from rich.console import Console
 
@@ -93,14 +93,14 @@ def _line(stream: TextIO, number: int) -> str:
 
 def recipes_in(paths: Sequence[Path]) -> list[Path]:
     """Return the files to check: a directory stands for all YAML files below it, without hidden directories."""
-    found: list[Path] = []
+    files: list[Path] = []
     for path in paths:
         if path.is_dir():
             inside = sorted([*path.rglob("*.yaml"), *path.rglob("*.yml")])
-            found += [p for p in inside if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+            files += [p for p in inside if not any(part.startswith(".") for part in p.relative_to(path).parts)]
         else:
-            found.append(path)
-    return found
+            files.append(path)
+    return files
 
 
 def is_recipe(path: Path) -> bool:
@@ -128,8 +128,8 @@ def of_another_tool(path: Path, checked: Any) -> Sequence[Diagnostic]:
     from recipec.importing.run import foreign_tool
 
     text = next(iter(checked.texts.values()), "")
-    tool, read = foreign_tool(str(path), text)
-    return (foreign_file(str(path), tool, read=read),) if tool else tuple(checked.diagnostics)
+    tool, is_read = foreign_tool(str(path), text)
+    return (foreign_file(str(path), tool, read=is_read),) if tool else tuple(checked.diagnostics)
 
 
 @contextmanager

@@ -70,9 +70,9 @@ def diff(
     """Compare two recipes or runs: which differences change the results, and which speed alone; exit 1 if any does."""
     from recipec.run.diff import compare
 
-    found = compare(before, after, tuple(overrides))
-    print(found.to_json() if form is TableFormat.json else found.text())
-    raise typer.Exit(0 if found.same else 1)
+    comparison = compare(before, after, tuple(overrides))
+    print(comparison.to_json() if form is TableFormat.json else comparison.text())
+    raise typer.Exit(0 if comparison.same else 1)
 
 
 @app.command()
@@ -97,6 +97,6 @@ def evaluate(
         scores = evaluate_model(result.graph, options, display, model)
         print(json.dumps(scores) if form is TableFormat.json else table(scores))
         return
-    found = evaluate_run(result.graph, options, display, again=again)
-    if found is not None:
-        print(found.to_json() if form is TableFormat.json else found.text())
+    evaluated = evaluate_run(result.graph, options, display, again=again)
+    if evaluated is not None:
+        print(evaluated.to_json() if form is TableFormat.json else evaluated.text())

@@ -53,7 +53,7 @@ def _cell(value: Any) -> str:
     return text if len(text) <= _WIDE else f"{text[: _WIDE - 1]}…"
 
 
-def certified(found: Mapping[str, Any], *, as_json: bool) -> str:
+def certified(certificate: Mapping[str, Any], *, as_json: bool) -> str:
     """Format the result of `certify`.
 
     >>> print(certified({"equal": True, "token_ratio": 2.25}, as_json=False))
@@ -61,11 +61,11 @@ def certified(found: Mapping[str, Any], *, as_json: bool) -> str:
     token_ratio 2.25
     """
     if as_json:
-        return json.dumps(found)
-    width = max(map(len, found))
+        return json.dumps(certificate)
+    width = max(map(len, certificate))
     plain = {True: "yes", False: "no"}
     values = {
         name: plain[value] if isinstance(value, bool) else f"{value:.3g}" if isinstance(value, float) else str(value)
-        for name, value in found.items()
+        for name, value in certificate.items()
     }
     return "\n".join(f"{name.ljust(width)} {value}" for name, value in values.items())

@@ -41,8 +41,8 @@ def doctor(
     """Show versions, devices, memory and disk of this machine, and which extras are installed."""
     from recipec.run.doctor import examine
 
-    found = examine(Path.cwd())
-    print(found.to_json() if form is TableFormat.json else found.text())
+    facts = examine(Path.cwd())
+    print(facts.to_json() if form is TableFormat.json else facts.text())
 
 
 @app.command()
@@ -63,16 +63,16 @@ def check(
 
     result, planned, options = prepared(recipe, overrides, use, out)
     with redirect_stdout(sys.stderr):  # what the user's code prints is not the result
-        found = check_all(result.graph, planned, options)
-    bad = any(problem.is_error or strict for problem in found.problems)
+        checked = check_all(result.graph, planned, options)
+    bad = any(problem.is_error or strict for problem in checked.problems)
     if form is Format.json:
         from recipec.diagnostics.formats import render
 
-        print(json.dumps(json.loads(render(found.problems, {}, "json", valid=not bad)) | found.plain(), indent=2))
+        print(json.dumps(json.loads(render(checked.problems, {}, "json", valid=not bad)) | checked.plain(), indent=2))
     else:
         if form is Format.text:
-            print(found.text())
-        show(found.problems, result.texts, form, valid=not bad, root=options.root)
+            print(checked.text())
+        show(checked.problems, result.texts, form, valid=not bad, root=options.root)
     if form is Format.text and not bad:
         print("ready to run", file=sys.stderr)
     raise typer.Exit(1 if bad else 0)
@@ -106,15 +106,15 @@ def try_(
         from recipec.runtime.trial.rows import try_graph
     names = [one.name for one in result.graph.stages if stage in (None, one.name)]
     with redirect_stdout(sys.stderr):  # what the user's code prints is not the result
-        found = try_graph(result.graph, RunFolder(options.out), options, names, answers, every_environment=True)
-    for one in found:
+        tried = try_graph(result.graph, RunFolder(options.out), options, names, answers, every_environment=True)
+    for one in tried:
         for answered in one.answered:
             if form is TableFormat.json:
                 print(json.dumps({"key": one.key, **asdict(answered)}, ensure_ascii=False, default=str))
             else:
                 print("\n".join([one.key, *(f"  {name:<8} {text}" for name, text in answered.lines()), ""]))
-    problems = [located(problem, options.locate) for one in found for problem in one.problems]
+    problems = [located(problem, options.locate) for one in tried for problem in one.problems]
     show(problems, result.texts, valid=not any(problem.is_error for problem in problems), root=options.root)
-    if not problems and not any(one.answered for one in found):
+    if not problems and not any(one.answered for one in tried):
         print("nothing to try: no stage has a reward", file=sys.stderr)
     raise typer.Exit(1 if any(problem.is_error for problem in problems) else 0)

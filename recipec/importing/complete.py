@@ -15,16 +15,16 @@ _TRAINED_ONLY = ("reward.kl.", "reward.overlong.")
 """Levels of the reward that exist while a stage trains, and do not judge an answer."""
 
 
-def completed(made: Translation) -> Translation:
+def completed(translation: Translation) -> Translation:
     """Return a translation with the values that follow from those it has."""
-    settings = dict(made.settings)
-    fates = list(made.fates)
+    settings = dict(translation.settings)
+    fates = list(translation.fates)
     _parts_without_type(settings, fates)
     _images(settings, fates)
     _taught(settings, fates)
     _engines(settings)
     _critic_engine(settings, fates)
-    _completion(settings, fates, made.kind)
+    _completion(settings, fates, translation.kind)
     _compared_rewards(settings, fates)
     _kl_penalty(settings, fates)
     if any(path.startswith(HELD_OUT) for path in settings):
@@ -34,8 +34,8 @@ def completed(made: Translation) -> Translation:
         _sources(settings, head)
     _stale(settings, fates)
     _devices(settings)
-    _tokens(settings, made.kind)
-    return replace(made, settings=settings, fates=fates)
+    _tokens(settings, translation.kind)
+    return replace(translation, settings=settings, fates=fates)
 
 
 def _gone(settings: dict[str, Setting], fates: list[Fate], path: str, why: str, *, needed: bool = True) -> None:
@@ -62,8 +62,8 @@ def _images(settings: dict[str, Setting], fates: list[Fate]) -> None:
     reads = reads_images(str(origin.value)) if origin is not None else False
     frozen = settings.get("optimizer.freeze")
     towers = frozen is not None and {"vision", "projector"} & set(frozen.value)
-    given = any(path.startswith("policy.image.") for path in settings)
-    if "policy.type" in settings or not (reads is not False or towers or given):
+    has_bounds = any(path.startswith("policy.image.") for path in settings)
+    if "policy.type" in settings or not (reads is not False or towers or has_bounds):
         return
     _assume(settings, fates, "policy.type", part("vision"), "the model reads images")
     for path in [path for path in settings if path.startswith("machine.rollout.")]:
@@ -105,9 +105,9 @@ def _engines(settings: dict[str, Setting]) -> None:
         ("sharded", ("machine.train.sequence_parallel",), "machine.train.type"),
         ("engine", ("machine.rollout.memory", "machine.rollout.tensor_parallel"), "machine.rollout.type"),
     ):
-        found = next((settings[key] for key in keys if key in settings), None)
-        if found is not None and path not in settings:
-            settings[path] = replace(found, path=path, value=part(engine))
+        named = next((settings[key] for key in keys if key in settings), None)
+        if named is not None and path not in settings:
+            settings[path] = replace(named, path=path, value=part(engine))
 
 
 def _critic_engine(settings: dict[str, Setting], fates: list[Fate]) -> None:
@@ -160,8 +160,8 @@ def _kl_penalty(settings: dict[str, Setting], fates: list[Fate]) -> None:
     else:
         return
     settings[beta.path] = replace(beta, note=note)
-    kept = [fate for fate in fates if shown(beta.path) in fate.paths]
-    fates[:] = [replace(fate, verdict="other", text=note) if fate in kept else fate for fate in fates]
+    kept_fates = [fate for fate in fates if shown(beta.path) in fate.paths]
+    fates[:] = [replace(fate, verdict="other", text=note) if fate in kept_fates else fate for fate in fates]
 
 
 def _evaluation(settings: dict[str, Setting], fates: list[Fate]) -> None:

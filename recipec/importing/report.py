@@ -27,22 +27,22 @@ _MOST = 100
 """Characters of a value that are shown."""
 
 
-def text(made: Translation, left: Sequence[Diagnostic]) -> str:
+def text(translation: Translation, left: Sequence[Diagnostic]) -> str:
     """Return the report for people."""
-    return "\n".join(map(visible, _lines(made, left))) + "\n"
+    return "\n".join(map(visible, _lines(translation, left))) + "\n"
 
 
-def _lines(made: Translation, left: Sequence[Diagnostic]) -> Iterator[str]:
-    found = made.found
-    yield f"{found.tool.name}, {found.trainer.title}: {found.reason}"
-    unknown = sum(fate.verdict == "unknown" for fate in made.fates)
-    all_names = sum(fate.verdict != "earlier" for fate in made.fates)
+def _lines(translation: Translation, left: Sequence[Diagnostic]) -> Iterator[str]:
+    source = translation.found
+    yield f"{source.tool.name}, {source.trainer.title}: {source.reason}"
+    unknown = sum(fate.verdict == "unknown" for fate in translation.fates)
+    all_names = sum(fate.verdict != "earlier" for fate in translation.fates)
     if unknown > _FEW and unknown > all_names / 5:
-        yield f"{unknown} of {all_names} names are not those of {found.tool.name}: the file may be of another program"
-    if any(fate.verdict == "unknown" and fate.text.endswith(OF_A_FORK) for fate in made.fates):
-        yield f"it is of a fork or another version of {found.tool.name}: it may have other defaults than those here"
+        yield f"{unknown} of {all_names} names are not those of {source.tool.name}: the file may be of another program"
+    if any(fate.verdict == "unknown" and fate.text.endswith(OF_A_FORK) for fate in translation.fates):
+        yield f"it is of a fork or another version of {source.tool.name}: it may have other defaults than those here"
     for verdict, title in _TITLES.items():
-        fates = sorted((fate for fate in made.fates if fate.verdict == verdict), key=lambda fate: fate.line)
+        fates = sorted((fate for fate in translation.fates if fate.verdict == verdict), key=lambda fate: fate.line)
         if fates:
             yield ""
             yield f"{title} ({len(fates)})"
@@ -62,13 +62,13 @@ def gathered(fates: Sequence[Fate]) -> list[Fate]:
     >>> gathered([Fate(f"a.b.{n}", n, n, "missing", text="why") for n in range(1, 5)])
     [Fate(name='a.b.… (4 names)', value=None, line=1, verdict='missing', paths=(), text='why')]
     """
-    made: list[Fate] = []
+    shorter: list[Fate] = []
     for _, group in groupby(fates, key=lambda fate: (fate.name.split(".")[:2], fate.text, fate.paths)):
-        found = list(group)
-        alike = len(found) > _ONE_BY_ONE and found[0].text and "." in found[0].name
-        start = ".".join(found[0].name.split(".")[:2])
-        made += [replace(found[0], name=f"{start}.… ({len(found)} names)", value=None)] if alike else found
-    return made
+        members = list(group)
+        alike = len(members) > _ONE_BY_ONE and members[0].text and "." in members[0].name
+        start = ".".join(members[0].name.split(".")[:2])
+        shorter += [replace(members[0], name=f"{start}.… ({len(members)} names)", value=None)] if alike else members
+    return shorter
 
 
 _ONE_BY_ONE = 3
@@ -84,22 +84,22 @@ def _line(fate: Fate) -> str:
     return f"{where}  {fate.name}{value_text}{to}" + (f": {fate.text}" if fate.text else "")
 
 
-def json_text(made: Translation, left: Sequence[Diagnostic]) -> str:
+def json_text(translation: Translation, left: Sequence[Diagnostic]) -> str:
     """Return the report as JSON."""
-    return json.dumps(data(made, left), indent=2, default=str) + "\n"
+    return json.dumps(data(translation, left), indent=2, default=str) + "\n"
 
 
-def data(made: Translation, left: Sequence[Diagnostic]) -> dict[str, Any]:
+def data(translation: Translation, left: Sequence[Diagnostic]) -> dict[str, Any]:
     """Return the report as plain data."""
     rows = [
         {"name": f.name, "value": f.value, "line": f.line, "verdict": f.verdict, "paths": [*f.paths], "text": f.text}
-        for f in made.fates
+        for f in translation.fates
     ]
-    found = made.found
+    recognised = translation.found
     return {
-        "tool": found.tool.name,
-        "trainer": found.trainer.title,
-        "reason": found.reason,
+        "tool": recognised.tool.name,
+        "trainer": recognised.trainer.title,
+        "reason": recognised.reason,
         "names": rows,
         "to_write": [{"path": d.path, "message": d.message, "help": d.help} for d in left],
     }

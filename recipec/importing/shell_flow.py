@@ -75,9 +75,9 @@ class Flow:
         words = self._keywords(words, end)
         inner = self._open[-1] if self._open else None
         if inner is not None and inner.kind == "case" and end.text == ";;":
-            kept = self._run(words, end)
+            result = self._run(words, end)
             inner.active, inner.patterns = False, []
-            return kept
+            return result
         return self._run(words, end)
 
     def _keywords(self, words: list[Word], end: Word) -> list[Word]:
@@ -203,28 +203,28 @@ class _Condition:
 
     def value(self) -> Truth:
         """Return whether the list holds: the last of its statements decides."""
-        found: Truth = None
+        truth: Truth = None
         while self.at < len(self.words):
             if self._here() in {";", "\n", "&"}:
                 self.at += 1
                 continue
             if self._here() in {"}", ")", "]]", "]"}:
                 break
-            found = self._list()
-        return found
+            truth = self._list()
+        return truth
 
     def _here(self) -> str:
         return self.words[self.at].text if self.at < len(self.words) else ""
 
     def _list(self) -> Truth:
         """Read tests that are joined, from left to right."""
-        found = self._test()
+        truth = self._test()
         while self._here() in {"&&", "||", "-a", "-o"}:
             both = self._here() in {"&&", "-a"}
             self.at += 1
             other = self._test()
-            found = _and(found, other) if both else _or(found, other)
-        return found
+            truth = _and(truth, other) if both else _or(truth, other)
+        return truth
 
     def _test(self) -> Truth:
         """Read one test, a negation or a list in brackets."""
@@ -233,10 +233,10 @@ class _Condition:
         if word == "!":
             return _not(self._test())
         if word in {"[", "[[", "{", "("}:
-            found = self._list() if word in {"[", "[["} else self.value()
+            truth = self._list() if word in {"[", "[["} else self.value()
             if self._here() in {"]", "]]", "}", ")"}:
                 self.at += 1
-            return found
+            return truth
         if word in {"true", ":", "false"}:
             return word != "false"
         if word == "test":

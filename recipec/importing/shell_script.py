@@ -90,19 +90,19 @@ def _longest(script: Script) -> int:
 def _read(text: str, *, everything: bool = False) -> Script:
     variables: dict[str, list[Word]] = {}
     flow = Flow(variables, everything)
-    found: list[Command] = []
+    commands: list[Command] = []
     files: list[str] = []
     for line, end in _nested(_statements(Lexer(text).words()), variables):
         words = _assigned(flow.running(line, end), variables)
         _assigned_by_use(words, variables)
         if words and words[0].text != ":":
-            given = (inner for word in words for inner in expanded(word, variables))
-            command = _command(list(islice(given, MOST_WORDS)))
+            inner_words = (inner for word in words for inner in expanded(word, variables))
+            command = _command(list(islice(inner_words, MOST_WORDS)))
             files += _settings_of(command)
-            if command.arguments and len(found) < MOST_COMMANDS:
-                found.append(command)
+            if command.arguments and len(commands) < MOST_COMMANDS:
+                commands.append(command)
     assumed = tuple((line, condition, what) for (line, condition), what in flow.assumed.items())
-    return Script(tuple(found), assumed, tuple(dict.fromkeys(files)))
+    return Script(tuple(commands), assumed, tuple(dict.fromkeys(files)))
 
 
 def _settings_of(command: Command) -> list[str]:
@@ -171,10 +171,10 @@ def _assigned(words: list[Word], variables: dict[str, list[Word]]) -> list[Word]
         if _KEYWORDS.fullmatch(words[index].text):
             index += 1
             continue
-        found = _ASSIGNMENT.fullmatch(words[index].text)
-        if found is None:
+        assignment = _ASSIGNMENT.fullmatch(words[index].text)
+        if assignment is None:
             break
-        _assign(words[index], found, variables)
+        _assign(words[index], assignment, variables)
         index += 1
     return words[index:]
 
@@ -187,9 +187,9 @@ def _assigned_by_use(words: Sequence[Word], variables: dict[str, list[Word]]) ->
             variables.setdefault(name, [Word(text, word.line, tuple(missing))])
 
 
-def _assign(word: Word, found: re.Match[str], variables: dict[str, list[Word]]) -> None:
+def _assign(word: Word, assignment: re.Match[str], variables: dict[str, list[Word]]) -> None:
     """Note a variable with its value at this place, as a shell does."""
-    name, more, value = found.groups()
+    name, more, value = assignment.groups()
     if value.startswith("(") and value.endswith(")"):
         items = [item for item in Lexer(value[1:-1], word.line).words() if not item.operator]
         made = [inner for item in items for inner in expanded(item, variables)]
@@ -209,7 +209,7 @@ def _assign(word: Word, found: re.Match[str], variables: dict[str, list[Word]]) 
 def _command(words: Sequence[Word]) -> Command:
     """Tell arguments with names from the other words of a command."""
     words = [word for word in words if word.text != "\\"]  # at the end of a script
-    made = Command(line=words[0].line if words else 0)
+    command = Command(line=words[0].line if words else 0)
     index = 0
     while index < len(words):
         word = words[index]
@@ -218,34 +218,36 @@ def _command(words: Sequence[Word]) -> Command:
         if flag and not re.fullmatch(r"-[\d.].*", word.text):
             name, value = flag[1], flag[2]
             if name in {"m", "module"} and value is None and index < len(words):
-                made.words.append(words[index].text)
+                command.words.append(words[index].text)
                 index += 1
                 continue
             unresolved = list(word.unresolved)
             items = []
             while (
-                value is None and index < len(words) and not _begins_argument(words[index].text, started=_started(made))
+                value is None
+                and index < len(words)
+                and not _begins_argument(words[index].text, started=_started(command))
             ):
                 items.append(words[index].text)
                 unresolved += words[index].unresolved
                 index += 1
-            held: str | bool | list[str] = value if value is not None else True
+            argument_value: str | bool | list[str] = value if value is not None else True
             if items:
-                held = items[0] if len(items) == 1 else [item.rstrip(",") for item in items]
-            made.arguments.append(Argument(name, held, word.line, tuple(unresolved), len(made.words)))
+                argument_value = items[0] if len(items) == 1 else [item.rstrip(",") for item in items]
+            command.arguments.append(Argument(name, argument_value, word.line, tuple(unresolved), len(command.words)))
         elif setting:
             name = setting[1]
             added = word.text.startswith("+")
-            made.arguments.append(Argument(name, setting[2], word.line, word.unresolved, len(made.words), added))
+            command.arguments.append(Argument(name, setting[2], word.line, word.unresolved, len(command.words), added))
         elif word.text not in {"$@", "$*"} and word.text.strip():
-            made.words.append(word.text)
-    return made
+            command.words.append(word.text)
+    return command
 
 
-def _started(made: Command) -> bool:
+def _started(command: Command) -> bool:
     """Whether the program is among the words already."""
-    last = max((at for at, word in enumerate(made.words) if word in _STARTERS), default=-1)
-    return any(word.endswith(".py") or re.fullmatch(r"[a-z_]\w*(?:\.\w+)+", word) for word in made.words[last + 1 :])
+    last = max((at for at, word in enumerate(command.words) if word in _STARTERS), default=-1)
+    return any(word.endswith(".py") or re.fullmatch(r"[a-z_]\w*(?:\.\w+)+", word) for word in command.words[last + 1 :])
 
 
 def _begins_argument(text: str, *, started: bool) -> bool:

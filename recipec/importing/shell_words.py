@@ -170,34 +170,34 @@ def expanded(word: Word, variables: Variables) -> list[Word]:
     >>> expanded(Word("a=${X:-2}/$Y", 3), {"Y": [Word("b", 1)]})
     [Word(text='a=2/b', line=3, unresolved=(), operator=False)]
     """
-    whole = re.fullmatch(r'"?\$\{?([A-Za-z_]\w*)(?:\[[@*]\])?\}?"?', word.text)
-    held = variables.get(whole[1]) if whole else None
-    if held is not None and len(held) != 1:
-        return [*held]
-    if held is not None and not word.text.startswith('"') and re.search(r"\s", held[0].text):
-        pieces = [piece for piece in Lexer(held[0].text, held[0].line).words() if not piece.operator]
+    reference = re.fullmatch(r'"?\$\{?([A-Za-z_]\w*)(?:\[[@*]\])?\}?"?', word.text)
+    items = variables.get(reference[1]) if reference else None
+    if items is not None and len(items) != 1:
+        return [*items]
+    if items is not None and not word.text.startswith('"') and re.search(r"\s", items[0].text):
+        pieces = [piece for piece in Lexer(items[0].text, items[0].line).words() if not piece.operator]
         return [Word(text, piece.line, tuple(missing)) for piece in pieces for text, missing in [plain(piece.text, {})]]
     text, missing = plain(word.text, variables)
-    if held is not None and not held[0].text and word.text.startswith("$"):
+    if items is not None and not items[0].text and word.text.startswith("$"):
         return []  # an empty variable without quotes gives no words
     return [Word(text, word.line, tuple(missing))]
 
 
 def plain(text: str, variables: Variables) -> tuple[str, list[str]]:
     """Return a word without quotes, and what in it is not known."""
-    made: list[str] = []
+    letters: list[str] = []
     missing: list[str] = []
     at, quoted = 0, False
     while at < len(text):
         letter = text[at]
         if letter == "'" and not quoted:
             end = text.find("'", at + 1)
-            made.append(text[at + 1 : end if end >= 0 else len(text)])
+            letters.append(text[at + 1 : end if end >= 0 else len(text)])
             at = (end if end >= 0 else len(text)) + 1
         elif letter == '"':
             quoted, at = not quoted, at + 1
         elif letter == "\\" and at + 1 < len(text):
-            made.append(
+            letters.append(
                 ""
                 if text[at + 1] == "\n"
                 else text[at + 1]
@@ -207,15 +207,15 @@ def plain(text: str, variables: Variables) -> tuple[str, list[str]]:
             at += 2
         elif letter == "$" and at + 1 < len(text):
             value, end = _variable(text, at, variables, missing)
-            if not value and text.startswith("/", end) and made[-1:] in ([], ["="]):
+            if not value and text.startswith("/", end) and letters[-1:] in ([], ["="]):
                 value = text[at:end]  # a folder to be filled in
                 missing.append(value)
-            made.append(value)
+            letters.append(value)
             at = end
         else:
-            made.append(letter)
+            letters.append(letter)
             at += 1
-    return "".join(made), missing
+    return "".join(letters), missing
 
 
 def _variable(text: str, at: int, variables: Variables, missing: list[str]) -> tuple[str, int]:
@@ -235,13 +235,13 @@ def _variable(text: str, at: int, variables: Variables, missing: list[str]) -> t
         lexer.move(1)
         lexer.until("}", "{")
         return _braced(text[at + 2 : lexer.at - 1], variables, missing), lexer.at
-    found = _NAME.match(text, at + 1)
-    if found is None:
+    match = _NAME.match(text, at + 1)
+    if match is None:
         end = at + 2 if at + 1 < len(text) and text[at + 1] in "@*#?0123456789" else at + 1
         if end > at + 1:
             missing.append(text[at:end])
         return text[at:end], end
-    return _value(found[0], f"${found[0]}", variables, missing), found.end()
+    return _value(match[0], f"${match[0]}", variables, missing), match.end()
 
 
 def _value(name: str, written: str, variables: Variables, missing: list[str]) -> str:
@@ -255,14 +255,14 @@ def _value(name: str, written: str, variables: Variables, missing: list[str]) ->
 
 def _braced(inner: str, variables: Variables, missing: list[str]) -> str:
     """Return the value of ``${…}``: a name, with a default where it is not set."""
-    found = re.match(r"([A-Za-z_]\w*|\d+|[@*])(?:\[[@*]\])?(?:(:?[-=+?])(.*))?$", inner, re.DOTALL)
-    computed = _changed(inner, variables) if found is None else None
+    match = re.match(r"([A-Za-z_]\w*|\d+|[@*])(?:\[[@*]\])?(?:(:?[-=+?])(.*))?$", inner, re.DOTALL)
+    computed = _changed(inner, variables) if match is None else None
     if computed is not None:
         return computed
-    if found is None or inner.count("${") > MOST_NESTED:
+    if match is None or inner.count("${") > MOST_NESTED:
         missing.append(f"${{{inner}}}")
         return f"${{{inner}}}"
-    name, how, other = found[1], found[2] or "", found[3] or ""
+    name, how, other = match[1], match[2] or "", match[3] or ""
     known = name in variables and not (how.startswith(":") and _is_empty(variables[name]))
     if known and not how.endswith("+"):
         return _value(name, f"${{{inner}}}", variables, missing)
@@ -278,11 +278,11 @@ def _braced(inner: str, variables: Variables, missing: list[str]) -> str:
 
 def _changed(inner: str, variables: Variables) -> str | None:
     """Return what a shell makes of a variable that is known: its length, an item or a part; None if it is not known."""
-    found = re.fullmatch(r"(#?)([A-Za-z_]\w*)(?:\[([@*]|\d+)\])?(.*)", inner, re.DOTALL)
-    words = variables.get(found[2]) if found else None
-    if found is None or words is None or any(word.unresolved for word in words):
+    match = re.fullmatch(r"(#?)([A-Za-z_]\w*)(?:\[([@*]|\d+)\])?(.*)", inner, re.DOTALL)
+    words = variables.get(match[2]) if match else None
+    if match is None or words is None or any(word.unresolved for word in words):
         return None
-    count, _, index, how = found.groups()
+    count, _, index, how = match.groups()
     texts = [word.text for word in words]
     if count:
         return None if how else str(len(texts) if index in {"@", "*"} else len(" ".join(texts)))

@@ -155,10 +155,10 @@ def _leaves(node: Node, name: str) -> Iterator[Entry]:
 def _with_merged(keys: Mapping[str, Node]) -> dict[str, Node]:
     """Return the keys of a mapping with those that it merges (``<<``): its own come first, then those of the first."""
     sources = keys["<<"].value if "<<" in keys else []
-    found: dict[str, Node] = {}
+    merged: dict[str, Node] = {}
     for source in reversed(sources if isinstance(sources, list) else [keys["<<"]]):
-        found |= _with_merged(source.value) if isinstance(source.value, dict) else {}
-    return found | {key: inner for key, inner in keys.items() if key != "<<"}
+        merged |= _with_merged(source.value) if isinstance(source.value, dict) else {}
+    return merged | {key: inner for key, inner in keys.items() if key != "<<"}
 
 
 def _resolved(entries: list[Entry]) -> list[Entry]:
@@ -216,17 +216,17 @@ def _toml_leaves(value: Any, name: str, lines: Mapping[str, int]) -> Iterator[En
 
 def _lines_of_toml(text: str) -> dict[str, int]:
     """Return the first line of each table and key."""
-    found: dict[str, int] = {}
+    line_of: dict[str, int] = {}
     table = ""
     for number, line in enumerate(text.splitlines(), 1):
         header, key = _HEADER.match(line), _KEY.match(line)
         if header:
             table = re.sub(r"[\"'\s]", "", header[1])
-            found.setdefault(table, number)
+            line_of.setdefault(table, number)
         elif key:
             name = re.sub(r"[\"']", "", key[1])
-            found.setdefault(f"{table}.{name}" if table else name, number)
-    return found
+            line_of.setdefault(f"{table}.{name}" if table else name, number)
+    return line_of
 
 
 # shell
@@ -316,5 +316,5 @@ def _value(value: str | bool | list[str]) -> Any:
     if text.startswith("[") and text.endswith("]"):
         inner = text[1:-1].strip()
         return [_value(part) for part in re.split(r"\s*,\s*", inner)] if inner else []
-    found, wrong = read_scalar(text)
-    return text if wrong else found
+    parsed, wrong = read_scalar(text)
+    return text if wrong else parsed

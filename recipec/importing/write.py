@@ -20,16 +20,16 @@ _ORDER = ("kind", "from", *SLOT, "budget")
 Tree = dict[str, Any]
 
 
-def recipe_text(made: Translation, file: str) -> str:
+def recipe_text(translation: Translation, file: str) -> str:
     """Return the recipe as text, each value with a comment."""
-    tool, trainer = made.found.tool.name, made.found.trainer.title
+    tool, trainer = translation.found.tool.name, translation.found.trainer.title
     lines = [
-        f"# From {visible(file)}: {tool}, {trainer} ({made.found.reason}).",
+        f"# From {visible(file)}: {tool}, {trainer} ({translation.found.reason}).",
         f"# Comments name lines of that file; `default` is what {tool} does where the file says nothing.",
         f"recipec: {FORMAT}",
-        *_block(_sorted(tree(made)), 0),
+        *_block(_sorted(tree(translation)), 0),
     ]
-    lost = [fate for fate in made.fates if fate.verdict in {"missing", "unknown"} and fate.line]
+    lost = [fate for fate in translation.fates if fate.verdict in {"missing", "unknown"} and fate.line]
     if lost:
         lines.append("# Not in this recipe:")
         lost = gathered(sorted(lost, key=lambda fate: fate.line))
@@ -37,28 +37,28 @@ def recipe_text(made: Translation, file: str) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def tree(made: Translation) -> Tree:
+def tree(translation: Translation) -> Tree:
     """Arrange the values as a recipe, with a setting at each leaf."""
     root: Tree = {}
-    for setting in _complete(made).values():
+    for setting in _complete(translation).values():
         words = setting.path.split(".")
         path = words if of_recipe(setting.path) else ["stages", STAGE, *words]
         inner = root
         for word in path[:-1]:
-            held = inner.setdefault(word, {})
-            if not isinstance(held, dict):
+            inner_mapping = inner.setdefault(word, {})
+            if not isinstance(inner_mapping, dict):
                 break
-            inner = held
+            inner = inner_mapping
         else:
             if not isinstance(inner.get(path[-1]), dict):
                 inner[path[-1]] = setting
     return root
 
 
-def _complete(made: Translation) -> dict[str, Setting]:
+def _complete(translation: Translation) -> dict[str, Setting]:
     """Add what every recipe has: its name, the kind of its stage, and the types of named levels."""
-    settings = dict(made.settings)
-    settings["kind"] = Setting("kind", made.kind, made.found.trainer.title, origin="trainer")
+    settings = dict(translation.settings)
+    settings["kind"] = Setting("kind", translation.kind, translation.found.trainer.title, origin="trainer")
     levels = {".".join(path.split(".")[:2]) for path in settings if path.split(".")[0] in SLOT and path.count(".") == 2}
     for level in sorted(levels):
         usual = value_names().levels.get(level)
@@ -68,10 +68,10 @@ def _complete(made: Translation) -> dict[str, Setting]:
 
 
 def _sorted(root: Tree) -> Tree:
-    made = {key: root[key] for key in _TOP if key in root}
-    for name, stage in made.get("stages", {}).items():
-        made["stages"] = {name: {key: stage[key] for key in sorted(stage, key=_place)}}
-    return made
+    ordered = {key: root[key] for key in _TOP if key in root}
+    for name, stage in ordered.get("stages", {}).items():
+        ordered["stages"] = {name: {key: stage[key] for key in sorted(stage, key=_place)}}
+    return ordered
 
 
 def _place(key: str) -> int:

@@ -29,7 +29,7 @@ def override(tree: Node, arguments: Sequence[str]) -> tuple[Node, list[Diagnosti
 
 def _one(tree: Node, argument: str, line: int, diagnostics: list[Diagnostic]) -> Node:
     first = argument.split("\n", 1)[0]
-    whole = Span(COMMAND_LINE, line, 1, line, len(first) + 1)
+    span = Span(COMMAND_LINE, line, 1, line, len(first) + 1)
     dotted, equals, text = argument.partition("=")
     names = dotted.split(".")
     problem = ""
@@ -44,7 +44,7 @@ def _one(tree: Node, argument: str, line: int, diagnostics: list[Diagnostic]) ->
     elif len(names) > 32:
         problem = "the path is too long"
     if problem:
-        diagnostics.append(errors.bad_override(whole, f"`{first}` sets nothing: {problem}"))
+        diagnostics.append(errors.bad_override(span, f"`{first}` sets nothing: {problem}"))
         return tree
     value, wrong = read_value(text, line, len(dotted) + 2, argument)
     diagnostics.extend(wrong)
@@ -69,22 +69,24 @@ def _misled(tree: Node, steps: list[tuple[str, Span]], value: Node) -> Diagnosti
     for index, (name, place) in enumerate(steps):
         path, last = ".".join((*done, name)), index == len(steps) - 1
         here = ".".join(done)
-        held = node.value if node is not None else None
+        inner = node.value if node is not None else None
         removes = last and value.value is None
-        if isinstance(held, list):
-            if _item(held, name) is None or removes:
-                problem = f"`{here}` is a list: only its items 0 to {len(held) - 1} can be set, and none can be removed"
+        if isinstance(inner, list):
+            if _item(inner, name) is None or removes:
+                problem = (
+                    f"`{here}` is a list: only its items 0 to {len(inner) - 1} can be set, and none can be removed"
+                )
                 return errors.bad_override(place, problem, "", (), path, _given(node))
-            node = _item(held, name)
-        elif held is None or isinstance(held, dict):
-            known = held or {}
+            node = _item(inner, name)
+        elif inner is None or isinstance(inner, dict):
+            known = inner or {}
             if name not in known and removes:
                 return errors.bad_override(place, f"there is no `{path}` to remove", name, list(known), path)
             if name not in known and done == ["stages"] and known and not (last and isinstance(value.value, dict)):
                 return errors.bad_override(place, f"there is no stage `{name}`", name, list(known), path)
             node = known.get(name)
         else:
-            says = f"the reference `{held}`" if "${" in str(held) else "a single value"
+            says = f"the reference `{inner}`" if "${" in str(inner) else "a single value"
             problem = f"`{here}` is {says}: nothing can be set below it"
             return errors.bad_override(place, problem, "", (), path, _given(node))
         done.append(name)

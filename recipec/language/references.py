@@ -162,8 +162,8 @@ class References:
 
     def _say_unknown(self, use: Use, target: Path, real: Path) -> None:
         written = dotted(target)
-        held = self.follow(real[:-1]).node
-        keys = held.value if held is not None and isinstance(held.value, dict) else {}
+        around = self.follow(real[:-1]).node
+        keys = around.value if around is not None and isinstance(around.value, dict) else {}
         near = question((dotted((*real[:-1], key)) for key in nearest(str(real[-1]), keys)), str(real[-1]))
         variables = self.tree.value.get("vars")
         if len(target) == 1 and variables is not None and isinstance(variables.value, dict):

@@ -85,9 +85,9 @@ def missing_colon(line: str) -> tuple[int, str, str] | None:
         (_CLOSE, "a space is missing after `{key}:`"),
         (_WORDS, "a colon is missing after `{key}`"),
     ):
-        if (found := pattern.fullmatch(line.rstrip())) is not None:
-            rest = line[found.end(1) :].lstrip(" =:" if pattern is not _WORDS else " ").rstrip()
-            return found.end(1), wrong.format(key=found[2]), f"{found[2]}: {rest}"
+        if (match := pattern.fullmatch(line.rstrip())) is not None:
+            rest = line[match.end(1) :].lstrip(" =:" if pattern is not _WORDS else " ").rstrip()
+            return match.end(1), wrong.format(key=match[2]), f"{match[2]}: {rest}"
     return None
 
 
@@ -104,10 +104,10 @@ def _unquoted_reference(stop: _Stop, spare: str) -> Repair | None:
     if not end:
         return None
     patched = text[: start + 1] + spare[0] + text[start + 2 : end - 1] + spare[1] + text[end:]
-    found = None
+    repair = None
     if text[start - 1] not in OPENING_QUOTES or text[end : end + 1] not in CLOSING_QUOTES:  # they have a message
-        found = _refuse_unquoted(stop.text, start, end)
-    return Repair(found, stop.text.instead(patched))
+        repair = _refuse_unquoted(stop.text, start, end)
+    return Repair(repair, stop.text.instead(patched))
 
 
 def _end_of_reference(text: str, index: int) -> int:
@@ -126,8 +126,8 @@ def _refuse_unquoted(text: Text, start: int, end: int) -> Diagnostic:
     written = text.text[start:end]
     place = text.between(start, end)
     before, after = text.text[:start].rstrip(" ")[-1:], text.text[end:].lstrip(" ")[:1]
-    whole = before in set(":,[{") and after in set(",]}\n")
-    fix = Fix("put it in quotes", place, f'"{written}"') if whole else None
+    is_value = before in set(":,[{") and after in set(",]}\n")
+    fix = Fix("put it in quotes", place, f'"{written}"') if is_value else None
     return errors.unquoted_reference(place, written, fix, text.chain)
 
 
@@ -146,8 +146,8 @@ def _after_closing(stop: _Stop) -> Repair | None:
     if text.text.startswith(" //", index - 1):
         written = line[index - begin :].lstrip("/ ")
         fix = Fix("write `#`", text.between(index, index + 2), "#")
-        found = _mended(place, None, "a comment begins with `#`", f"write `# {written}`", fix, text.chain)
-        return Repair(found, text.replaced(index, "#"))
+        mistake = _mended(place, None, "a comment begins with `#`", f"write `# {written}`", fix, text.chain)
+        return Repair(mistake, text.replaced(index, "#"))
     return None
 
 
@@ -180,8 +180,8 @@ def _has_lines(stop: _Stop, begin: int, whole: str, line: str) -> bool:
     return len(rest) - len(rest.lstrip(" ")) > len(line) - len(line.lstrip(" "))
 
 
-def _with_colon(text: Text, begin: int, line: str, found: tuple[int, str, str]) -> Repair:
-    at, wrong, right = found
+def _with_colon(text: Text, begin: int, line: str, colon: tuple[int, str, str]) -> Repair:
+    at, wrong, right = colon
     index, key = begin + at, re.match(_KEY, line)
     assert key is not None
     place = text.between(begin + key.start(2), index)
@@ -221,15 +221,15 @@ def _not_closed(stop: _Stop) -> Repair | None:
     where = f"at the end of line {number}" if line_end else f"before `{stop.character}`"
     place, opening = text.between(at, at), text.between(stop.start, stop.start + 1)
     fix = Fix(f"write `{closing}`", place, closing)
-    found = _mended(place, opening, f"a `{opened}` is not closed", f"write `{closing}` {where}", fix, text.chain)
-    return Repair(found, text.added_at(at, closing))
+    mistake = _mended(place, opening, f"a `{opened}` is not closed", f"write `{closing}` {where}", fix, text.chain)
+    return Repair(mistake, text.added_at(at, closing))
 
 
 def hidden_by_comment(text: str, start: int) -> int:
     """Return the index of a `#` that hides the rest of the braces or brackets opened at ``start``; 0 if none does."""
     line = text[start:].partition("\n")[0]
-    found = re.search(r"\S(\s+)#.*[\]},]", line)
-    return start + found.end(1) if found is not None and found[0][0] not in ",{[" else 0
+    comment = re.search(r"\S(\s+)#.*[\]},]", line)
+    return start + comment.end(1) if comment is not None and comment[0][0] not in ",{[" else 0
 
 
 def _end_of_line(text: str, end: int) -> int:

@@ -121,7 +121,7 @@ def resolve(source: Source, overrides: Sequence[str] = ()) -> Resolved:
     diagnostics = includes.found
     if tree is None:
         tree = Node({}, Span(source.file, 1, 1, 1, 1))
-    texts = {name: read.text for name, read in includes.sources.items()}
+    texts = {name: source_read.text for name, source_read in includes.sources.items()}
     if overrides:
         tree, wrong = override(tree, overrides)
         diagnostics.extend(wrong)

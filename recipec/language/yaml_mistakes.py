@@ -57,8 +57,8 @@ def _after_text(key: str, name: str, before: object) -> tuple[str, tuple[str, st
         return f"a list has brackets: write `{name}: [{text[1:]}, {key[:-1]}]`", None
     if text and text[0] in OPENING_QUOTES and key[-1] in CLOSING_QUOTES:
         return f'the quotes are typographic, which are letters here: write `{name}: "{text[1:]}, {key[:-1]}"`', None
-    if found := re.fullmatch(r"(\w+)\s*(=|:|\s)\s*(.+)", key):
-        head, sign, tail = found.groups()
+    if entry := re.fullmatch(r"(\w+)\s*(=|:|\s)\s*(.+)", key):
+        head, sign, tail = entry.groups()
         wrong = {"=": "`=` is in the place of a colon", ":": "a space is missing after the colon"}
         return f"{wrong.get(sign, 'a colon is missing')}: write `{head}: {tail}`", (head, tail)
     if re.fullmatch(r"[\w./-]+", text) and re.fullmatch(r"[\w./-]+", key):
@@ -92,8 +92,8 @@ def refuse_syntax(text: Text, problem: Exception) -> Diagnostic:
     if "expected ',' or" in message and context:
         place, wrong, remedy = _inside_brackets(text, context.index, index) or (place, wrong, remedy)
     elif "mapping values are not allowed" in message or "expected key" in message:
-        found = _indented(text, index) or _two_colons(text, index)
-        place, wrong, remedy = found or (place, wrong, remedy)
+        mistake = _indented(text, index) or _two_colons(text, index)
+        place, wrong, remedy = mistake or (place, wrong, remedy)
     return syntax_error(place, started, wrong, remedy, text.chain)
 
 
@@ -101,9 +101,9 @@ def _inside_brackets(text: Text, start: int, index: int) -> tuple[Span, str, str
     """Say that a text in braces or brackets has a comment or a colon in it, and needs quotes."""
     if at := hidden_by_comment(text.text, start):
         hidden = re.split(r"[,}\n]", text.text[at:], maxsplit=1)[0]
-        whole = f"{_text_before(text.text, at)} {hidden.strip()}".strip()
+        line = f"{_text_before(text.text, at)} {hidden.strip()}".strip()
         wrong = "` #` begins a comment: the rest of the line is not read"
-        return text.between(at, at + 1), wrong, f'if the `#` is a part of the text, put it in quotes: `"{whole}"`'
+        return text.between(at, at + 1), wrong, f'if the `#` is a part of the text, put it in quotes: `"{line}"`'
     if text.text[index : index + 2] == ": ":
         ends = r"[,\]\n]" if text.text[start] == "[" else r"[,}\n]"
         head, rest = _text_before(text.text, index), re.split(ends, text.text[index:], maxsplit=1)[0].rstrip()

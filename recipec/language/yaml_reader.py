@@ -363,10 +363,10 @@ def _read(text: Text, *, merge_keys: bool = False) -> _Reader:
         except _Stop:
             reader.abandon()
         except (yaml.YAMLError, ValueError, OverflowError) as error:  # the last two from impossible escapes
-            made = repair(text, error, spare) if left else None
-            if made is not None:
-                text, left = made.text, left - 1
-                mended += [made.found] if made.found is not None else []
+            repaired = repair(text, error, spare) if left else None
+            if repaired is not None:
+                text, left = repaired.text, left - 1
+                mended += [repaired.found] if repaired.found is not None else []
                 continue
             reader.abandon(suspect=True)  # what comes next may have been meant as a part of it
             reader.found.append(refuse_syntax(text, error))

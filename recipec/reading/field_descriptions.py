@@ -53,19 +53,19 @@ def field_type(cls: type[BaseModel], path: Sequence[str | int]) -> FieldType | N
     if info is None:
         return None
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-    found = FieldType(info.annotation, tuple(info.metadata), str(extra.get("unit", "")), info.description or "")
+    field = FieldType(info.annotation, tuple(info.metadata), str(extra.get("unit", "")), info.description or "")
     for index, part in enumerate(path[1:], 1):
-        around = section_of(found.annotation)
+        around = section_of(field.annotation)
         if around is not None and isinstance(part, str):
             return field_type(around, path[index:])
-        within = inside(found.annotation, part)
+        within = inside(field.annotation, part)
         section = section_of(within)
         if section is not None and index + 1 < len(path):
             return field_type(section, path[index + 1 :])
         if within is None:
             return None
-        found = FieldType(*_opened(within, ()), found.unit, found.doc)
-    return found
+        field = FieldType(*_opened(within, ()), field.unit, field.doc)
+    return field
 
 
 def field_of(cls: type[BaseModel], key: str | int) -> FieldInfo | None:
@@ -90,9 +90,9 @@ def section_of(annotation: Any) -> type[Section] | None:
 def named_sections(annotation: Any) -> type[Section] | None:
     """Return the section of a mapping of named sections, such as the sources of a mixture."""
     if get_origin(annotation) is dict:
-        found = get_args(annotation)[1]
-        if isinstance(found, type) and issubclass(found, Section):
-            return found
+        inner = get_args(annotation)[1]
+        if isinstance(inner, type) and issubclass(inner, Section):
+            return inner
     return None
 
 
@@ -172,10 +172,10 @@ def _word(value: object) -> str:
 
 def _bounds(constraints: Iterable[Any]) -> str:
     words = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
-    found = {sign: getattr(c, sign) for c in constraints for sign in words if getattr(c, sign, None) is not None}
-    if "ge" in found and "le" in found:
-        return f" from {found['ge']} to {found['le']}"
-    bounds = [f"{words[sign]} {value}" for sign, value in found.items()]
+    limits = {sign: getattr(c, sign) for c in constraints for sign in words if getattr(c, sign, None) is not None}
+    if "ge" in limits and "le" in limits:
+        return f" from {limits['ge']} to {limits['le']}"
+    bounds = [f"{words[sign]} {value}" for sign, value in limits.items()]
     of = " of " if bounds and bounds[0].startswith("at least") else " "
     return of + " and ".join(bounds) if bounds else ""
 
@@ -209,8 +209,8 @@ def literals(annotation: Any) -> list[str]:
 
 def about(cls: type[BaseModel], key: str) -> str:
     """Describe a parameter: its type and its meaning."""
-    info, found = field_of(cls, key), field_type(cls, (key,))
+    info, takes = field_of(cls, key), field_type(cls, (key,))
     assert info is not None
-    assert found is not None
-    text = "the name of a signal" if is_signal(info) else found.describe()
-    return f"{text}. {found.doc}"
+    assert takes is not None
+    text = "the name of a signal" if is_signal(info) else takes.describe()
+    return f"{text}. {takes.doc}"

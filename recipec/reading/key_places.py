@@ -26,12 +26,12 @@ Path = tuple[str | int, ...]
 @cache
 def _places() -> Mapping[str, tuple[tuple[str, str], ...]]:
     """Return the sections that have each key, with the slot or section that they fill; only needed after a mistake."""
-    found: dict[str, list[tuple[str, str]]] = {}
+    by_key: dict[str, list[tuple[str, str]]] = {}
     for slot in COMPONENT_SLOTS:
         for name, cls in components_of(slot).items():
             for key in field_descriptions.keys_of(cls):
                 if key != "type":
-                    found.setdefault(key, []).append((slot, f"{slot} `{name}`"))
+                    by_key.setdefault(key, []).append((slot, f"{slot} `{name}`"))
     sections: dict[str, type[Section]] = {
         "stage": Stage,
         "budget": Budget,
@@ -42,10 +42,10 @@ def _places() -> Mapping[str, tuple[tuple[str, str], ...]]:
     named = {"stage": "a stage", "budget": "`budget`", "recipe": "the recipe", "machine": "`machine`"}
     for home, section in sections.items():
         for key in field_descriptions.keys_of(section):
-            found.setdefault(key, []).append((home, named.get(home, "an evaluation")))
+            by_key.setdefault(key, []).append((home, named.get(home, "an evaluation")))
     for key in field_descriptions.keys_of(Sampling):
-        found.setdefault(key, []).append(("evaluation", "the `sampler` of an evaluation"))
-    return {key: tuple(places) for key, places in found.items()}
+        by_key.setdefault(key, []).append(("evaluation", "the `sampler` of an evaluation"))
+    return {key: tuple(places) for key, places in by_key.items()}
 
 
 def places_of(key: str, path: Path, kind: str) -> list[tuple[str, str]]:
@@ -58,13 +58,13 @@ def places_of(key: str, path: Path, kind: str) -> list[tuple[str, str]]:
     elif path[:1] == ("trackers",):
         near = {KEY_SLOTS["trackers"]}
     elif path[:1] == ("stages",):
-        taken = {slot.name: getattr(slot, kind, "may") for slot in SLOTS}
+        slot_use = {slot.name: getattr(slot, kind, "may") for slot in SLOTS}
         usual = DEFAULT_LOSS.get(kind, "") if kind else ""  # type: ignore[call-overload]
         first = f"loss `{usual}`"
         # needed slots first, and of the losses the one that a stage of this kind has by default
-        places = tuple(sorted(places, key=lambda place: (taken.get(place[0]) == "may", place[1] != first)))
+        places = tuple(sorted(places, key=lambda place: (slot_use.get(place[0]) == "may", place[1] != first)))
         places = tuple(place for place in places if place[0] != "loss" or place[1] == first) or places
-        near = {"stage", "budget", *(name for name, use in taken.items() if use != "no")}
+        near = {"stage", "budget", *(name for name, use in slot_use.items() if use != "no")}
     else:
         near = {"recipe", "stage"}
     slot = next((str(part) for part in reversed(path) if part in COMPONENT_SLOTS), "")

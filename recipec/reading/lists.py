@@ -136,9 +136,9 @@ def _content(item: Any, slot: str, *, keep: bool) -> Any:
     """Return what a part holds: for a text, the component or the function of the user's that it names."""
     if isinstance(item, Mapping):
         inner = next(iter(item.values())) if len(item) == 1 else None
-        whole = inner if isinstance(inner, Mapping) else item
-        whole = {key: value for key, value in whole.items() if key != _alone(whole)}
-        return whole if keep else {key: value for key, value in whole.items() if key != "name"}
+        mapping = inner if isinstance(inner, Mapping) else item
+        mapping = {key: value for key, value in mapping.items() if key != _alone(mapping)}
+        return mapping if keep else {key: value for key, value in mapping.items() if key != "name"}
     if isinstance(item, str) and slot:
         of_user = slot == "reward" and item not in component_names(slot) and item.isidentifier()
         return {"type": "function", "name": item} if of_user else {"type": item}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Path = tuple[str | int, ...]
 
 
-def move(resolved: Resolved, at: Path, given: Mapping[str, Any], words: Sequence[str], text: str = "") -> Fix | None:
+def move(resolved: Resolved, at: Path, section: Mapping[str, Any], words: Sequence[str], text: str = "") -> Fix | None:
     """Return the edit that writes the value of the key ``at`` under ``words``, from the section around it on.
 
     ``given`` is that section, and ``text`` the value, if it is written in another way there. The key must be alone on
@@ -24,11 +24,11 @@ def move(resolved: Resolved, at: Path, given: Mapping[str, Any], words: Sequence
         return None
     lines = resolved.text(key.file).split("\n")
     line = lines[key.line - 1]
-    whole = line[key.column - 1 : value.end_column - 1]
-    if not key.line == value.line == value.end_line or whole != line.strip():
+    written = line[key.column - 1 : value.end_column - 1]
+    if not key.line == value.line == value.end_line or written != line.strip():
         return None
     text = text or line[value.column - 1 : value.end_column - 1]
-    around: Any = given
+    around: Any = section
     depth = 0
     while depth < len(words) - 1 and isinstance(around.get(words[depth]), dict):
         around = around[words[depth]]

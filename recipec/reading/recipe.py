@@ -56,8 +56,8 @@ def read_recipe(resolved: Resolved) -> Reading:
         if key not in _SECTIONS:
             findings.consume(value, (key,), "recipe")
     _version(findings, data)
-    given = {key: value for key, value in section.items() if key != "recipec"}
-    plain = read_plain(findings, Recipe, given, (), "the recipe", _SECTIONS)
+    settings = {key: value for key, value in section.items() if key != "recipec"}
+    plain = read_plain(findings, Recipe, settings, (), "the recipe", _SECTIONS)
     if not fragment:
         if "name" not in section and findings.lacks(("name",)):
             about = field_descriptions.about(Recipe, "name")
@@ -186,8 +186,8 @@ def _variables(findings: Findings, data: Any) -> None:
         if any(place != path for place in findings.resolved.unknown) or _named_as_text(findings, name):
             continue  # a wrong reference may be meant for it, which has a message of its own
         spans = findings.spans(path, key=True)
-        held = findings.resolved.graph.follow(path).node
-        if held is not None and any(node.span in repeated for node in held.below()):
+        definition = findings.resolved.graph.follow(path).node
+        if definition is not None and any(node.span in repeated for node in definition.below()):
             continue
         if path in used or ("vars",) in used or spans[0].file not in {findings.root, COMMAND_LINE}:
             continue
@@ -196,7 +196,7 @@ def _variables(findings: Findings, data: Any) -> None:
 
 def _named_as_text(findings: Findings, name: str) -> bool:
     """Whether a value that was refused names a variable without being a reference."""
-    return any(f"vars.{name}" in found.message for found in findings.found)
+    return any(f"vars.{name}" in diagnostic.message for diagnostic in findings.found)
 
 
 def _evaluations(findings: Findings, data: Any) -> dict[str, EvaluationReading]:
@@ -289,8 +289,8 @@ def _machine(findings: Findings, data: Any) -> tuple[dict[str, Part], Machine | 
             engines[engine] = read_part(findings, section[engine], at, slot, default.type_name, "machine")
         else:
             engines[engine] = Part(at, slot, "", default.type_name, default, default(), given=False)
-    made = {**plain, **{name: part.spec for name, part in engines.items()}}
-    return engines, _made(Machine, made) if all(part.spec for part in engines.values()) else None
+    values = {**plain, **{name: part.spec for name, part in engines.items()}}
+    return engines, _made(Machine, values) if all(part.spec for part in engines.values()) else None
 
 
 def _trackers(findings: Findings, data: Any) -> tuple[Part, ...]:
@@ -320,10 +320,10 @@ def _assembled(
 
     Variables have been put in place by now, so that the recipe has none.
     """
-    made = {name: _stage(stage) for name, stage in stages.items()}
+    specs = {name: _stage(stage) for name, stage in stages.items()}
     evaluate = {name: trial.spec for name, trial in trials.items()}
-    whole = {**plain, "vars": {}, "recipec": FORMAT, "stages": made, "evaluate": evaluate, "machine": machine}
-    return _made(Recipe, {**whole, "trackers": {part.level: part.spec for part in trackers}})
+    values = {**plain, "vars": {}, "recipec": FORMAT, "stages": specs, "evaluate": evaluate, "machine": machine}
+    return _made(Recipe, {**values, "trackers": {part.level: part.spec for part in trackers}})
 
 
 def _stage(stage: StageReading) -> Stage:
@@ -342,6 +342,6 @@ def _stage(stage: StageReading) -> Stage:
 
 def _made(cls: type[S], values: dict[str, Any]) -> S:
     """Make a section of values that are validated already."""
-    made = cls.model_construct(**{key: value for key, value in values.items() if value is not None})
-    assert isinstance(made, cls)
-    return made
+    spec = cls.model_construct(**{key: value for key, value in values.items() if value is not None})
+    assert isinstance(spec, cls)
+    return spec

@@ -44,18 +44,18 @@ def read_section(
                 _called(place), field_descriptions.format_value(value), expected, dotted(at), findings.spans(at)
             )
         )
-    made: S | None = None
+    spec: S | None = None
     problems = list(extreme)
     try:
         text = json.dumps(_rebased(findings, cls, data, path))
-        made = cls.model_validate_json(text, strict=True, by_alias=True, by_name=False)
+        spec = cls.model_validate_json(text, strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
         for place, detail in sorted(_collapsed(error, data).items(), key=lambda item: item[1]["type"] == "missing"):
             if not any(place[:length] in extreme for length in range(len(place) + 1)):
                 problems.append(place)
                 _say(findings, cls, data, path, where, place, detail, keys)
-    made = None if problems or _signals(findings, cls, data, path) else made
-    return made, {str(place[0]) for place in problems if place}
+    spec = None if problems or _signals(findings, cls, data, path) else spec
+    return spec, {str(place[0]) for place in problems if place}
 
 
 def read_plain(
@@ -68,12 +68,12 @@ def read_plain(
     """
     part = _plain_part(cls, leave)
     names = {info.alias or name for name, info in part.model_fields.items()}
-    given = {key: value for key, value in data.items() if key in names}
-    made, bad = read_section(findings, part, given, path, where)
-    if made is None:
-        good = {key: value for key, value in _rebased(findings, part, given, path).items() if key not in bad}
-        made = part.model_validate_json(json.dumps(good), strict=True, by_alias=True, by_name=False)
-    return {name: getattr(made, name) for name in part.model_fields}
+    own = {key: value for key, value in data.items() if key in names}
+    spec, bad = read_section(findings, part, own, path, where)
+    if spec is None:
+        good = {key: value for key, value in _rebased(findings, part, own, path).items() if key not in bad}
+        spec = part.model_validate_json(json.dumps(good), strict=True, by_alias=True, by_name=False)
+    return {name: getattr(spec, name) for name in part.model_fields}
 
 
 def _signals(findings: Findings, cls: type[Section], data: Mapping[str, Any], path: Path) -> bool:
@@ -111,7 +111,7 @@ def _optional(info: FieldInfo) -> FieldInfo:
 
 
 def unknown_key(
-    findings: Findings, key: str, value: Any, path: Path, where: str, keys: Sequence[str], given: Mapping[str, Any]
+    findings: Findings, key: str, value: Any, path: Path, where: str, keys: Sequence[str], section: Mapping[str, Any]
 ) -> None:
     """Say that nothing here reads ``key``, and what may have been meant; RC650 speaks of what is never read."""
     from recipec.reading.foreign.advice import of_recipe  # noqa: PLC0415 - only mistakes need advice
@@ -120,23 +120,23 @@ def unknown_key(
     if refused(key, value):
         return
     at = (*path, key)
-    found = for_key(key, value, path, keys, given, findings.kind_at(path))
+    advice = for_key(key, value, path, keys, section, findings.kind_at(path))
     stage: Path = path[:2] if path[:1] == ("stages",) else ()
-    for words in found.meant:
+    for words in advice.meant:
         around = () if of_recipe(str(words[0])) and len(words) > 1 else stage
         findings.suggested.update({(*path, *words), (*around, *words)})
-    best = found.best
+    best = advice.best
     fix = findings.fix(at, f"rename it to `{best}`", key, best, key=True) if best else None
-    if fix is None and found.into and not of_recipe(found.into[0]) and found.into[0] not in findings.moved:
-        fix = move(findings.resolved, at, given, found.into, found.value)
-        findings.moved.add(found.into[0])
+    if fix is None and advice.into and not of_recipe(advice.into[0]) and advice.into[0] not in findings.moved:
+        fix = move(findings.resolved, at, section, advice.into, advice.value)
+        findings.moved.add(advice.into[0])
     proposal = None
-    if found.proposal is not None:
+    if advice.proposal is not None:
         top = f"{dotted(path[:2])}." if path[:1] in {("stages",), ("evaluate",)} else ""
-        edits = tuple((to if of_recipe(to) else top + to, value) for to, value in found.proposal.edits)
-        proposal = found.proposal._replace(edits=edits, at=at)
+        edits = tuple((to if of_recipe(to) else top + to, value) for to, value in advice.proposal.edits)
+        proposal = advice.proposal._replace(edits=edits, at=at)
     spans = findings.spans(at, key=True)
-    findings.say(errors.unknown_key(key, where, dotted(at), spans, keys, found.text, fix, proposal))
+    findings.say(errors.unknown_key(key, where, dotted(at), spans, keys, advice.text, fix, proposal))
 
 
 def _say(
@@ -255,20 +255,20 @@ def _extreme(data: Any, place: Path = ()) -> Iterator[tuple[Path, int | float]]:
 
 def _collapsed(error: ValidationError, data: Mapping[str, Any]) -> dict[Path, ErrorDetails]:
     """Bring errors to places of the file; of a choice of types, keep the one that came furthest."""
-    found: dict[Path, ErrorDetails] = {}
+    by_place: dict[Path, ErrorDetails] = {}
     choices: dict[Path, list[tuple[Path, ErrorDetails]]] = {}
     for detail in error.errors(include_url=False, include_input=False):
         place, choice = _placed(detail, data)
         short = detail["type"] == "missing" and isinstance(place[-1], int)  # a list, not a key
         one: tuple[Path, ErrorDetails] = (place[:-1], {**detail, "type": "too_short"}) if short else (place, detail)
         if choice is None:
-            found.setdefault(*one)
+            by_place.setdefault(*one)
         else:
             choices.setdefault(choice, []).append(one)
     for choice, tried in choices.items():
         place, detail = max(tried, key=lambda one: len(one[0]))
-        found.setdefault(place if len(place) > len(choice) else choice, detail)
-    return found
+        by_place.setdefault(place if len(place) > len(choice) else choice, detail)
+    return by_place
 
 
 def _has(data: Any, part: int | str) -> bool:

@@ -74,11 +74,11 @@ def _levels(findings: Findings, section: dict[str, Any], path: Path, owner: str)
     levels = section.get("advantage")
     if not isinstance(levels, dict):
         return Levels()
-    given = {key: value for key, value in levels.items() if key in Levels.model_fields}
-    section["advantage"] = {name: level for name, level in levels.items() if name not in given}
-    for key, value in given.items():
+    parameters = {key: value for key, value in levels.items() if key in Levels.model_fields}
+    section["advantage"] = {name: level for name, level in levels.items() if name not in parameters}
+    for key, value in parameters.items():
         findings.consume(value, (*path, key), owner)
-    return Levels(**read_plain(findings, Levels, given, path, "`advantage`", ()))
+    return Levels(**read_plain(findings, Levels, parameters, path, "`advantage`", ()))
 
 
 def _need(findings: Findings, section: Mapping[str, Any], path: Path, name: str, earlier: Sequence[str]) -> None:
@@ -136,13 +136,13 @@ def _unread(slot: str, section: Mapping[str, Any]) -> bool:
     reader, column = _READERS.get(slot, ("", ""))
     if not reader:
         return False
-    given = section.get(reader)
-    if given is None:
+    reading = section.get(reader)
+    if reading is None:
         return _unread(reader, section)
-    written = [given] if reader == "loss" else list(given.values()) if isinstance(given, Mapping) else [None]
+    written = [reading] if reader == "loss" else list(reading.values()) if isinstance(reading, Mapping) else [None]
     names = [part.get("type") if isinstance(part, Mapping) else None for part in written if not isinstance(part, str)]
-    found = [find_component(reader, name) if isinstance(name, str) else None for name in names]
-    return bool(found) and all(cls is not None and column not in cls.parameters() for cls in found)
+    classes = [find_component(reader, name) if isinstance(name, str) else None for name in names]
+    return bool(classes) and all(cls is not None and column not in cls.parameters() for cls in classes)
 
 
 def read_levels(findings: Findings, data: Any, path: Path, slot: str, owner: str) -> list[Part]:
@@ -244,15 +244,15 @@ def _with_type(findings: Findings, section: dict[str, Any], path: Path, called: 
             continue
         from recipec.reading.foreign.advice import component_key  # noqa: PLC0415 - only mistakes need advice
 
-        meant = component_key(slot, key, value)
-        if meant:
+        type_name = component_key(slot, key, value)
+        if type_name:
             pass
         elif distance(key, "type") == 1:
-            meant = value
+            type_name = value
         else:
             continue
         unknown_key(findings, key, value, path, called, ["type"], section)
-        return {"type": meant, **{k: v for k, v in section.items() if k != key}}
+        return {"type": type_name, **{k: v for k, v in section.items() if k != key}}
     return section
 
 
@@ -304,19 +304,19 @@ def _budget(findings: Findings, data: Any, path: Path, kind: Kind | None, owner:
     if section is None:
         return None
     before = len(findings.found)
-    made, _ = read_section(findings, Budget, section, path, "the budget")
-    given = [key for key, value in section.items() if value is not None]
+    spec, _ = read_section(findings, Budget, section, path, "the budget")
+    keys = [key for key, value in section.items() if value is not None]
     if kind is not None:
-        _units(findings, given, path, kind)
-    lengths = [key for key in _LENGTHS if key in given]
+        _units(findings, keys, path, kind)
+    lengths = [key for key in _LENGTHS if key in keys]
     if len(lengths) == 2:
         findings.say(errors.ambiguous_budget(lengths, _LENGTHS, dotted(path), _each(findings, path, lengths)))
     elif not lengths and not findings.fragment and all(findings.lacks((*path, key)) for key in _LENGTHS):
         findings.say(errors.ambiguous_budget((), _LENGTHS, dotted(path), findings.lacking(path)))
-    cuts = [key for key in _CUTS if key in given]
+    cuts = [key for key in _CUTS if key in keys]
     if len(cuts) > 1:
         _several_cuts(findings, path, cuts)
-    return made if len(findings.found) == before else None
+    return spec if len(findings.found) == before else None
 
 
 def _several_cuts(findings: Findings, path: Path, cuts: Sequence[str]) -> None:
@@ -331,17 +331,17 @@ def _several_cuts(findings: Findings, path: Path, cuts: Sequence[str]) -> None:
     findings.say(errors.ambiguous_budget(cuts, _CUTS, dotted(path), spans, remedy))
 
 
-def _units(findings: Findings, given: Sequence[str], path: Path, kind: Kind) -> None:
+def _units(findings: Findings, keys: Sequence[str], path: Path, kind: Kind) -> None:
     unit = UNIT[kind]
-    wrong = [key for key in UNIT.values() if key != unit and key in given]
+    wrong = [key for key in UNIT.values() if key != unit and key in keys]
     instead = dict.fromkeys(wrong, unit)
-    if kind != "rl" and "prompts_per_update" in given:
+    if kind != "rl" and "prompts_per_update" in keys:
         instead["prompts_per_update"] = "rows_per_update"
     for key, better in instead.items():
         at = (*path, key)
-        fix = findings.fix(at, f"count in `{better}`", key, better, key=True) if better not in given else None
+        fix = findings.fix(at, f"count in `{better}`", key, better, key=True) if better not in keys else None
         findings.say(errors.wrong_count(key, kind, dotted(at), findings.spans(at, key=True), better, fix))
-    if unit not in given and not wrong and not findings.fragment and findings.lacks((*path, unit)):
+    if unit not in keys and not wrong and not findings.fragment and findings.lacks((*path, unit)):
         about = field_descriptions.about(Budget, unit)
         spans = findings.lacking(path)
         findings.say(errors.missing_key(unit, f"the budget of a stage of kind `{kind}`", dotted(path), spans, about))

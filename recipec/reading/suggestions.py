@@ -100,13 +100,13 @@ class _Clues:
 
 
 def for_key(
-    key: str, value: Any, path: Path, keys: Iterable[str], given: Mapping[str, Any], kind: str = ""
+    key: str, value: Any, path: Path, keys: Iterable[str], section: Mapping[str, Any], kind: str = ""
 ) -> KeyAdvice:
     """Advise on an unknown key of the section at ``path``, in a stage of ``kind``."""
     known = list(keys)
-    if (certain := _certain(key, value, path, known, given)) is not None:
+    if (certain := _certain(key, value, path, known, section)) is not None:
         return certain
-    clues = _clues(key, value, path, known, given, kind)
+    clues = _clues(key, value, path, known, section, kind)
     foreign, homes, at_stage = clues.foreign, clues.homes, path[:1] == ("stages",) and len(path) == 2
     home = homes[0][0] if homes and at_stage and foreign is None else ""
     if homes and _has_keys(value):
@@ -128,12 +128,12 @@ def for_key(
     proposal = foreign.proposal if foreign is not None else None
     into, there = _destination(key, value, home, homes, proposal) if at_stage else ((), value)
     meant = _meant(clues, home, () if has_place else clues.inside.meant)
-    return KeyAdvice(joined(*advice), "" if best in given else best, meant, proposal, into, _text_of(there, value))
+    return KeyAdvice(joined(*advice), "" if best in section else best, meant, proposal, into, _text_of(there, value))
 
 
-def _clues(key: str, value: Any, path: Path, known: Collection[str], given: Mapping[str, Any], kind: str) -> _Clues:
+def _clues(key: str, value: Any, path: Path, known: Collection[str], section: Mapping[str, Any], kind: str) -> _Clues:
     """Collect what speaks for one meaning or another; of another tool's name and ours, ours where both explain it."""
-    similar = _similar(key, known, given)
+    similar = _similar(key, known, section)
     near = bool(similar) and distance(key, similar[0]) <= 1
     misspelt = near and (not (_has_keys(value) and is_section(key)) or _fills(similar[0], value))
     foreign, inside = _foreign(_head(path), key, value, kind), Advice("")
@@ -207,15 +207,15 @@ def _within(path: Path, key: str, known: Collection[str], other: Advice) -> list
     return [f"in `{path[2]}` it is `{mine[0]}`"] if len(other.meant) > 1 and mine and len(path) > 2 else []
 
 
-def _similar(key: str, known: Collection[str], given: Collection[str]) -> list[str]:
+def _similar(key: str, known: Collection[str], present: Collection[str]) -> list[str]:
     """Return our names that a key may be misspelt for; rather one that is not given yet.
 
     >>> _similar("kl_type", ["type", "kl"], ["type"])
     ['kl']
     """
-    similar = nearest(key, known, given)
-    if similar and all(name in given for name in similar):
-        similar = _around(folded(key), [name for name in known if name not in given]) or similar
+    similar = nearest(key, known, present)
+    if similar and all(name in present for name in similar):
+        similar = _around(folded(key), [name for name in known if name not in present]) or similar
     return similar
 
 
@@ -232,14 +232,14 @@ def _around(key: str, known: Iterable[str]) -> list[str]:
 
 def _foreign(head: tuple[str, ...], key: str, value: Any, kind: str) -> Advice | None:
     """Advise on another tool's name; a name that this tool does not offer means something else in a budget."""
-    found = for_name(head, (key,), value, kind)
-    return None if head[-1:] == ("budget",) and found is not None and not found.meant else found
+    advice = for_name(head, (key,), value, kind)
+    return None if head[-1:] == ("budget",) and advice is not None and not advice.meant else advice
 
 
 def _unoffered(head: tuple[str, ...], key: str, value: Any, kind: str) -> str:
     """Say what is here in place of another tool's name, where nothing here has a similar one."""
-    found = for_name(head, (key,), value, kind) if "_" in key else None  # a single word may mean something else
-    return found.text if found is not None else ""
+    advice = for_name(head, (key,), value, kind) if "_" in key else None  # a single word may mean something else
+    return advice.text if advice is not None else ""
 
 
 def _text_of(value: Any, before: Any) -> str:
@@ -253,14 +253,20 @@ def _text_of(value: Any, before: Any) -> str:
     return value if isinstance(value, str) and value.isidentifier() else json.dumps(value)
 
 
-def _certain(key: str, value: Any, path: Path, known: Collection[str], given: Mapping[str, Any]) -> KeyAdvice | None:
+def _certain(key: str, value: Any, path: Path, known: Collection[str], section: Mapping[str, Any]) -> KeyAdvice | None:
     """Advise on a key of which the mistake is plain: a file of code, a synonym, a missing colon, a tracker."""
-    found = _of_file(value) or _part_at_top(key, value, path) or _elsewhere(key, value, path, given)
-    found = found or _synonym(key, known, given)
-    found = found or _renamed(key, value, path, known, given) or _of_meaning(key, path, known, given)
-    if found is None and isinstance(value, str) and value in known and value not in given and path[-1:] == ("columns",):
-        found = KeyAdvice(f"the names of a recipe come first: write `{value}: {key}`", meant=((value,),))
-    return found or (_argument(key, value, known, given) if path else _tracker(key, value))
+    advice = _of_file(value) or _part_at_top(key, value, path) or _elsewhere(key, value, path, section)
+    advice = advice or _synonym(key, known, section)
+    advice = advice or _renamed(key, value, path, known, section) or _of_meaning(key, path, known, section)
+    if (
+        advice is None
+        and isinstance(value, str)
+        and value in known
+        and value not in section
+        and path[-1:] == ("columns",)
+    ):
+        advice = KeyAdvice(f"the names of a recipe come first: write `{value}: {key}`", meant=((value,),))
+    return advice or (_argument(key, value, known, section) if path else _tracker(key, value))
 
 
 def _of_file(value: Any) -> KeyAdvice | None:
@@ -271,15 +277,15 @@ def _of_file(value: Any) -> KeyAdvice | None:
     return None
 
 
-def _synonym(key: str, known: Collection[str], given: Mapping[str, Any]) -> KeyAdvice | None:
+def _synonym(key: str, known: Collection[str], section: Mapping[str, Any]) -> KeyAdvice | None:
     ours = _SYNONYMS.get(key, "")
-    return KeyAdvice(question([ours]), ours, ((ours,),)) if ours in known and ours not in given else None
+    return KeyAdvice(question([ours]), ours, ((ours,),)) if ours in known and ours not in section else None
 
 
-def _renamed(key: str, value: Any, path: Path, known: Collection[str], given: Mapping[str, Any]) -> KeyAdvice | None:
+def _renamed(key: str, value: Any, path: Path, known: Collection[str], section: Mapping[str, Any]) -> KeyAdvice | None:
     """Advise on the name of a component under another key than `type`, of a column, and on weights of sources."""
     slot = slot_of(path)
-    if key in _TYPES and isinstance(value, str) and slot and "type" not in given:
+    if key in _TYPES and isinstance(value, str) and slot and "type" not in section:
         ours = value if value in component_names(slot) else foreign_component(folded(value), slot)
         if ours:
             return KeyAdvice(f"write `type: {ours}`", meant=(("type",),))
@@ -296,9 +302,9 @@ def _renamed(key: str, value: Any, path: Path, known: Collection[str], given: Ma
     return None
 
 
-def _of_meaning(key: str, path: Path, known: Collection[str], given: Mapping[str, Any]) -> KeyAdvice | None:
+def _of_meaning(key: str, path: Path, known: Collection[str], section: Mapping[str, Any]) -> KeyAdvice | None:
     """Advise on a model of a reference or a reward, the precision, a time, and the weight of a source."""
-    if key in _MODEL and "from" in known and "from" not in given and slot_of(path) in {"reference", "reward"}:
+    if key in _MODEL and "from" in known and "from" not in section and slot_of(path) in {"reference", "reward"}:
         return KeyAdvice(question(["from"]), "from", (("from",),))
     if key in _PRECISION and path in {(), ("machine",)}:
         return KeyAdvice("it is that of the weights, in a stage: `policy: {type: causal_lm, dtype: bfloat16}`")
@@ -312,9 +318,9 @@ def _of_meaning(key: str, path: Path, known: Collection[str], given: Mapping[str
     return None
 
 
-def _argument(key: str, value: Any, known: Collection[str], given: Mapping[str, Any]) -> KeyAdvice | None:
+def _argument(key: str, value: Any, known: Collection[str], section: Mapping[str, Any]) -> KeyAdvice | None:
     """Advise on a parameter of the user's reward function, which a recipe does not give."""
-    if given.get("type") != "function" or not key.isidentifier() or nearest(key, known, given):
+    if section.get("type") != "function" or not key.isidentifier() or nearest(key, known, section):
         return None
     default = json.dumps(value, ensure_ascii=False) if isinstance(value, str | int | float) else "…"
     return KeyAdvice(f"a function gets columns of the data alone: give its parameter a default, `{key}={default}`")
@@ -327,11 +333,11 @@ def _tracker(key: str, value: Any) -> KeyAdvice | None:
     return KeyAdvice(f"write `trackers: {{NAME: {{type: {key}{written}}}}}`", meant=(("trackers",),))
 
 
-def _elsewhere(key: str, value: Any, path: Path, given: Mapping[str, Any]) -> KeyAdvice | None:
+def _elsewhere(key: str, value: Any, path: Path, section: Mapping[str, Any]) -> KeyAdvice | None:
     """Advise on a slot that is indented too far, a level that is not indented, or a key of an engine in `machine`."""
     if path[:1] == ("stages",) and len(path) > 2 and key in SLOT and isinstance(value, Mapping):
         return KeyAdvice(f"`{key}` belongs to the stage: write it in line with `{path[2]}`", meant=((key,),))
-    empty = next((name for name in SLOT if SLOT[name].levels and given.get(name, name) is None), "")
+    empty = next((name for name in SLOT if SLOT[name].levels and section.get(name, name) is None), "")
     if empty and isinstance(value, Mapping) and value.get("type") in component_names(empty):
         return KeyAdvice(f"it is a level of `{empty}`: indent it below that key", meant=((empty,),))
     slots = {slot for slot, _ in places_of(key, path, "")} if path == ("machine",) else set()

@@ -40,8 +40,8 @@ def used_source(path: Path, name: str, shown: str) -> str | None:
         if one not in wanted:
             wanted.add(one)
             pending += [inner for node in body if one in binds(node) for inner in names_in(node)]
-    whole = bool(wanted & _ANY_NAME)
-    kept = [node for node in body if whole or not binds(node) or binds(node) & wanted]
+    all_nodes = bool(wanted & _ANY_NAME)
+    kept = [node for node in body if all_nodes or not binds(node) or binds(node) & wanted]
     return "\n".join(ast.unparse(_Bare().visit(node)) for node in kept if not _is_text(node))
 
 
@@ -51,8 +51,8 @@ def binds(node: ast.stmt) -> set[str]:
         case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
             return {name}
         case ast.Import(names=names) | ast.ImportFrom(names=names):
-            found = {alias.asname or alias.name.partition(".")[0] for alias in names}
-            return set() if "*" in found else found
+            bound = {alias.asname or alias.name.partition(".")[0] for alias in names}
+            return set() if "*" in bound else bound
         case ast.Assign(targets=targets):
             return set(_targets(targets)) if all(map(_is_name, targets)) else set()
         case ast.AnnAssign(target=ast.Name(id=name)):

@@ -54,8 +54,8 @@ class Signature(NamedTuple):
 
     def columns(self) -> tuple[str, ...]:
         """Columns of the data without which it cannot be called."""
-        given = GIVEN[self.form] if self.form else ()
-        return tuple(name for name in self.required if name not in given)
+        passed = GIVEN[self.form] if self.form else ()
+        return tuple(name for name in self.required if name not in passed)
 
 
 class Class(NamedTuple):
@@ -89,10 +89,10 @@ def classes_in(path: Path, shown: str, methods: Mapping[str, int]) -> dict[str, 
         RecipeError: RC750, the file is missing or is not valid Python.
     """
     nodes = {node.name: node for node in parse_file(path, shown).body if isinstance(node, ast.ClassDef)}
-    found: dict[str, Class] = {}
+    classes: dict[str, Class] = {}
     for name, node in nodes.items():  # a class stands after those of the file that it inherits from
         bases = [base.id if isinstance(base, ast.Name) else "" for base in node.bases]
-        parents = [found[base] for base in bases if base in found]
+        parents = [classes[base] for base in bases if base in classes]
         have = {method: fits for parent in reversed(parents) for method, fits in parent.methods.items()}
         lines: dict[str, int] = {}
         for item in node.body:
@@ -100,9 +100,9 @@ def classes_in(path: Path, shown: str, methods: Mapping[str, int]) -> dict[str, 
                 lines[item.name] = item.lineno
                 bare = item.name == "tasks" and not item.decorator_list  # it would be called without an object
                 have[item.name] = isinstance(item, ast.FunctionDef) and not bare and _takes(item, methods[item.name])
-        known = all(base in found and found[base].whole for base in bases if base != "object")
-        found[name] = Class(name, shown, node.lineno, have, lines, whole=known and not node.keywords)
-    return found
+        known = all(base in classes and classes[base].whole for base in bases if base != "object")
+        classes[name] = Class(name, shown, node.lineno, have, lines, whole=known and not node.keywords)
+    return classes
 
 
 def may_mention(path: Path, shown: str, word: str) -> bool:
@@ -126,7 +126,7 @@ def words_of(paths: Sequence[Path], name: str) -> list[str]:
     Raises:
         RecipeError: RC750, a file is missing or is not valid Python.
     """
-    found: dict[str, None] = {}
+    texts: dict[str, None] = {}
     for path in paths:
         tree = parse_file(path, path.name)
         classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
@@ -141,8 +141,8 @@ def words_of(paths: Sequence[Path], name: str) -> list[str]:
             elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
                 parts = node.value.keys
             words = [part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
-            found |= dict.fromkeys(word for word in words if 0 < len(word.strip()) <= _WORD)
-    return list(found)[:_WORDS]
+            texts |= dict.fromkeys(word for word in words if 0 < len(word.strip()) <= _WORD)
+    return list(texts)[:_WORDS]
 
 
 def _takes(node: ast.FunctionDef, count: int) -> bool:
@@ -170,7 +170,7 @@ def other_names(path: Path, shown: str) -> dict[str, tuple[str, Span]]:
     Raises:
         RecipeError: RC750, the file is missing or is not valid Python.
     """
-    found: dict[str, tuple[str, Span]] = {}
+    others: dict[str, tuple[str, Span]] = {}
     for node in parse_file(path, shown).body:
         names: Sequence[str] = ()
         what = "an object"
@@ -183,8 +183,8 @@ def other_names(path: Path, shown: str) -> dict[str, tuple[str, Span]]:
             names, what = [alias.asname or alias.name for alias in node.names], "imported"
         elif isinstance(node, ast.ClassDef):
             names, what = [node.name], "a class"
-        found |= {name: (what, Span(shown, node.lineno, 1, node.lineno, 2)) for name in names}
-    return found
+        others |= {name: (what, Span(shown, node.lineno, 1, node.lineno, 2)) for name in names}
+    return others
 
 
 def parse_file(path: Path, shown: str) -> ast.Module:
@@ -222,14 +222,14 @@ def check_use(use: Sequence[str], granted: Sequence[Path], root: Path) -> None:
     Raises:
         RecipeError: RC620 a file is not allowed, RC621 an allowed one is not used; all of them at once.
     """
-    asked = {(root / name).resolve(): name for name in use}
+    named = {(root / name).resolve(): name for name in use}
     allowed = {path.resolve(): str(path) for path in granted}
     here = Path.cwd()
     problems = [
         trust.code_not_allowed(name, str(path.relative_to(here) if path.is_relative_to(here) else path))
-        for path, name in asked.items()
+        for path, name in named.items()
         if path not in allowed
     ]
-    problems += [trust.allowed_not_used(name, use) for path, name in allowed.items() if path not in asked]
+    problems += [trust.allowed_not_used(name, use) for path, name in allowed.items() if path not in named]
     if problems:
         raise RecipeError(*problems)

@@ -83,11 +83,11 @@ def for_reference(key: str, value: str) -> tuple[str, str]:
     >>> for_reference("data", "$vars.qa"), for_reference("data", "qa.jsonl")
     (('a reference is written `data: "${vars.qa}"`', '"${vars.qa}"'), ('', ''))
     """
-    found = _REFERENCE.fullmatch(value.strip())
-    if found is None:
+    reference = _REFERENCE.fullmatch(value.strip())
+    if reference is None:
         return "", ""
-    written = f'"${{{found[1] or f"vars.{found[2]}"}}}"'
-    return f"a reference is written `{key}: {written}`", written if found[1] else ""
+    written = f'"${{{reference[1] or f"vars.{reference[2]}"}}}"'
+    return f"a reference is written `{key}: {written}`", written if reference[1] else ""
 
 
 def _in_another_form(key: str, value: Any, takes: str, choices: list[str]) -> tuple[str, str]:
@@ -138,8 +138,8 @@ def _plain(key: str, value: str, takes: str) -> tuple[str, str] | None:
     >>> _plain("steps", "1_000", "an integer"), _plain("steps", "2k", "an integer")
     (('write `steps: 1000`', '1000'), ('write `steps: 2000`', '2000'))
     """
-    if (found := _with_more(key, value, takes)) is not None:
-        return found
+    if (advice := _with_more(key, value, takes)) is not None:
+        return advice
     right = ""
     if "number" in takes and (percent := re.fullmatch(r"([\d.]+) ?%", value)):
         share = f"{float(percent[1]) / 100:g}"
@@ -221,11 +221,11 @@ def _computed(value: str) -> str:
     >>> _computed("512 * 2"), _computed("1/3"), _computed("64-128")
     ('1024', '0.333333333333333', '')
     """
-    found = _COMPUTED.fullmatch(value.strip())
-    if found is None or (found[2] == "/" and not float(found[4])):
+    product = _COMPUTED.fullmatch(value.strip())
+    if product is None or (product[2] == "/" and not float(product[4])):
         return ""
-    one, other = float(found[1]), float(found[4])
-    sign = found[2] or found[3]
+    one, other = float(product[1]), float(product[4])
+    sign = product[2] or product[3]
     return f"{ {'+': one + other, '-': one - other, '*': one * other}.get(sign, one / (other or 1)):.15g}"
 
 
