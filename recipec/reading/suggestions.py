@@ -258,13 +258,8 @@ def _certain(key: str, value: Any, path: Path, known: Collection[str], section: 
     advice = _of_file(value) or _part_at_top(key, value, path) or _elsewhere(key, value, path, section)
     advice = advice or _synonym(key, known, section)
     advice = advice or _renamed(key, value, path, known, section) or _of_meaning(key, path, known, section)
-    if (
-        advice is None
-        and isinstance(value, str)
-        and value in known
-        and value not in section
-        and path[-1:] == ("columns",)
-    ):
+    of_columns = path[-1:] == ("columns",) and isinstance(value, str)
+    if advice is None and of_columns and value in known and value not in section:
         advice = KeyAdvice(f"the names of a recipe come first: write `{value}: {key}`", meant=((value,),))
     return advice or (_argument(key, value, known, section) if path else _tracker(key, value))
 
