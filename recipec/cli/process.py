@@ -1,0 +1,62 @@
+"""Start and end of the process of a command: signals, garbage and exit codes."""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import gc
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from recipec.cli.commands import app
+from recipec.cli.input_output import show
+from recipec.diagnostics.model import RecipeError
+
+READING = ("validate", "plan", "compile", "ls", "show", "explain", "schema", "diff", "doctor", "--help", "-h")
+"""Commands that print and change nothing."""
+
+
+@contextmanager
+def _ending_with_its_reader() -> Iterator[None]:
+    """Let a command that only prints end by SIGPIPE, as in `recipec ls | head`: the 1 of findings would mislead."""
+    if os.name != "posix" or sys.argv[1:2] == [] or sys.argv[1] not in READING:
+        yield
+        return
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        signal.signal(signal.SIGPIPE, before)
+
+
+def main() -> None:
+    """Run the command line; an internal error writes its traceback to a file."""
+    if sys.argv[1:2] == ["validate"]:  # most of its time goes into starting and ending
+        os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # code of other packages, in search of which all are read
+        gc.set_threshold(100_000)  # what is imported stays: there is nothing to collect meanwhile,
+        atexit.register(gc.freeze)  # nor in the end
+    try:
+        with _ending_with_its_reader():
+            app()
+    except RecipeError as error:
+        show(error.diagnostics, {}, valid=False)
+        sys.exit(1)
+    except BrokenPipeError:  # the reader of a pipe has closed it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes the rest at exit
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - anything that gets here is a bug of recipec
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
+            print(f"cannot write: {error.strerror}", file=sys.stderr)
+            sys.exit(1)
+        from recipec.diagnostics.crash_report import note_crash
+
+        print(
+            f"internal error: a bug of recipec, not of your recipe; {note_crash(traceback.format_exc())}",
+            file=sys.stderr,
+        )
+        sys.exit(3)
