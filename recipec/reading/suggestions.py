@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from recipec.component import component_names, components_of
 from recipec.diagnostics.model import Proposal
@@ -23,6 +23,7 @@ from recipec.spec.recipe import (
     COMPONENT_SLOTS,
     KEY_SLOTS,
     SLOT,
+    Kind,
 )
 
 Path = tuple[str | int, ...]
@@ -329,7 +330,9 @@ def _tracker(key: str, value: Any) -> KeyAdvice | None:
 
 
 def _elsewhere(key: str, value: Any, path: Path, section: Mapping[str, Any]) -> KeyAdvice | None:
-    """Advise on a slot that is indented too far, a level that is not indented, or a key of an engine in `machine`."""
+    """Advise on a stage or a slot that is indented too far, a level that is not, or a key of an engine in `machine`."""
+    if path[:1] == ("stages",) and len(path) > 1 and isinstance(value, Mapping) and value.get("kind") in get_args(Kind):
+        return KeyAdvice(f"it is a stage: write it below `stages`, in line with `{path[1]}`", meant=(("stages",),))
     if path[:1] == ("stages",) and len(path) > 2 and key in SLOT and isinstance(value, Mapping):
         return KeyAdvice(f"`{key}` belongs to the stage: write it in line with `{path[2]}`", meant=((key,),))
     empty = next((name for name in SLOT if SLOT[name].levels and section.get(name, name) is None), "")

@@ -41,6 +41,8 @@ RIGHT, STEPS = "{right: {type: exact_match}}", "steps: 10"
         ("name: mistaken", "name: my run/v2", "RC132", "write `name: my-run-v2`"),
         ("name: mistaken", "name: mistaken\nmachine: {rollout: vllm}", "RC134", "write `rollout: {type: vllm}`"),
         (STEPS, "tokens: 1000000", "RC130", "known keys: `steps`, `epochs`"),
+        ("    reward:", "    prefer: {kind: dpo}\n    reward:", "RC130", "below `stages`, in line with `explore`"),
+        (STEPS, "steps: 10, step: {kind: sft}", "RC130", "below `stages`, in line with `explore`"),
         ("org/model", "hf:org/model", "RC172", "write `org/model`"),
         ("org/model", "org/model:main", "RC172", "write `org/model@main`"),
         ("org/model", "[org/model]", "RC132", "write it without brackets: `from: org/model`"),

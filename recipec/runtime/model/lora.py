@@ -35,8 +35,10 @@ _TAKEN = ("r", "lora_alpha", "lora_dropout", "target_modules", "fan_in_fan_out",
 # what they say is the default, or about the file and not about the adapter
 _IGNORED = {
     "peft_type", "task_type", "peft_version", "base_model_name_or_path", "revision", "inference_mode", "auto_mapping",
-    "init_lora_weights", "megatron_core", "loftq_config", "qalora_group_size", "runtime_config",
+    "megatron_core", "loftq_config", "qalora_group_size", "runtime_config",
 }  # fmt: skip
+_INIT, _KEEPS_BASE = "init_lora_weights", (None, True, False, "gaussian", "eva", "orthogonal")
+"""Ways to begin an adapter that leave the weights under it as they are; with others it belongs to changed ones."""
 _DEFAULT = re.compile(r"\.default(?=\.|$)")  # the adapter's name, which files leave out
 _PLAIN: tuple[Any, ...] = (None, False, {}, [], "none", "")
 
@@ -165,7 +167,8 @@ def _described(folder: Path) -> LoraConfig:
     """Read the configuration of an adapter: the keys of plain LoRA are taken, any other one that says something not."""
     described = read_json(folder / CONFIG)
     for key, value in described.items():
-        unplain = value not in _PLAIN and key not in _TAKEN and key not in _IGNORED
+        plain = _KEEPS_BASE if key == _INIT else _PLAIN
+        unplain = value not in plain and key not in _TAKEN and key not in _IGNORED
         if unplain or (key == "peft_type" and value != "LORA"):
             raise RecipeError(trust.adapter_code(str(folder / CONFIG), f"{key}: {value}"))
     if not (folder / WEIGHTS).is_file():
