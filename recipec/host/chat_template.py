@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.model import RecipeError
+from recipec.host.templates import refuse_draws
 from recipec.host.worker_pool import HandlerError, WorkerFailure, WorkerPool
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ def _environment(now: datetime) -> ImmutableSandboxedEnvironment:
     environment.filters["tojson"] = tojson
     environment.globals["raise_exception"] = refuse
     environment.globals["strftime_now"] = now.strftime
+    refuse_draws(environment)
     return environment
 
 

@@ -31,7 +31,7 @@ def _environment(*, html: bool = False) -> ImmutableSandboxedEnvironment:
     from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415
 
     # A prompt is plain text: escaping `<` in it would change what the model reads.
-    return ImmutableSandboxedEnvironment(
+    environment = ImmutableSandboxedEnvironment(
         undefined=StrictUndefined,
         autoescape=html,
         trim_blocks=True,
@@ -41,6 +41,20 @@ def _environment(*, html: bool = False) -> ImmutableSandboxedEnvironment:
         # pages about a run have no text for what is not known
         finalize=pass_context(lambda _context, value: "" if html and value is None else _printed(value)),
     )
+    refuse_draws(environment)
+    return environment
+
+
+def refuse_draws(environment: ImmutableSandboxedEnvironment) -> None:
+    """Let what draws at random fail: a row is read again when a run continues, and its prompt must be the same."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ValueError(
+            "it draws at random (`random`, `lipsum`): a row would have another prompt in a run that continues"
+        )
+
+    environment.filters["random"] = refuse
+    environment.globals["lipsum"] = refuse
 
 
 def _printed(value: Any) -> Any:

@@ -78,6 +78,15 @@ def test_null_is_not_printed():
         assert render_rows(text, "a.j2", rows) == ["q i", "q"]
 
 
+@pytest.mark.parametrize("text", ["{{ [a, b] | random }}", "{{ lipsum() }}"])
+def test_a_template_that_draws_is_refused(text):
+    """The prompt of a row is the same whenever it is read."""
+    with pytest.raises(RecipeError) as caught:
+        render_rows(text, "a.j2", [{"a": 1, "b": 2}])
+    assert caught.value.diagnostics[0].code == "RC713"
+    assert "draws at random" in caught.value.diagnostics[0].message
+
+
 def test_endless_templates_are_killed(monkeypatch):
     """A template that would run for ever is stopped by the clock."""
     monkeypatch.setattr(templates, "SECONDS", 0.5)

@@ -55,8 +55,8 @@ def adapter_code(file: str, key: str) -> Finding:
     """The `adapter_config.json` of an adapter sets a key that plain LoRA does not have.
 
     Why it matters: some of these keys import Python modules, the others change the weights in unsupported ways.
-    Example: `"megatron_core": "my.module"` with a `megatron_config`; `"init_lora_weights": "pissa"`, with which the adapter
-    belongs to other weights than those of the model.
+    Example: `"megatron_core": "my.module"` with a `megatron_config`; `"init_lora_weights": "pissa"`, with which the
+    adapter belongs to other weights than those of the model.
     How to fix: merge the adapter with the tool that made it and start from the merged model, or use a plain LoRA
     adapter.
     """

@@ -56,6 +56,8 @@ class RenamedTokens:
         config: dict[str, Any] = json.loads(self._backend.to_str())
         config |= {"truncation": None, "padding": None, "post_processor": None}
         model = config["model"]
+        if model.get("dropout"):  # merges would be drawn at random, and differ each time that a text is encoded
+            model["dropout"] = None
         unknown = model.get("unk_token")  # models look this one up by its name
         names = {name: lead + mark for name, mark in self._control.items() if name != unknown}
         for one in config["added_tokens"]:

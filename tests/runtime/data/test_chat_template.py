@@ -4,6 +4,8 @@ import time
 
 import pytest
 from support.encoding_corpus import bot, policy_of, user
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from recipec.diagnostics.model import RecipeError
 from recipec.host import chat_template
@@ -45,6 +47,31 @@ def test_the_clock_stands_still():
     assert "Today is 02 January 2026 03:04:05." in shown
     other = Text(policy.tokenizer, "2026-01-03T00:00:00")
     assert "03 January" in other.decode(other.render([user("hi")]))
+
+
+@pytest.mark.parametrize("source", ["{{ ['a', 'b'] | random }}", "{{ lipsum(n=1) }}"])
+def test_a_template_that_draws_is_refused(source):
+    """A row is read again when a run continues, and gets the same prompt."""
+    policy = policy_of("gpt2", "chatml")
+    policy.tokenizer.chat_template = source
+    with pytest.raises(RecipeError) as refused:
+        policy.render([user("hi")])
+    assert refused.value.diagnostics[0].code == "RC730"
+    assert "draws at random" in refused.value.diagnostics[0].message
+
+
+def test_a_tokenizer_that_draws_its_merges_does_not():
+    """With `dropout` in a BPE model, the library splits the same text in another way each time."""
+    trained = Tokenizer(models.BPE(dropout=0.5))
+    trained.pre_tokenizer, trained.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["</s>"], initial_alphabet=trained.pre_tokenizer.alphabet()
+    )
+    trained.train_from_iterator(["hello world, hello there"] * 20, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=trained)
+    assert len({tuple(tokenizer("hello world").input_ids) for _ in range(20)}) > 1
+    text = Text(tokenizer)
+    assert len({tuple(text.encode("hello world")) for _ in range(20)}) == 1
 
 
 def test_parts_of_control_tokens(tmp_path):

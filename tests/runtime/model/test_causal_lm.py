@@ -298,7 +298,7 @@ def test_pickles_are_never_opened(tmp_path):
 @pytest.mark.parametrize("adapter", ["continue", "merge"])
 @pytest.mark.parametrize("begun", ["pissa", "pissa_niter_4", "olora", "corda", "loftq", "lora_ga"])
 def test_adapters_that_belong_to_changed_weights_are_refused(tmp_path, begun, adapter):
-    """They are trained on weights from which a part was taken when they were begun: with all of them, outputs are wrong."""
+    """They are trained on weights from which a part was taken when they were begun, which the model still has."""
     make(tmp_path, lora=LORA).save(tmp_path / "adapted")
     edit(tmp_path / "adapted/adapter_config.json", init_lora_weights=begun)
     assert code(tmp_path, Origin("directory", "./adapted", adapter=adapter)) == "RC604"
