@@ -18,7 +18,6 @@ from recipec.reading.foreign.converters import (
     teachers,
 )
 from recipec.reading.foreign.converters.registry import (
-    Given,
     Inactive,
     Needless,
     Off,
@@ -32,7 +31,6 @@ from recipec.reading.foreign.converters.registry import (
 )
 
 __all__ = [
-    "Given",
     "Inactive",
     "Needless",
     "Off",

@@ -8,7 +8,7 @@ from typing import Any
 from recipec.reading.foreign.converters.places import path
 from recipec.reading.foreign.converters.plain import positive, same
 from recipec.reading.foreign.converters.registry import (
-    Given,
+    File,
     Needless,
     Refused,
     Values,
@@ -27,15 +27,15 @@ def _environment(value: Any, names: Mapping[str, Any]) -> Any:
     return next((ours for name, ours in names.items() if name.lower().split("/")[0] in str(value).lower()), None)
 
 
-def _has_tasks(given: Given, name: str) -> bool:
-    found = _environment(given.get(name), given.choices(name))
+def _has_tasks(file: File, name: str) -> bool:
+    found = _environment(file.get(name), file.choices(name))
     return isinstance(found, Mapping) and _TASKS in found
 
 
 @converter
-def task_environment(value: Any, row: Row, given: Given) -> Values:
+def task_environment(value: Any, row: Row, file: File) -> Values:
     """An environment, and whether it has its tasks or takes them from data."""
-    found = _environment(value, given.choices(row.name))
+    found = _environment(value, file.choices(row.name))
     if found is None:
         raise Refused(f"`{value}` is not shipped: a class of yours is `environment: {{type: own}}`")
     if isinstance(found, str) and found.startswith("!"):
@@ -44,79 +44,79 @@ def task_environment(value: Any, row: Row, given: Given) -> Values:
 
 
 @converter
-def files_of_tasks(value: Any, row: Row, given: Given, name: str) -> Values:
+def files_of_tasks(value: Any, row: Row, file: File, name: str) -> Values:
     """A file of tasks, of environments that have none."""
-    if _has_tasks(given, name):
+    if _has_tasks(file, name):
         raise Needless("the environment has its tasks: the file only gives their number")
-    return path(value, row, given)
+    return path(value, row, file)
 
 
 @converter
-def number_of_tasks(value: Any, row: Row, given: Given, name: str) -> Values:
+def number_of_tasks(value: Any, row: Row, file: File, name: str) -> Values:
     """How many tasks an evaluation has, of environments that have their tasks."""
-    if not _has_tasks(given, name):
+    if not _has_tasks(file, name):
         raise Needless("all rows of the held-out file are answered")
-    return positive(value, row, given)
+    return positive(value, row, file)
 
 
 @converter
-def epochs_of_tasks(value: Any, row: Row, given: Given, name: str) -> Values:
+def epochs_of_tasks(value: Any, row: Row, file: File, name: str) -> Values:
     """A number of epochs, which are single steps where the data is as long as a batch."""
-    found = same(value, row, given)
-    return found if _has_tasks(given, name) else {"budget.epochs": found[row.to]}
+    found = same(value, row, file)
+    return found if _has_tasks(file, name) else {"budget.epochs": found[row.to]}
 
 
 @converter
-def task_seed(value: Any, row: Row, given: Given, name: str) -> Values:
+def task_seed(value: Any, row: Row, file: File, name: str) -> Values:
     """The seed of an environment's tasks."""
-    if not _has_tasks(given, name):
+    if not _has_tasks(file, name):
         raise Needless("tasks are drawn with the recipe's `seed`")
-    return same(value, row, given)
+    return same(value, row, file)
 
 
 @converter
-def plus(value: Any, row: Row, given: Given, other: str) -> Values:
+def plus(value: Any, row: Row, file: File, other: str) -> Values:
     """A sum of two names."""
-    return {row.to: number(value) + number(given.get(other) or 0)}
+    return {row.to: number(value) + number(file.get(other) or 0)}
 
 
 @converter
-def earlier_turns(value: Any, row: Row, given: Given) -> Values:
+def earlier_turns(value: Any, row: Row, file: File) -> Values:
     """A number of turns, the present one among them."""
-    del given
+    del file
     return {row.to: max(0, whole(value) - 1)}
 
 
 @converter
-def needless(value: Any, row: Row, given: Given, *why: str) -> Values:
+def needless(value: Any, row: Row, file: File, *why: str) -> Values:
     """What need not be written in this trainer."""
-    del value, row, given
+    del value, row, file
     raise Needless(" ".join(why))
 
 
 @converter
-def step_discount(value: Any, row: Row, given: Given, estimator: str) -> Values:
+def step_discount(value: Any, row: Row, file: File, estimator: str) -> Values:
     """A discount factor of the steps of an episode, where steps have advantages of their own."""
-    if str(given.get(estimator)) != "gigpo":
-        raise Needless(f"`{given.get(estimator)}` does not read it: an episode has one score")
-    return same(value, row, given)
+    if str(file.get(estimator)) != "gigpo":
+        raise Needless(f"`{file.get(estimator)}` does not read it: an episode has one score")
+    return same(value, row, file)
 
 
 @converter
-def similarity(value: Any, row: Row, given: Given, estimator: str) -> Values:
+def similarity(value: Any, row: Row, file: File, estimator: str) -> Values:
     """Whether similar states are one group."""
-    if str(given.get(estimator)) != "gigpo":
+    if str(file.get(estimator)) != "gigpo":
         raise Needless("states are not grouped")
     return {row.to: "similarity" if on(value) else "exact"}
 
 
 @converter
-def retriever(value: Any, row: Row, given: Given, name: str) -> Values:
+def retriever(value: Any, row: Row, file: File, name: str) -> Values:
     """A setting of the retriever, of environments that search."""
-    ours = _environment(given.get(name), given.choices(name))
+    ours = _environment(file.get(name), file.choices(name))
     if ours is None or isinstance(ours, Mapping):
         raise Needless("the environment does not search")
-    found = same(value, row, given)
+    found = same(value, row, file)
     service = row.to.split(".")[2]
     if row.to.startswith("machine."):
         found |= {"environment.retriever.type": "http", "environment.retriever.service": service}

@@ -6,7 +6,7 @@ from typing import Any
 
 from recipec.reading.foreign.converters.plain import same
 from recipec.reading.foreign.converters.registry import (
-    Given,
+    File,
     Needless,
     Refused,
     Values,
@@ -24,129 +24,129 @@ _WITHOUT_ADAPTER = ("full", "freeze")
 
 
 @condition
-def active(given: Given, key: str) -> str:
+def active(file: File, key: str) -> str:
     """While another name is on; numbers up to 0, and kinds of fine-tuning without an adapter, are off."""
-    switch = given.get(key)
+    switch = file.get(key)
     number_ = not isinstance(switch, bool) and str(switch).lstrip("-").isdigit()
     off = not on(switch) or str(switch) in _WITHOUT_ADAPTER or (number_ and int(switch) <= 0)
     return f"`{key}` is off" if off else ""
 
 
 @condition
-def enabled(given: Given, key: str) -> str:
+def enabled(file: File, key: str) -> str:
     """While a switch is on."""
-    return "" if on(given.get(key)) else f"`{key}` is off"
+    return "" if on(file.get(key)) else f"`{key}` is off"
 
 
 @condition
-def present(given: Given, key: str) -> str:
+def present(file: File, key: str) -> str:
     """While another name is set."""
-    return "" if on(given.get(key)) else f"`{key}` is not set"
+    return "" if on(file.get(key)) else f"`{key}` is not set"
 
 
 @condition
-def has(given: Given, key: str, expected: str) -> str:
+def has(file: File, key: str, expected: str) -> str:
     """While one of some names, with `|` between, has one value."""
     names = key.split("|")
-    return "" if expected in (str(given.get(name)) for name in names) else f"`{names[0]}` is not `{expected}`"
+    return "" if expected in (str(file.get(name)) for name in names) else f"`{names[0]}` is not `{expected}`"
 
 
 @condition
-def has_not(given: Given, key: str, *values: str) -> str:
+def has_not(file: File, key: str, *values: str) -> str:
     """Unless another name has one of some values."""
-    return f"`{given.get(key)}` decides" if str(given.get(key)) in values else ""
+    return f"`{file.get(key)}` decides" if str(file.get(key)) in values else ""
 
 
 @condition
-def disabled(given: Given, key: str) -> str:
+def disabled(file: File, key: str) -> str:
     """Unless a switch is on."""
-    return f"`{key}` decides" if on(given.get(key)) else ""
+    return f"`{key}` decides" if on(file.get(key)) else ""
 
 
 @condition
-def undecided(given: Given, *keys: str) -> str:
+def undecided(file: File, *keys: str) -> str:
     """Unless another name has a value, which is not below 0."""
-    decides = (key for key in keys if on(given.get(key)) and number_or_zero(given.get(key)) >= 0)
+    decides = (key for key in keys if on(file.get(key)) and number_or_zero(file.get(key)) >= 0)
     return next((f"`{key}` decides" for key in decides), "")
 
 
 @condition
-def not_with(given: Given, key: str) -> str:
+def not_with(file: File, key: str) -> str:
     """Unless a switch is on with which the value is not read."""
-    return f"`{key}` does not read it" if on(given.get(key)) else ""
+    return f"`{key}` does not read it" if on(file.get(key)) else ""
 
 
 @condition
-def no_positive(given: Given, key: str) -> str:
+def no_positive(file: File, key: str) -> str:
     """Unless another number is above 0."""
-    return f"`{key}` decides" if number_or_zero(given.get(key)) > 0 else ""
+    return f"`{key}` decides" if number_or_zero(file.get(key)) > 0 else ""
 
 
 @condition
-def absent(given: Given, key: str) -> str:
+def absent(file: File, key: str) -> str:
     """Unless another name is set, also to 0."""
-    return f"`{key}` decides" if given.get(key) is not None else ""
+    return f"`{key}` decides" if file.get(key) is not None else ""
 
 
 @converter
-def unless_value(value: Any, row: Row, given: Given, usual: str) -> Values:
+def unless_value(value: Any, row: Row, file: File, usual: str) -> Values:
     """A value that need not be written where it is the usual one."""
     if value == usual:
         raise Needless("it is the default")
-    return same(value, row, given)
+    return same(value, row, file)
 
 
 @converter
-def trained_on(value: Any, row: Row, given: Given) -> Values:
+def trained_on(value: Any, row: Row, file: File) -> Values:
     """Whether answers alone are trained, or all tokens."""
-    del given
+    del file
     if value is None:
         raise Needless("it is not set")
     return {row.to: "answers" if on(value) else "all"}
 
 
 @converter
-def gate(value: Any, row: Row, given: Given, key: str) -> Values:
+def gate(value: Any, row: Row, file: File, key: str) -> Values:
     """A switch of what another name gives: reported with that name."""
-    del row, given
+    del row, file
     raise Needless(f"with `{key}`" if on(value) else "it is off")
 
 
 @converter
-def same_as(value: Any, row: Row, given: Given, *keys: str) -> Values:
+def same_as(value: Any, row: Row, file: File, *keys: str) -> Values:
     """What cannot be another value than that of another name."""
-    if value is None or any(value == given.get(key) for key in keys):
+    if value is None or any(value == file.get(key) for key in keys):
         raise Needless(f"it is that of `{keys[0]}`")
     raise Refused(row.note)
 
 
 @converter
-def product_of(value: Any, row: Row, given: Given, key: str) -> Values:
+def product_of(value: Any, row: Row, file: File, key: str) -> Values:
     """A share of another number, which is a number of its own here."""
-    return {row.to: round(number(value) * number(given.get(key)), 12)}
+    return {row.to: round(number(value) * number(file.get(key)), 12)}
 
 
 @converter
-def times(value: Any, row: Row, given: Given, key: str) -> Values:
+def times(value: Any, row: Row, file: File, key: str) -> Values:
     """A product of two names."""
-    total = whole(value) * whole(given.get(key) or 1)
+    total = whole(value) * whole(file.get(key) or 1)
     if total <= 1:
         raise Needless("1 is the default")
     return {row.to: total}
 
 
 @converter
-def at_most(value: Any, row: Row, given: Given, other: str) -> Values:
+def at_most(value: Any, row: Row, file: File, other: str) -> Values:
     """The smaller of two bounds."""
-    return {row.to: min(whole(value), whole(given.get(other) or value))}
+    return {row.to: min(whole(value), whole(file.get(other) or value))}
 
 
 @converter
-def divided(value: Any, row: Row, given: Given, *keys: str) -> Values:
+def divided(value: Any, row: Row, file: File, *keys: str) -> Values:
     """A count of samples, divided by the samples of a prompt."""
     for key in keys:
-        if on(given.get(key)):
-            return {row.to: divide(whole(value), whole(given.get(key)), key)}
+        if on(file.get(key)):
+            return {row.to: divide(whole(value), whole(file.get(key)), key)}
     return {row.to: whole(value)}
 
 
@@ -162,49 +162,49 @@ def divide(count: int, by: int, what: str) -> int:
 
 
 @converter
-def relative(value: Any, row: Row, given: Given, key: str) -> Values:
+def relative(value: Any, row: Row, file: File, key: str) -> Values:
     """A number that is a share of another here."""
-    peak = number_or_zero(given.get(key))
+    peak = number_or_zero(file.get(key))
     if not number_or_zero(value) or not peak:
         raise Needless("it is 0")
     return {row.to: float(f"{number(value) / peak:.12g}")}
 
 
 @converter
-def pair(value: Any, row: Row, given: Given, one: str, other: str, *usual: str) -> Values:
+def pair(value: Any, row: Row, file: File, one: str, other: str, *usual: str) -> Values:
     """Two numbers that are one list here."""
     del value
-    found = [given.get(name) for name in (one, other)]
+    found = [file.get(name) for name in (one, other)]
     return {row.to: [number(default if item is None else item) for item, default in zip(found, usual, strict=True)]}
 
 
 @converter
-def refuse(value: Any, row: Row, given: Given) -> Values:
+def refuse(value: Any, row: Row, file: File) -> Values:
     """What has a place here, but not as this value."""
-    del given
+    del file
     if value is None or value is False:
         raise Needless("it is not set")
     raise Refused(row.note)
 
 
 @converter
-def refuse_false(value: Any, row: Row, given: Given) -> Values:
+def refuse_false(value: Any, row: Row, file: File) -> Values:
     """What cannot be switched off."""
-    del given
+    del file
     if value is not None and not on(value):
         raise Refused(row.note or "it is always on")
     raise Needless("it is always on")
 
 
 @converter
-def one_plus(value: Any, row: Row, given: Given) -> Values:
+def one_plus(value: Any, row: Row, file: File) -> Values:
     """A distance above 1 that is a bound here."""
-    del given
+    del file
     return {row.to: 1 + number(value)}
 
 
 @converter
-def one_minus(value: Any, row: Row, given: Given) -> Values:
+def one_minus(value: Any, row: Row, file: File) -> Values:
     """A distance below 1 that is a bound here."""
-    del given
+    del file
     return {row.to: 1 - number(value)}

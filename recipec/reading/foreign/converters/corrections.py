@@ -6,7 +6,7 @@ from typing import Any
 
 from recipec.reading.foreign.converters.plain import positive, same, truth
 from recipec.reading.foreign.converters.registry import (
-    Given,
+    File,
     Needless,
     Refused,
     Values,
@@ -39,11 +39,11 @@ def _bounds(value: Any) -> list[int | float]:
 
 
 @converter
-def importance(value: Any, row: Row, given: Given, threshold: str, bypass: str) -> Values:
+def importance(value: Any, row: Row, file: File, threshold: str, bypass: str) -> Values:
     """The level of importance weights, which are cut, or dropped where there are two bounds."""
-    if on(given.get(bypass)):
+    if on(file.get(bypass)):
         raise Needless(f"`{bypass}`: the ratio itself is to the probabilities of the sampler")
-    how = "mask" if len(_bounds(given.get(threshold) or 2.0)) == 2 else "truncate"
+    how = "mask" if len(_bounds(file.get(threshold) or 2.0)) == 2 else "truncate"
     return {_HOW: how, **({} if _level(value) == "token" else {row.to: _level(value)})}
 
 
@@ -57,67 +57,67 @@ def _level(value: Any) -> str:
 
 
 @converter
-def importance_bounds(value: Any, row: Row, given: Given, switch: str, bypass: str) -> Values:
+def importance_bounds(value: Any, row: Row, file: File, switch: str, bypass: str) -> Values:
     """The bounds of importance weights."""
-    if not on(given.get(switch)) or on(given.get(bypass)):
-        raise Needless(f"`{switch}` is off" if not on(given.get(switch)) else f"`{bypass}` is on")
+    if not on(file.get(switch)) or on(file.get(bypass)):
+        raise Needless(f"`{switch}` is off" if not on(file.get(switch)) else f"`{bypass}` is on")
     *floor, cap = _bounds(value)
     return {row.to: cap, **({f"{_HOW}_floor": floor[0]} if floor else {})}
 
 
 @converter
-def normalised(value: Any, row: Row, given: Given, switch: str, bypass: str) -> Values:
+def normalised(value: Any, row: Row, file: File, switch: str, bypass: str) -> Values:
     """Whether importance weights are divided by their mean."""
-    if not on(given.get(switch)) or on(given.get(bypass)):
-        raise Needless(f"`{switch}` is off" if not on(given.get(switch)) else f"`{bypass}` is on")
-    return truth(value, row, given)
+    if not on(file.get(switch)) or on(file.get(bypass)):
+        raise Needless(f"`{switch}` is off" if not on(file.get(switch)) else f"`{bypass}` is on")
+    return truth(value, row, file)
 
 
 @converter
-def rejection(value: Any, row: Row, given: Given, other: str, bypass: str = "") -> Values:
+def rejection(value: Any, row: Row, file: File, other: str, bypass: str = "") -> Values:
     """The level at which rows or tokens are left out."""
     if not on(value):
         raise Needless("it is off")
-    if bypass and on(given.get(bypass)):
+    if bypass and on(file.get(bypass)):
         raise Refused(f"under `{bypass}` the filter compares the newest policy, which is not offered")
-    return {_ADDED: _level(value)} if on(given.get(other)) else {_HOW: "reject", row.to: _level(value)}
+    return {_ADDED: _level(value)} if on(file.get(other)) else {_HOW: "reject", row.to: _level(value)}
 
 
 @converter
 def rejection_bounds(
-    value: Any, row: Row, given: Given, switch: str, other: str, lower: str = "", bypass: str = ""
+    value: Any, row: Row, file: File, switch: str, other: str, lower: str = "", bypass: str = ""
 ) -> Values:
     """The bounds outside of which rows or tokens are left out; the lower one is 1 / upper unless it is given."""
-    rejection(given.get(switch), row, given, other, bypass)
+    rejection(file.get(switch), row, file, other, bypass)
     *floor, cap = _bounds(value)
-    least = given.get(lower) if lower else None
+    least = file.get(lower) if lower else None
     lowest = floor[0] if floor else number(least) if least is not None else float(f"{1 / cap:.6g}")
-    if on(given.get(other)):
+    if on(file.get(other)):
         return {"loss.sampler_rejection.cap": cap, "loss.sampler_rejection.floor": lowest}
     return {row.to: cap, f"{_HOW}_floor": lowest}
 
 
 @converter
-def rejection_when(value: Any, row: Row, given: Given, switch: str, expected: str, other: str) -> Values:
+def rejection_when(value: Any, row: Row, file: File, switch: str, expected: str, other: str) -> Values:
     """A bound of rows that has an effect with one filter alone."""
-    if str(given.get(switch)) != expected:
+    if str(file.get(switch)) != expected:
         raise Needless(f"`{switch}` is not `{expected}`")
-    rejection(expected, row, given, other)
-    found = same(value, row, given)
+    rejection(expected, row, file, other)
+    found = same(value, row, file)
     side = row.to.rpartition("_")[2]
-    return {f"loss.sampler_rejection.{side}": found[row.to]} if on(given.get(other)) else found
+    return {f"loss.sampler_rejection.{side}": found[row.to]} if on(file.get(other)) else found
 
 
 @converter
-def clip_of_loss(value: Any, row: Row, given: Given, side: str, mode: str, lower: str = "") -> Values:
+def clip_of_loss(value: Any, row: Row, file: File, side: str, mode: str, lower: str = "") -> Values:
     """A clip range: of the ratio, or of the weights of CISPO."""
-    loss = str(given.get(mode) or "")
-    if lower and given.get(lower) is not None:
+    loss = str(file.get(mode) or "")
+    if lower and file.get(lower) is not None:
         raise Needless(f"`{lower}` decides")
     if loss in _UNCLIPPED:
         raise Needless(f"`{loss}` does not clip")
     if loss != "cispo":
-        return same(value, row, given)
+        return same(value, row, file)
     low, high = (
         {"loss.ratio_min": max(0.0, round(1 - number(value), 12))},
         {"loss.ratio_max": round(1 + number(value), 12)},
@@ -126,35 +126,35 @@ def clip_of_loss(value: Any, row: Row, given: Given, side: str, mode: str, lower
 
 
 @converter
-def evaluated(value: Any, row: Row, given: Given, files: str, switch: str) -> Values:
+def evaluated(value: Any, row: Row, file: File, files: str, switch: str) -> Values:
     """A sampling parameter of an evaluation, unless it is greedy."""
-    if not on(given.get(files)):
+    if not on(file.get(files)):
         raise Needless(f"`{files}` is off")
-    if given.get(switch) is not None and not on(given.get(switch)):
+    if file.get(switch) is not None and not on(file.get(switch)):
         raise Needless(f"`{switch}` is off: the evaluation is greedy")
-    return same(value, row, given)
+    return same(value, row, file)
 
 
 @converter
-def evaluated_positive(value: Any, row: Row, given: Given, files: str, switch: str) -> Values:
+def evaluated_positive(value: Any, row: Row, file: File, files: str, switch: str) -> Values:
     """As ``evaluated``, off at 0 and -1."""
-    positive(value, row, given)
-    return evaluated(value, row, given, files, switch)
+    positive(value, row, file)
+    return evaluated(value, row, file, files, switch)
 
 
 @converter
-def manager(value: Any, row: Row, given: Given) -> Values:
+def manager(value: Any, row: Row, file: File) -> Values:
     """What calls the reward function: the usual ones give every row its own score."""
-    del given
+    del file
     if str(value) in {"naive", "dapo", "prime", "batch"} or not value:
         raise Needless("rows are scored one by one, and long ones are penalised by a level of their own")
     raise Refused(row.note)
 
 
 @converter
-def refuse_unless(value: Any, row: Row, given: Given, usual: str) -> Values:
+def refuse_unless(value: Any, row: Row, file: File, usual: str) -> Values:
     """What cannot be written, unless it has the usual value or is empty."""
-    del given
+    del file
     if not on(value) or number_or_zero(value) < 0 or str(value) == usual:
         raise Needless("it is off" if not on(value) else "it is what happens here, too")
     raise Refused(row.note)

@@ -9,7 +9,7 @@ from typing import Any
 from recipec.reading.foreign.converters.conditions import divide
 from recipec.reading.foreign.converters.plain import positive
 from recipec.reading.foreign.converters.registry import (
-    Given,
+    File,
     Needless,
     Refused,
     Values,
@@ -27,88 +27,88 @@ _ROUNDING = 1e-6
 
 
 @converter
-def prompt_length(value: Any, row: Row, given: Given, overlong: str = "drop", side: str = "") -> Values:
+def prompt_length(value: Any, row: Row, file: File, overlong: str = "drop", side: str = "") -> Values:
     """A bound of prompts, beyond which they are dropped or cut."""
-    found = positive(value, row, given)
+    found = positive(value, row, file)
     return {**found, "data.overlong": overlong, **({"data.truncation_side": side} if side else {})}
 
 
 @converter
-def length_after(value: Any, row: Row, given: Given, prompt: str, data: str) -> Values:
+def length_after(value: Any, row: Row, file: File, prompt: str, data: str) -> Values:
     """A completion's length as what the longest prompt leaves of a sequence, where there is data."""
-    if not on(given.get(data)):
+    if not on(file.get(data)):
         raise Needless(f"`{data}` is not set")
-    return {row.to: whole(value) - whole(given.get(prompt) or 0)}
+    return {row.to: whole(value) - whole(file.get(prompt) or 0)}
 
 
 @converter
-def length_cut(value: Any, row: Row, given: Given, overlong: str = "truncate") -> Values:
+def length_cut(value: Any, row: Row, file: File, overlong: str = "truncate") -> Values:
     """A bound of examples, beyond which they are cut."""
-    return {**positive(value, row, given), f"{row.to.rpartition('.')[0]}.overlong": overlong}
+    return {**positive(value, row, file), f"{row.to.rpartition('.')[0]}.overlong": overlong}
 
 
 @converter
-def length_of_texts(value: Any, row: Row, given: Given) -> Values:
+def length_of_texts(value: Any, row: Row, file: File) -> Values:
     """A bound of examples, beyond which they are dropped; raw texts and answers that are scored are cut."""
-    texts = given.get("pretraining_dataset") or given.get("pretraining_dataset.path")
-    return length_cut(value, row, given, "truncate" if texts or given.kind == "rm" else "drop")
+    texts = file.get("pretraining_dataset") or file.get("pretraining_dataset.path")
+    return length_cut(value, row, file, "truncate" if texts or file.kind == "rm" else "drop")
 
 
 @converter
-def length_packed(value: Any, row: Row, given: Given) -> Values:
+def length_packed(value: Any, row: Row, file: File) -> Values:
     """The length of the blocks that examples are packed into."""
-    return {**length_cut(value, row, given), "data.packing": True}
+    return {**length_cut(value, row, file), "data.packing": True}
 
 
 @converter
-def val_share(value: Any, row: Row, given: Given) -> Values:
+def val_share(value: Any, row: Row, file: File) -> Values:
     """The share of the data that is held out, on which the loss, or the margin of pairs, is measured."""
-    found = positive(value, row, given)
+    found = positive(value, row, file)
     if found[row.to] >= 1:
         found = {f"{row.to.removesuffix('share')}rows": whole(found[row.to])}
-    return {**found, "evaluate.held_out.metrics": _held_out_metrics(given)}
+    return {**found, "evaluate.held_out.metrics": _held_out_metrics(file)}
 
 
-def _held_out_metrics(given: Given) -> list[str]:
-    return ["margin"] if given.kind == "dpo" else ["loss"]
+def _held_out_metrics(file: File) -> list[str]:
+    return ["margin"] if file.kind == "dpo" else ["loss"]
 
 
 @converter
-def eval_split(value: Any, row: Row, given: Given, split: str) -> Values:
+def eval_split(value: Any, row: Row, file: File, split: str) -> Values:
     """Whether, and on which split, held-out data is evaluated."""
     if not on(value):
         raise Needless("it is off")
-    held = given.get("dataset_mixture.test_split_size")
+    held = file.get("dataset_mixture.test_split_size")
     each: Values = {"evaluate.held_out.per_epoch": 1} if value == "epoch" else {}
-    if given.get("dataset_mixture.datasets") is not None:
+    if file.get("dataset_mixture.datasets") is not None:
         if held and each:
             return each
         raise Needless("with `test_split_size`" if held else "no data is held out")
-    listed = next((str(item) for item in items_of(given.get("dataset_splits")) if "test" in str(item)), "test")
-    found: Values = {f"{row.to}.split": str(given.get(split) or listed), **each}
-    return found if given.kind == "rl" else {**found, "evaluate.held_out.metrics": _held_out_metrics(given)}
+    listed = next((str(item) for item in items_of(file.get("dataset_splits")) if "test" in str(item)), "test")
+    found: Values = {f"{row.to}.split": str(file.get(split) or listed), **each}
+    return found if file.kind == "rl" else {**found, "evaluate.held_out.metrics": _held_out_metrics(file)}
 
 
 @converter
-def eval_strategy(value: Any, row: Row, given: Given) -> Values:
+def eval_strategy(value: Any, row: Row, file: File) -> Values:
     """Whether held-out data is evaluated after each epoch, or after a number of steps."""
-    del given
+    del file
     if value != "epoch":
         raise Needless("with `eval_steps`" if on(value) else "it is off")
     return {row.to: 1}
 
 
 @converter
-def keep(value: Any, row: Row, given: Given) -> Values:
+def keep(value: Any, row: Row, file: File) -> Values:
     """A number of checkpoints: at least 2 are kept."""
-    found = positive(value, row, given)
+    found = positive(value, row, file)
     return {path_: max(2, whole(count)) for path_, count in found.items()}
 
 
 @converter
-def epochs(value: Any, row: Row, given: Given, steps: str) -> Values:
+def epochs(value: Any, row: Row, file: File, steps: str) -> Values:
     """Passes over the data, unless steps are counted."""
-    if number_or_zero(given.get(steps)) > 0:
+    if number_or_zero(file.get(steps)) > 0:
         raise Needless(f"`{steps}` decides")
     if int(number(value)) != number(value) or number(value) < 1:
         raise Refused("a stage has whole epochs: count `budget.steps` instead")
@@ -116,72 +116,72 @@ def epochs(value: Any, row: Row, given: Given, steps: str) -> Values:
 
 
 @converter
-def warmup(value: Any, row: Row, given: Given) -> Values:
+def warmup(value: Any, row: Row, file: File) -> Values:
     """Updates of warm-up, or a share below 1."""
-    found = positive(value, row, given)
+    found = positive(value, row, file)
     count = found[row.to]
     return {"optimizer.warmup_ratio": count} if count < 1 else {row.to: whole(count)}
 
 
 @converter
-def save_steps(value: Any, row: Row, given: Given, strategy: str, steps: str = "", passes: str = "") -> Values:
+def save_steps(value: Any, row: Row, file: File, strategy: str, steps: str = "", passes: str = "") -> Values:
     """Steps between checkpoints, where they are counted so; a number below 1 is a share of all steps."""
-    if str(given.get(strategy) or "steps") in {"epoch", "no", "best", "False", "false"}:
-        raise Needless(f"`{strategy}: {given.get(strategy)}` decides")
+    if str(file.get(strategy) or "steps") in {"epoch", "no", "best", "False", "false"}:
+        raise Needless(f"`{strategy}: {file.get(strategy)}` decides")
     share = number_or_zero(value)
     if not 0 < share < 1:
-        return positive(value, row, given)
-    if number_or_zero(given.get(steps)) > 0:
-        return {row.to: max(1, round(share * number(given.get(steps))))}
-    times = 1 / (share * (number_or_zero(given.get(passes)) or 1))
+        return positive(value, row, file)
+    if number_or_zero(file.get(steps)) > 0:
+        return {row.to: max(1, round(share * number(file.get(steps))))}
+    times = 1 / (share * (number_or_zero(file.get(passes)) or 1))
     if abs(times - round(times)) > _ROUNDING or round(times) < 1:
         raise Refused("a share of all steps is not offered: count steps")
     return {"budget.saves_per_epoch": round(times)}
 
 
 @converter
-def save_strategy(value: Any, row: Row, given: Given) -> Values:
+def save_strategy(value: Any, row: Row, file: File) -> Values:
     """When checkpoints are saved: after each epoch, or as another name counts."""
-    del given
+    del file
     if str(value) == "epoch":
         return {row.to: 1}
     raise Needless("checkpoints are counted in steps (`budget.save_every`), and the end of a stage is always saved")
 
 
 @converter
-def per_epoch(value: Any, row: Row, given: Given) -> Values:
+def per_epoch(value: Any, row: Row, file: File) -> Values:
     """Epochs between checkpoints or evaluations, of which there are whole numbers in each."""
-    found = positive(value, row, given)[row.to]
+    found = positive(value, row, file)[row.to]
     if found > 1 or abs(1 / found - round(1 / found)) > _ROUNDING:
         raise Refused("they are counted in steps, or several times in an epoch")
     return {row.to: round(1 / found)}
 
 
 @converter
-def checkpointing(value: Any, row: Row, given: Given) -> Values:
+def checkpointing(value: Any, row: Row, file: File) -> Values:
     """Steps between checkpoints, or `epoch`."""
     if str(value) == "epoch":
         return {"budget.saves_per_epoch": 1}
-    return positive(value, row, given)
+    return positive(value, row, file)
 
 
 @converter
-def lr_kwargs(value: Any, row: Row, given: Given) -> Values:
+def lr_kwargs(value: Any, row: Row, file: File) -> Values:
     """Arguments of a schedule: its lowest rate."""
     if not isinstance(value, Mapping) or not value:
         raise Needless("it is empty")
     share = value.get("min_lr_rate", value.get("min_lr_ratio"))
-    if share is None and value.get("min_lr") is not None and number_or_zero(given.get("learning_rate")):
-        share = number(value["min_lr"]) / number(given.get("learning_rate"))
+    if share is None and value.get("min_lr") is not None and number_or_zero(file.get("learning_rate")):
+        share = number(value["min_lr"]) / number(file.get("learning_rate"))
     if share is None:
         raise Refused(f"arguments of the schedule: {', '.join(map(str, value))}")
     return {row.to: number(share)}
 
 
 @converter
-def zero_file(value: Any, row: Row, given: Given) -> Values:
+def zero_file(value: Any, row: Row, file: File) -> Values:
     """A ZeRO stage, by the name of its file."""
-    del given
+    del file
     if not value:
         raise Needless("it is not set")
     found = re.search(r"(?:zero|z|stage)_?([0-3])", str(value).lower()) if isinstance(value, str) else None
@@ -193,80 +193,80 @@ def zero_file(value: Any, row: Row, given: Given) -> Values:
 
 
 @converter
-def zero(value: Any, row: Row, given: Given) -> Values:
+def zero(value: Any, row: Row, file: File) -> Values:
     """A ZeRO stage."""
-    del given
+    del file
     if whole(value) == 0:
         raise Needless("ZeRO stage 0 shards nothing")
     return {"machine.train.type": part("zero"), row.to: whole(value)}
 
 
 @converter
-def offload(value: Any, row: Row, given: Given) -> Values:
+def offload(value: Any, row: Row, file: File) -> Values:
     """Offloading of the optimizer, under DeepSpeed."""
-    del given
+    del file
     if not on(value):
         raise Needless("it is off")
     return {"machine.train.type": part("zero"), row.to: True}
 
 
-def _product(given: Given, *keys: str) -> int:
-    total = given.devices
+def _product(file: File, *keys: str) -> int:
+    total = file.devices
     for key in keys:
-        total *= whole(given.get(key) or 1)
+        total *= whole(file.get(key) or 1)
     return total
 
 
 @converter
-def nodes(value: Any, row: Row, given: Given) -> Values:
+def nodes(value: Any, row: Row, file: File) -> Values:
     """A number of nodes, which something must start."""
-    del given
+    del file
     if number_or_zero(value) <= 1:
         raise Needless("1 is the default")
     return {row.to: whole(value), "machine.launcher": "ray"}
 
 
 @converter
-def fsdp_offload(value: Any, row: Row, given: Given) -> Values:
+def fsdp_offload(value: Any, row: Row, file: File) -> Values:
     """Offloading, under FSDP."""
-    del given
+    del file
     if not on(value):
         raise Needless("it is off")
     return {"machine.train.type": part("sharded"), row.to: True}
 
 
 @converter
-def hf_batch(value: Any, row: Row, given: Given) -> Values:
+def hf_batch(value: Any, row: Row, file: File) -> Values:
     """Rows of a step: batch of a device, accumulation and devices multiplied."""
     del value
-    return {row.to: _product(given, "per_device_train_batch_size", "gradient_accumulation_steps")}
+    return {row.to: _product(file, "per_device_train_batch_size", "gradient_accumulation_steps")}
 
 
 @converter
-def axolotl_batch(value: Any, row: Row, given: Given) -> Values:
+def axolotl_batch(value: Any, row: Row, file: File) -> Values:
     """Rows of a step: micro-batch, accumulation and devices multiplied."""
     del value
-    return {row.to: _product(given, "micro_batch_size", "gradient_accumulation_steps")}
+    return {row.to: _product(file, "micro_batch_size", "gradient_accumulation_steps")}
 
 
 @converter
-def axolotl_prompts(value: Any, row: Row, given: Given) -> Values:
+def axolotl_prompts(value: Any, row: Row, file: File) -> Values:
     """Prompts of a step: completions divided by those of a prompt."""
     del value
-    count = _product(given, "micro_batch_size", "gradient_accumulation_steps")
-    return {row.to: divide(count, whole(given.get("trl.num_generations") or 8), "trl.num_generations")}
+    count = _product(file, "micro_batch_size", "gradient_accumulation_steps")
+    return {row.to: divide(count, whole(file.get("trl.num_generations") or 8), "trl.num_generations")}
 
 
 @converter
-def trl_prompts(value: Any, row: Row, given: Given) -> Values:
+def trl_prompts(value: Any, row: Row, file: File) -> Values:
     """Prompts that TRL samples before it trains: completions divided by those of a prompt."""
     del value
-    updated = _product(given, "per_device_train_batch_size", "gradient_accumulation_steps")
-    per_step = given.get("steps_per_generation")
-    total = whole(given.get("generation_batch_size") or 0)
+    updated = _product(file, "per_device_train_batch_size", "gradient_accumulation_steps")
+    per_step = file.get("steps_per_generation")
+    total = whole(file.get("generation_batch_size") or 0)
     if not total:
-        total = _product(given, "per_device_train_batch_size") * whole(per_step) if per_step else updated
-    each = whole(given.get("num_generations") or 8)
+        total = _product(file, "per_device_train_batch_size") * whole(per_step) if per_step else updated
+    each = whole(file.get("num_generations") or 8)
     found: Values = {row.to: divide(total, each, "num_generations")}
     if total > updated:
         found["budget.updates_per_step"] = divide(total, updated, "the completions of one update")
@@ -274,95 +274,95 @@ def trl_prompts(value: Any, row: Row, given: Given) -> Values:
 
 
 @converter
-def trl_updates(value: Any, row: Row, given: Given) -> Values:
+def trl_updates(value: Any, row: Row, file: File) -> Values:
     """Updates of one generation, reported with the prompts of a step."""
     del row
-    each = whole(given.get("gradient_accumulation_steps") or 1)
+    each = whole(file.get("gradient_accumulation_steps") or 1)
     if whole(value) <= each:
         raise Needless("one update follows each generation")
     raise Needless("with the prompts of a step")
 
 
 @converter
-def trl_steps(value: Any, row: Row, given: Given) -> Values:
+def trl_steps(value: Any, row: Row, file: File) -> Values:
     """Steps: TRL counts updates, of which a step here may hold several."""
     if number_or_zero(value) <= 0:
         raise Needless("epochs decide")
-    accumulated = whole(given.get("gradient_accumulation_steps") or 1)
-    updated = _product(given, "per_device_train_batch_size") * accumulated
-    generated = whole(given.get("generation_batch_size") or 0)
+    accumulated = whole(file.get("gradient_accumulation_steps") or 1)
+    updated = _product(file, "per_device_train_batch_size") * accumulated
+    generated = whole(file.get("generation_batch_size") or 0)
     per_step = (
-        generated // updated if generated else whole(given.get("steps_per_generation") or accumulated) // accumulated
+        generated // updated if generated else whole(file.get("steps_per_generation") or accumulated) // accumulated
     )
-    updates = max(1, per_step) * whole(given.get("num_iterations") or 1)
+    updates = max(1, per_step) * whole(file.get("num_iterations") or 1)
     return {row.to: -(-whole(value) // updates)}
 
 
 @converter
-def roll_batch(value: Any, row: Row, given: Given) -> Values:
+def roll_batch(value: Any, row: Row, file: File) -> Values:
     """Rows of an update: batch of a replica, accumulation and replicas multiplied."""
     del value
     worker = row.name.partition(".")[0]
     spread = 1
     for size in ("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size"):
-        spread *= whole(given.get(f"{worker}.strategy_args.strategy_config.{size}") or 1)
-    places = re.fullmatch(r"list\(range\((\d+), *(\d+)\)\)", str(given.get(f"{worker}.device_mapping")))
-    devices = int(places[2]) - int(places[1]) if places else given.devices * spread
+        spread *= whole(file.get(f"{worker}.strategy_args.strategy_config.{size}") or 1)
+    places = re.fullmatch(r"list\(range\((\d+), *(\d+)\)\)", str(file.get(f"{worker}.device_mapping")))
+    devices = int(places[2]) - int(places[1]) if places else file.devices * spread
     count = max(1, devices // spread)
     for size in ("per_device_train_batch_size", "gradient_accumulation_steps"):
-        count *= whole(given.get(f"{worker}.training_args.{size}") or 1)
+        count *= whole(file.get(f"{worker}.training_args.{size}") or 1)
     return {row.to: count}
 
 
 @converter
-def rows_per_update(value: Any, row: Row, given: Given) -> Values:
+def rows_per_update(value: Any, row: Row, file: File) -> Values:
     """Rows of an update, where a step has more."""
-    prompts, samples = given.get("rollout.batch_size"), given.get("rollout.n_samples_per_prompt")
+    prompts, samples = file.get("rollout.batch_size"), file.get("rollout.n_samples_per_prompt")
     if whole(value) >= whole(prompts or 1) * whole(samples or 1):
         raise Needless("one update takes all rows of a step")
     return {row.to: whole(value)}
 
 
 @converter
-def verl_minibatch(value: Any, row: Row, given: Given) -> Values:
+def verl_minibatch(value: Any, row: Row, file: File) -> Values:
     """Prompts of an update; more than those of a step can only be rows, as some forks count."""
-    prompts = whole(given.get("data.train_batch_size") or value)
+    prompts = whole(file.get("data.train_batch_size") or value)
     if whole(value) <= prompts:
         return {row.to: whole(value)}
-    if whole(value) >= prompts * whole(given.get("actor_rollout_ref.rollout.n") or 1):
+    if whole(value) >= prompts * whole(file.get("actor_rollout_ref.rollout.n") or 1):
         raise Needless("one update takes all rows of a step")
     return {"budget.rows_per_update": whole(value)}
 
 
 @converter
-def open_instruct_steps(value: Any, row: Row, given: Given) -> Values:
+def open_instruct_steps(value: Any, row: Row, file: File) -> Values:
     """Steps: completions divided by those of a step."""
-    each = whole(given.get("num_unique_prompts_rollout") or 1) * whole(given.get("num_samples_per_prompt_rollout") or 1)
+    each = whole(file.get("num_unique_prompts_rollout") or 1) * whole(file.get("num_samples_per_prompt_rollout") or 1)
     return {row.to: max(1, whole(value) // each)}
 
 
 @converter
-def ppo_steps(value: Any, row: Row, given: Given) -> Values:
+def ppo_steps(value: Any, row: Row, file: File) -> Values:
     """Steps: completions divided by those of a batch of TRL's PPO."""
-    each = given.devices
+    each = file.devices
     for name in ("per_device_train_batch_size", "gradient_accumulation_steps", "num_mini_batches"):
-        each *= whole(given.get(name) or 1)
+        each *= whole(file.get(name) or 1)
     return {row.to: max(1, whole(value) // each)}
 
 
 @converter
-def open_instruct_filter(value: Any, row: Row, given: Given) -> Values:
+def open_instruct_filter(value: Any, row: Row, file: File) -> Values:
     """Groups of equal rewards, which leave the batch."""
-    if on(value) and not on(given.get("active_sampling")):
+    if on(value) and not on(file.get("active_sampling")):
         return {row.to: "drop"}
     raise Needless("`active_sampling` decides")
 
 
 @converter
-def verl_warmup(value: Any, row: Row, given: Given) -> Values:
+def verl_warmup(value: Any, row: Row, file: File) -> Values:
     """Warm-up in rollouts, times the updates of each."""
-    found = positive(value, row, given)
-    prompts = whole(given.get("data.train_batch_size") or 1)
-    taken = whole(given.get("actor_rollout_ref.actor.ppo_mini_batch_size") or prompts)
-    updates = max(1, -(-prompts // taken)) * whole(given.get("actor_rollout_ref.actor.ppo_epochs") or 1)
+    found = positive(value, row, file)
+    prompts = whole(file.get("data.train_batch_size") or 1)
+    taken = whole(file.get("actor_rollout_ref.actor.ppo_mini_batch_size") or prompts)
+    updates = max(1, -(-prompts // taken)) * whole(file.get("actor_rollout_ref.actor.ppo_epochs") or 1)
     return {row.to: whole(found[row.to]) * updates}

@@ -8,7 +8,7 @@ from typing import Any
 from recipec.reading.foreign.converters.places import origin
 from recipec.reading.foreign.converters.plain import choice, same
 from recipec.reading.foreign.converters.registry import (
-    Given,
+    File,
     Needless,
     Off,
     Refused,
@@ -25,128 +25,128 @@ from recipec.reading.foreign.values import part
 _GAE = "gae"
 
 
-def _estimator(given: Given, names: str) -> str:
+def _estimator(file: File, names: str) -> str:
     """Return the estimator of the advantages, of the first name that is given; trainers of PPO alone name none."""
-    found = (given.get(name) for name in names.split("|")) if names else (_GAE,)
+    found = (file.get(name) for name in names.split("|")) if names else (_GAE,)
     return str(next((value for value in found if value is not None), ""))
 
 
-def _asks(given: Given, estimator: str) -> bool:
+def _asks(file: File, estimator: str) -> bool:
     """Whether the estimator of the advantages has a critic."""
-    return _estimator(given, estimator) == _GAE
+    return _estimator(file, estimator) == _GAE
 
 
 @condition
-def critic(given: Given, estimator: str = "") -> str:
+def critic(file: File, estimator: str = "") -> str:
     """While the estimator of the advantages has a critic."""
-    return "" if _asks(given, estimator) else f"`{_estimator(given, estimator)}` has no critic"
+    return "" if _asks(file, estimator) else f"`{_estimator(file, estimator)}` has no critic"
 
 
 @converter
-def critic_origin(value: Any, row: Row, given: Given, policy: str) -> Values:
+def critic_origin(value: Any, row: Row, file: File, policy: str) -> Values:
     """Weights of the critic, unless they are those of the policy."""
-    if not value or value == given.get(policy):
+    if not value or value == file.get(policy):
         raise Needless("a critic starts from the weights that the policy starts from")
-    return origin(value, row, given)
+    return origin(value, row, file)
 
 
 @converter
-def as_policy(value: Any, row: Row, given: Given, policy: str) -> Values:
+def as_policy(value: Any, row: Row, file: File, policy: str) -> Values:
     """A number that critic and policy share here."""
-    if value is None or value == given.get(policy):
+    if value is None or value == file.get(policy):
         raise Needless("it is that of the policy")
     raise Refused(f"critic and policy have the same {row.to}")
 
 
 @converter
-def as_policy_optimizer(value: Any, row: Row, given: Given, rate: str) -> Values:
+def as_policy_optimizer(value: Any, row: Row, file: File, rate: str) -> Values:
     """A whole optimizer that is the policy's."""
     del value
-    return {row.to: number(given.get(rate))}
+    return {row.to: number(file.get(rate))}
 
 
 @converter
-def token_discount(value: Any, row: Row, given: Given, estimator: str = "") -> Values:
+def token_discount(value: Any, row: Row, file: File, estimator: str = "") -> Values:
     """A discount factor of tokens, with a critic; of episodes otherwise."""
-    if _asks(given, estimator):
-        return same(value, row, given)
+    if _asks(file, estimator):
+        return same(value, row, file)
     if number(value) == 1:
         raise Needless("1 is the default")
     raise Refused("a discount factor is `gamma` of a reward `environment`, where episodes have several turns")
 
 
 @converter
-def token_kl(value: Any, row: Row, given: Given, switch: str, estimator: str = "") -> Values:
+def token_kl(value: Any, row: Row, file: File, switch: str, estimator: str = "") -> Values:
     """A KL coefficient in the reward: of each token, with a critic; of the row otherwise."""
-    if switch != "always" and not on(given.get(switch)):
+    if switch != "always" and not on(file.get(switch)):
         raise Needless(f"`{switch}` is off")
     if not number_or_zero(value):
         raise Off("it is 0")
-    if _asks(given, estimator):
+    if _asks(file, estimator):
         return {row.to: number(value)}
     return {"reward.kl.type": part("kl"), "reward.kl.beta": number(value)}
 
 
 @converter
-def token_kl_estimator(value: Any, row: Row, given: Given, switch: str, estimator: str = "") -> Values:
+def token_kl_estimator(value: Any, row: Row, file: File, switch: str, estimator: str = "") -> Values:
     """The estimator of that KL."""
-    if switch != "always" and not on(given.get(switch)):
+    if switch != "always" and not on(file.get(switch)):
         raise Needless(f"`{switch}` is off")
-    ((_, ours),) = (choice(value, row, given) if given.choices(row.name) else same(value, row, given)).items()
-    return {row.to if _asks(given, estimator) else "reward.kl.kl": ours}
+    ((_, ours),) = (choice(value, row, file) if file.choices(row.name) else same(value, row, file)).items()
+    return {row.to if _asks(file, estimator) else "reward.kl.kl": ours}
 
 
 @converter
-def kl_places(value: Any, row: Row, given: Given, in_loss: str, in_reward: str, estimator: str) -> Values:
+def kl_places(value: Any, row: Row, file: File, in_loss: str, in_reward: str, estimator: str) -> Values:
     """A KL coefficient that two switches put into the loss, into the reward, or into both."""
     if not number_or_zero(value):
         raise Off("it is 0")
-    found = {"loss.beta": number(value)} if on(given.get(in_loss)) else {}
-    if on(given.get(in_reward)):
-        found |= token_kl(value, replace(row, to="advantage.credit.beta"), given, "always", estimator)
+    found = {"loss.beta": number(value)} if on(file.get(in_loss)) else {}
+    if on(file.get(in_reward)):
+        found |= token_kl(value, replace(row, to="advantage.credit.beta"), file, "always", estimator)
     if not found:
         raise Needless(f"`{in_loss}` and `{in_reward}` are off")
     return found
 
 
 @converter
-def kl_places_estimator(value: Any, row: Row, given: Given, in_loss: str, in_reward: str, estimator: str) -> Values:
+def kl_places_estimator(value: Any, row: Row, file: File, in_loss: str, in_reward: str, estimator: str) -> Values:
     """The estimator of that KL."""
-    found = {"loss.kl": str(value)} if on(given.get(in_loss)) else {}
-    if on(given.get(in_reward)):
-        found |= token_kl_estimator(value, replace(row, to="advantage.credit.kl"), given, "always", estimator)
+    found = {"loss.kl": str(value)} if on(file.get(in_loss)) else {}
+    if on(file.get(in_reward)):
+        found |= token_kl_estimator(value, replace(row, to="advantage.credit.kl"), file, "always", estimator)
     if not found:
         raise Needless(f"`{in_loss}` and `{in_reward}` are off")
     return found
 
 
 @converter
-def kl_term(value: Any, row: Row, given: Given, switch: str, estimator: str = "") -> Values:
+def kl_term(value: Any, row: Row, file: File, switch: str, estimator: str = "") -> Values:
     """A KL coefficient: of the loss where a switch says so, else in the reward."""
     if not number_or_zero(value):
         raise Off("it is 0")
-    return {"loss.beta": number(value)} if on(given.get(switch)) else token_kl(value, row, given, "always", estimator)
+    return {"loss.beta": number(value)} if on(file.get(switch)) else token_kl(value, row, file, "always", estimator)
 
 
 @converter
-def kl_term_estimator(value: Any, row: Row, given: Given, switch: str, coefficient: str, estimator: str = "") -> Values:
+def kl_term_estimator(value: Any, row: Row, file: File, switch: str, coefficient: str, estimator: str = "") -> Values:
     """The estimator of that KL."""
-    if not number_or_zero(given.get(coefficient)):
+    if not number_or_zero(file.get(coefficient)):
         raise Needless(f"`{coefficient}` is 0")
-    if not on(given.get(switch)):
-        return token_kl_estimator(value, row, given, "always", estimator)
-    return choice(value, replace(row, to="loss.kl"), given) if given.choices(row.name) else {"loss.kl": str(value)}
+    if not on(file.get(switch)):
+        return token_kl_estimator(value, row, file, "always", estimator)
+    return choice(value, replace(row, to="loss.kl"), file) if file.choices(row.name) else {"loss.kl": str(value)}
 
 
 @converter
-def reward_model(value: Any, row: Row, given: Given, switch: str = "", function: str = "") -> Values:
+def reward_model(value: Any, row: Row, file: File, switch: str = "", function: str = "") -> Values:
     """A reward model in the place of a rule; a function that is given has its answers, and gives the score."""
-    if switch and not on(given.get(switch)):
+    if switch and not on(file.get(switch)):
         raise Needless(f"`{switch}` is off")
-    if function and any(on(given.get(name)) for name in function.split("|")):
+    if function and any(on(file.get(name)) for name in function.split("|")):
         raise Refused("your function asks this model there: here `reward: {NAME: {type: judge}}` asks one by a rubric")
     text = str(value or "")
     if text.startswith("http"):
         raise Refused("a service does not score here: a function of yours may call it")
-    found = origin(value, row, given)
+    found = origin(value, row, file)
     return {f"{row.to.rpartition('.')[0]}.type": part("reward_model"), **found}

@@ -8,7 +8,7 @@ from typing import Any
 
 from recipec.reading.foreign.converters.places import home_less
 from recipec.reading.foreign.converters.registry import (
-    Given,
+    File,
     Needless,
     Refused,
     Values,
@@ -27,9 +27,9 @@ _NAMED = re.compile(r"(language_model|model\.layers|text_model)[^$]*[.]\(([a-z_|
 
 
 @converter
-def template(value: Any, row: Row, given: Given) -> Values:
+def template(value: Any, row: Row, file: File) -> Values:
     """A chat template: a file or its text."""
-    del given
+    del file
     if not value:
         raise Needless("it is not set")
     text = str(value)
@@ -41,18 +41,18 @@ def template(value: Any, row: Row, given: Given) -> Values:
 
 
 @condition
-def images(given: Given, model: str) -> str:
+def images(file: File, model: str) -> str:
     """While the model may read images."""
-    return "the model reads text alone" if reads_images(str(given.get(model))) is False else ""
+    return "the model reads text alone" if reads_images(str(file.get(model))) is False else ""
 
 
 @converter
-def named_template(value: Any, row: Row, given: Given, model: str) -> Values:
+def named_template(value: Any, row: Row, file: File, model: str) -> Values:
     """A chat template by its name: what the tool's own table says, or that of the model's tokenizer."""
     name_ = str(value or "").lower()
     if not name_ or name_ in {"tokenizer_default", "auto"}:
         raise Needless("it is the tokenizer's own")
-    table = given.choices("template")
+    table = file.choices("template")
     known = table.get(name_, table.get("*"))
     if known == "":
         raise Needless(f"`{value}` is the tokenizer's own")
@@ -62,7 +62,7 @@ def named_template(value: Any, row: Row, given: Given, model: str) -> Values:
         if known.startswith("!"):
             raise Refused(known[1:])
         return {row.to: known}
-    family, origin_ = _family(name_), str(given.get(model) or "").lower()
+    family, origin_ = _family(name_), str(file.get(model) or "").lower()
     if family and family in _letters(origin_) and (family.startswith(_WITH_TEMPLATE) or _TUNED.search(origin_)):
         if family == "qwen3" and re.search(r"instruct-2507", origin_):
             raise Refused(f"`{value}` writes empty thoughts before an answer, which the model's own template does not")
@@ -93,9 +93,9 @@ def _family(name_: str) -> str:
 
 
 @converter
-def plugins(value: Any, row: Row, given: Given) -> Values:
+def plugins(value: Any, row: Row, file: File) -> Values:
     """Extensions of axolotl: kernels and trackers change no result."""
-    del row, given
+    del row, file
     others = [str(item) for item in items_of(value) if not _HARMLESS.search(str(item))]
     if others:
         raise Refused(f"`{others[0].rpartition('.')[2]}` is not offered")
@@ -106,36 +106,36 @@ _HARMLESS = re.compile(r"(?i)liger|cross_?entropy|swanlab|kernels|spectrum_scann
 
 
 @converter
-def backend(value: Any, row: Row, given: Given) -> Values:
+def backend(value: Any, row: Row, file: File) -> Values:
     """An engine that generates, with its degrees of parallelism, such as ``sglang:d4t2``."""
-    del given
+    del file
     found = re.search(r"t(\d+)", str(value).partition(":")[2])
     spread = int(found[1]) if found else 1
     return {row.to: part("engine"), **({"machine.rollout.tensor_parallel": spread} if spread > 1 else {})}
 
 
 @converter
-def train_backend(value: Any, row: Row, given: Given) -> Values:
+def train_backend(value: Any, row: Row, file: File) -> Values:
     """An engine that trains, such as ``fsdp:d4``."""
-    del given
+    del file
     if not value:
         raise Needless("it is not set")
     return {row.to: part("sharded")}
 
 
 @converter
-def device(value: Any, row: Row, given: Given) -> Values:
+def device(value: Any, row: Row, file: File) -> Values:
     """A type of device."""
-    del given
+    del file
     if str(value) not in {"cpu", "cuda", "auto"}:
         raise Refused("devices are `cpu` and `cuda`")
     return {row.to: str(value)}
 
 
 @converter
-def dtype(value: Any, row: Row, given: Given) -> Values:
+def dtype(value: Any, row: Row, file: File) -> Values:
     """A data type of weights."""
-    del given
+    del file
     text = str(value).lower().removeprefix("torch.")
     known = {"bf16": "bfloat16", "bfloat16": "bfloat16", "fp32": "float32", "float32": "float32", "float": "float32"}
     if text in {"none", "null", "auto"}:
@@ -146,16 +146,16 @@ def dtype(value: Any, row: Row, given: Given) -> Values:
 
 
 @converter
-def lora(value: Any, row: Row, given: Given) -> Values:
+def lora(value: Any, row: Row, file: File) -> Values:
     """The switch of LoRA, reported with its parameters."""
-    del row, given
+    del row, file
     raise Needless("with the parameters of the adapter" if on(value) else "it is off")
 
 
 @converter
-def adapter(value: Any, row: Row, given: Given) -> Values:
+def adapter(value: Any, row: Row, file: File) -> Values:
     """The kind of adapter, or of fine-tuning."""
-    del given
+    del file
     text = str(value or "").lower()
     if text in {"lora", "qlora"}:
         return {f"{row.to}.r": 8} if row.name == "_" else _switched(text)
@@ -169,25 +169,25 @@ def _switched(text: str) -> Values:
 
 
 @converter
-def lora_rank(value: Any, row: Row, given: Given, key: str) -> Values:
+def lora_rank(value: Any, row: Row, file: File, key: str) -> Values:
     """A rank; without a scaling of its own, twice the rank."""
-    if str(given.get(key)) in {"full", "freeze"} or not on(given.get(key)):
-        raise Needless(f"`{key}` is {given.get(key)}")
+    if str(file.get(key)) in {"full", "freeze"} or not on(file.get(key)):
+        raise Needless(f"`{key}` is {file.get(key)}")
     found: Values = {row.to: whole(value)}
-    return found if given.get("lora_alpha") is not None else {**found, "policy.lora.alpha": 2 * whole(value)}
+    return found if file.get("lora_alpha") is not None else {**found, "policy.lora.alpha": 2 * whole(value)}
 
 
 @converter
-def rank_and_scale(value: Any, row: Row, given: Given, key: str, usual: str) -> Values:
+def rank_and_scale(value: Any, row: Row, file: File, key: str, usual: str) -> Values:
     """A rank; without a scaling of its own, that of the tool."""
     found: Values = {row.to: whole(value)}
-    return found if given.get(key) is not None else {**found, "policy.lora.alpha": whole(usual)}
+    return found if file.get(key) is not None else {**found, "policy.lora.alpha": whole(usual)}
 
 
 @converter
-def targets(value: Any, row: Row, given: Given, key: str = "") -> Values:
+def targets(value: Any, row: Row, file: File, key: str = "") -> Values:
     """Names of adapted layers."""
-    if key and (not on(given.get(key)) or str(given.get(key)) == "full"):
+    if key and (not on(file.get(key)) or str(file.get(key)) == "full"):
         raise Needless(f"`{key}` is off")
     items = [str(item) for item in items_of(value)]
     if len(items) == 1 and items[0] in _TARGETS:

@@ -10,7 +10,7 @@ from typing import Any
 from recipec.reading.foreign.converters.places import home_less, resolved
 from recipec.reading.foreign.converters.plain import positive, same
 from recipec.reading.foreign.converters.registry import (
-    Given,
+    File,
     Needless,
     Off,
     Refused,
@@ -30,55 +30,55 @@ _UNBOUNDED = 1e6
 
 
 @converter
-def greedy(value: Any, row: Row, given: Given) -> Values:
+def greedy(value: Any, row: Row, file: File) -> Values:
     """The switch of sampling: off is temperature 0."""
-    del given
+    del file
     if on(value):
         raise Needless("sampling is the default")
     return {row.to: 0.0}
 
 
 @converter
-def samples(value: Any, row: Row, given: Given, estimator: str, greedy: str) -> Values:
+def samples(value: Any, row: Row, file: File, estimator: str, greedy: str) -> Values:
     """Completions of a prompt; with one estimator, the greedy one is one more."""
-    return {row.to: whole(value) + (str(given.get(estimator)) == greedy)}
+    return {row.to: whole(value) + (str(file.get(estimator)) == greedy)}
 
 
 @converter
-def sampled(value: Any, row: Row, given: Given) -> Values:
+def sampled(value: Any, row: Row, file: File) -> Values:
     """The switch of greedy decoding."""
-    return greedy(not on(value), row, given)
+    return greedy(not on(value), row, file)
 
 
 @converter
-def top_k(value: Any, row: Row, given: Given) -> Values:
+def top_k(value: Any, row: Row, file: File) -> Values:
     """A number of tokens; a huge one means no bound."""
     if number_or_zero(value) >= 10**6:
         raise Needless("it bounds nothing")
-    return positive(value, row, given)
+    return positive(value, row, file)
 
 
 @converter
-def no_dropout(value: Any, row: Row, given: Given) -> Values:
+def no_dropout(value: Any, row: Row, file: File) -> Values:
     """The switch of dropout, which is off here."""
-    del row, given
+    del row, file
     if on(value):
         raise Needless("dropout is off by default")
     raise Needless("dropout of the model's configuration is `policy.dropout`")
 
 
 @converter
-def clip_c(value: Any, row: Row, given: Given) -> Values:
+def clip_c(value: Any, row: Row, file: File) -> Values:
     """The bound of dual clipping, in losses that have it."""
-    if str(given.get("actor_rollout_ref.actor.policy_loss.loss_mode") or "vanilla") != "vanilla":
+    if str(file.get("actor_rollout_ref.actor.policy_loss.loss_mode") or "vanilla") != "vanilla":
         raise Needless("the loss has no dual clip")
-    return same(value, row, given)
+    return same(value, row, file)
 
 
 @converter
-def low_high(value: Any, row: Row, given: Given) -> Values:
+def low_high(value: Any, row: Row, file: File) -> Values:
     """Two clip ranges."""
-    del given
+    del file
     items = value.split() if isinstance(value, str) else items_of(value)
     if len(items) != 2:
         raise Refused("two numbers are expected")
@@ -86,79 +86,79 @@ def low_high(value: Any, row: Row, given: Given) -> Values:
 
 
 @converter
-def scale(value: Any, row: Row, given: Given, estimator: str) -> Values:
+def scale(value: Any, row: Row, file: File, estimator: str) -> Values:
     """Division by the standard deviation, of advantages that have it."""
     divided = "std" if on(value) else "none"
-    match str(given.get(estimator)):
+    match str(file.get(estimator)):
         case "grpo" | "grpo_vectorized":
             return {row.to: divided}
         case "gdpo":
-            return {f"advantage.{level}.scale": divided for level in _gdpo(given)}
+            return {f"advantage.{level}.scale": divided for level in _gdpo(file)}
         case other:
             raise Needless(f"`{other}` does not read it")
 
 
 @converter
-def gdpo_levels(value: Any, row: Row, given: Given, estimator: str) -> Values:
+def gdpo_levels(value: Any, row: Row, file: File, estimator: str) -> Values:
     """Rewards that are standardised each on its own: levels of the reward and of the advantage."""
     del value, row
-    if str(given.get(estimator)) != "gdpo":
-        raise Needless(f"`{given.get(estimator)}` does not read it")
+    if str(file.get(estimator)) != "gdpo":
+        raise Needless(f"`{file.get(estimator)}` does not read it")
     found: Values = {}
-    for level, key in _gdpo(given).items():
+    for level, key in _gdpo(file).items():
         found |= {f"reward.{level}.type": part("user"), f"reward.{level}.name": key}
         found |= {f"advantage.{level}.type": part("grouped"), f"advantage.{level}.value": f"reward.{level}"}
-    own = any(given.get(f"{head}custom_reward_function.path") for head in ("", "reward."))
+    own = any(file.get(f"{head}custom_reward_function.path") for head in ("", "reward."))
     return found if own else {**found, "use": ["./rewards.py"]}
 
 
 @converter
-def gdpo_weights(value: Any, row: Row, given: Given, estimator: str) -> Values:
+def gdpo_weights(value: Any, row: Row, file: File, estimator: str) -> Values:
     """Weights of the levels of the advantage, in the order of the rewards."""
     del row
-    if str(given.get(estimator)) != "gdpo":
-        raise Needless(f"`{given.get(estimator)}` does not read it")
-    levels, items = _gdpo(given), items_of(value)
+    if str(file.get(estimator)) != "gdpo":
+        raise Needless(f"`{file.get(estimator)}` does not read it")
+    levels, items = _gdpo(file), items_of(value)
     if len(levels) != len(items):
         raise Refused("there are not as many rewards as weights")
     return {f"advantage.{level}.weight": number(item) for level, item in zip(levels, items, strict=True)}
 
 
-def _gdpo(given: Given) -> dict[str, str]:
+def _gdpo(file: File) -> dict[str, str]:
     """Return the names of levels, and the keys of rewards that they are made of."""
-    keys = map(str, items_of(given.get("algorithm.gdpo_reward_keys")))
+    keys = map(str, items_of(file.get("algorithm.gdpo_reward_keys")))
     return {re.sub(r"\W+", "_", key).strip("_").lower(): key for key in keys}
 
 
 @converter
-def kl_level(value: Any, row: Row, given: Given) -> Values:
+def kl_level(value: Any, row: Row, file: File) -> Values:
     """A KL coefficient in the reward."""
-    del given
+    del file
     if not number_or_zero(value):
         raise Off("it is 0")
     return {f"{row.to.rpartition('.')[0]}.type": part("kl"), row.to: number(value)}
 
 
 @converter
-def tries(value: Any, row: Row, given: Given, switch: str) -> Values:
+def tries(value: Any, row: Row, file: File, switch: str) -> Values:
     """Rounds of dynamic sampling; no bound there is 10 here."""
-    if not on(given.get(switch)):
+    if not on(file.get(switch)):
         raise Needless(f"`{switch}` is off")
     return {row.to: whole(value) if number_or_zero(value) > 0 else 10}
 
 
 @converter
-def filter_metric(value: Any, row: Row, given: Given, switch: str) -> Values:
+def filter_metric(value: Any, row: Row, file: File, switch: str) -> Values:
     """What groups are compared by: the total reward, or a level of it."""
-    if not on(given.get(switch)) or value in {None, "seq_reward", "seq_final_reward"}:
+    if not on(file.get(switch)) or value in {None, "seq_reward", "seq_final_reward"}:
         raise Needless("the total reward is compared")
     return {row.to: "score"}
 
 
 @converter
-def range_(value: Any, row: Row, given: Given, switch: str) -> Values:
+def range_(value: Any, row: Row, file: File, switch: str) -> Values:
     """A range of mean rewards of a group."""
-    if not on(given.get(switch)):
+    if not on(file.get(switch)):
         raise Needless(f"`{switch}` is off")
     items = value.split() if isinstance(value, str) else items_of(value)
     if len(items) != 2:
@@ -167,50 +167,50 @@ def range_(value: Any, row: Row, given: Given, switch: str) -> Values:
 
 
 @converter
-def between(value: Any, row: Row, given: Given, switch: str, low: str, high: str) -> Values:
+def between(value: Any, row: Row, file: File, switch: str, low: str, high: str) -> Values:
     """The bounds of the mean rewards of a group, each with a name of its own."""
     del value
-    if not on(given.get(switch)):
+    if not on(file.get(switch)):
         raise Needless(f"`{switch}` is off")
-    lowest, highest = given.get(low), given.get(high)
+    lowest, highest = file.get(low), file.get(high)
     return {row.to: [number(0.0 if lowest is None else lowest), number(1.0 if highest is None else highest)]}
 
 
 @converter
-def both_sides(value: Any, row: Row, given: Given) -> Values:
+def both_sides(value: Any, row: Row, file: File) -> Values:
     """A bound on both sides of 0."""
-    found = positive(value, row, given)[row.to]
+    found = positive(value, row, file)[row.to]
     return {row.to: [-found, found]}
 
 
 @converter
-def tis(value: Any, row: Row, given: Given) -> Values:
+def tis(value: Any, row: Row, file: File) -> Values:
     """A cap of importance weights, which switches their truncation on."""
-    found = positive(value, row, given)
+    found = positive(value, row, file)
     return {"loss.sampler_correction": "truncate", **found}
 
 
 @converter
-def and_held_out(value: Any, row: Row, given: Given, data: str) -> Values:
+def and_held_out(value: Any, row: Row, file: File, data: str) -> Values:
     """A parameter of sampling that evaluations have, too, where there is data for them."""
-    found = same(value, row, given)
-    return {**found, **({f"evaluate.held_out.{row.to}": found[row.to]} if given.get(data) else {})}
+    found = same(value, row, file)
+    return {**found, **({f"evaluate.held_out.{row.to}": found[row.to]} if file.get(data) else {})}
 
 
 @converter
-def tis_mask(value: Any, row: Row, given: Given) -> Values:
+def tis_mask(value: Any, row: Row, file: File) -> Values:
     """A cap of importance weights, which switches their mask on."""
-    found = positive(value, row, given)
+    found = positive(value, row, file)
     return {"loss.sampler_correction": "mask", **found}
 
 
 @converter
-def threshold(value: Any, row: Row, given: Given, switch: str, kind: str = "", filtered: str = "") -> Values:
+def threshold(value: Any, row: Row, file: File, switch: str, kind: str = "", filtered: str = "") -> Values:
     """One bound, or a lower and an upper one: of weights, or of a filter, next to which weights have none."""
-    if not on(given.get(switch)):
+    if not on(file.get(switch)):
         raise Needless(f"`{switch}` is off")
     items = value.split() if isinstance(value, str) else items_of(value)
-    if filtered and str(given.get(kind)) == filtered:
+    if filtered and str(file.get(kind)) == filtered:
         low, high = map(number, items)
         return {"loss.sampler_rejection.floor": low, "loss.sampler_rejection.cap": high, row.to: _UNBOUNDED}
     found: Values = {row.to: number(items[-1])}
@@ -218,71 +218,71 @@ def threshold(value: Any, row: Row, given: Given, switch: str, kind: str = "", f
 
 
 @converter
-def overlong(value: Any, row: Row, given: Given, switch: str, longest: str) -> Values:
+def overlong(value: Any, row: Row, file: File, switch: str, longest: str) -> Values:
     """The soft penalty of long completions."""
-    if not on(given.get(switch)):
+    if not on(file.get(switch)):
         raise Needless(f"`{switch}` is off")
     level = row.to.rpartition(".")[0]
     return {
         f"{level}.type": part("overlong"),
-        f"{level}.max_length": whole(given.get(longest) or 0),
+        f"{level}.max_length": whole(file.get(longest) or 0),
         row.to: whole(value),
     }
 
 
 @converter
-def overlong_after(value: Any, row: Row, given: Given, switch: str, longest: str) -> Values:
+def overlong_after(value: Any, row: Row, file: File, switch: str, longest: str) -> Values:
     """As ``overlong``, switched on by its own number."""
-    positive(value, row, given)
-    if given.get(longest) is None:
+    positive(value, row, file)
+    if file.get(longest) is None:
         raise Refused("the longest completion is not given")
-    return overlong(value, row, given, switch, longest)
+    return overlong(value, row, file, switch, longest)
 
 
 @converter
-def own_reward(value: Any, row: Row, given: Given) -> Values:
+def own_reward(value: Any, row: Row, file: File) -> Values:
     """A file with a reward function."""
-    del given
+    del file
     if not value:
         raise Needless("it is not set")
-    file = resolved(home_less(str(value)))
-    file = file.rpartition("/")[2] if file.startswith("/") else file
-    if not file.endswith(".py"):
+    path = resolved(home_less(str(value)))
+    path = path.rpartition("/")[2] if path.startswith("/") else path
+    if not path.endswith(".py"):
         raise Refused("a file of yours is a Python file next to the recipe, such as `./rewards.py`")
     return {
-        row.to: [file if file.startswith(".") else f"./{file}"],
+        row.to: [path if path.startswith(".") else f"./{path}"],
         "reward.score.type": part("user"),
         "reward.score.name": "compute_score",
     }
 
 
 @converter
-def own_function(value: Any, row: Row, given: Given) -> Values:
+def own_function(value: Any, row: Row, file: File) -> Values:
     """A file with the name of its reward function, ``rewards.py:score``."""
-    file, _, name = str(value or "").partition(":")
-    return {**own_reward(file, row, given), "reward.score.name": name or "main"}
+    path, _, name = str(value or "").partition(":")
+    return {**own_reward(path, row, file), "reward.score.name": name or "main"}
 
 
 @converter
-def own_class(value: Any, row: Row, given: Given) -> Values:
+def own_class(value: Any, row: Row, file: File) -> Values:
     """A file with the class of an environment."""
-    files = own_reward(value, row, given)[row.to]
+    files = own_reward(value, row, file)[row.to]
     own = {row.to: "Environment", "environment.type": part("own_class"), "environment.history": "append_only"}
     return {**own, "use": files}
 
 
 @converter
-def own_file(value: Any, row: Row, given: Given) -> Values:
+def own_file(value: Any, row: Row, file: File) -> Values:
     """A service that scores, or a file with a reward function."""
     if str(value or "").endswith(".py"):
-        return {**own_reward(value, replace(row, to="use"), given), row.to: "reward_func"}
+        return {**own_reward(value, replace(row, to="use"), file), row.to: "reward_func"}
     raise Refused("a service does not score here: a function of yours may call it")
 
 
 @converter
-def rewards(value: Any, row: Row, given: Given) -> Values:
+def rewards(value: Any, row: Row, file: File) -> Values:
     """Names of reward functions as named levels."""
-    known = given.choices(row.name)
+    known = file.choices(row.name)
     found: Values = {}
     for item in items_of(value):
         text = str(item)
@@ -298,10 +298,10 @@ def rewards(value: Any, row: Row, given: Given) -> Values:
 
 
 @converter
-def reward_weights(value: Any, row: Row, given: Given) -> Values:
+def reward_weights(value: Any, row: Row, file: File) -> Values:
     """Weights in the order of the reward functions."""
     items = items_of(value)
-    names_ = items_of(given.get("trl.reward_funcs" if row.name.startswith("trl.") else "reward_funcs"))
+    names_ = items_of(file.get("trl.reward_funcs" if row.name.startswith("trl.") else "reward_funcs"))
     if not items:
         raise Needless("it is empty")
     if len(names_) != len(items):
@@ -311,65 +311,65 @@ def reward_weights(value: Any, row: Row, given: Given) -> Values:
 
 
 @converter
-def input_key(value: Any, row: Row, given: Given) -> Values:
+def input_key(value: Any, row: Row, file: File) -> Values:
     """The column of prompts; without one of answers it holds the conversation."""
-    return same(value, row, given) if given.get("data.output_key") else {"data.columns.messages": value}
+    return same(value, row, file) if file.get("data.output_key") else {"data.columns.messages": value}
 
 
 @converter
-def axolotl_type(value: Any, row: Row, given: Given) -> Values:
+def axolotl_type(value: Any, row: Row, file: File) -> Values:
     """A format of data of axolotl."""
     text = str(value or "")
     if text in {"chat_template", "chat_template.default"}:
-        if given.kind == "dpo":
+        if file.kind == "dpo":
             raise Needless("pairs of conversations are read as they are")
-        return {} if on(given.get("datasets.field_messages")) else {f"{row.to}.messages": "messages"}
-    if text == "bradley_terry.chat_template" and given.kind == "rm":
+        return {} if on(file.get("datasets.field_messages")) else {f"{row.to}.messages": "messages"}
+    if text == "bradley_terry.chat_template" and file.kind == "rm":
         return {f"{row.to}.prompt": "input", f"{row.to.partition('.')[0]}.chat": True}
-    if text == "alpaca" and given.kind == "sft":
+    if text == "alpaca" and file.kind == "sft":
         return {f"{row.to}.completion": "output", f"{row.to.partition('.')[0]}.template": value_names().forms[text]}
     if text:
         forms = (
-            "`prompt` and `completion`, or `messages`" if given.kind == "sft" else "`prompt`, `chosen` and `rejected`"
+            "`prompt` and `completion`, or `messages`" if file.kind == "sft" else "`prompt`, `chosen` and `rejected`"
         )
         raise Refused(f"`{text}`: convert the file once to {forms}")
     raise Needless("it is not set")
 
 
 @converter
-def spelling(value: Any, row: Row, given: Given, *known: str) -> Values:
+def spelling(value: Any, row: Row, file: File, *known: str) -> Values:
     """A key of a message, of which two spellings are read."""
-    del given
+    del file
     if str(value) in known:
         raise Needless(f"messages are read with the key `{value}`")
     raise Refused(row.note)
 
 
 @converter
-def above_one_env(value: Any, row: Row, given: Given, key: str = "", *known: str) -> Values:
+def above_one_env(value: Any, row: Row, file: File, key: str = "", *known: str) -> Values:
     """Turns of an episode, where there are several and the environment is offered."""
     if number_or_zero(value) <= 1:
         raise Needless("an episode has one turn")
-    if key and str(given.get(key)) in known:
+    if key and str(file.get(key)) in known:
         return {row.to: whole(value)}
     raise Refused(f"turns are bounded by `{row.to}`, of an environment")
 
 
 @converter
-def grad_norm(value: Any, row: Row, given: Given) -> Values:
+def grad_norm(value: Any, row: Row, file: File) -> Values:
     """A bound of the gradient; off at -1."""
-    del given
+    del file
     if value is None or number_or_zero(value) < 0:
         return {row.to: 0.0}
     return {row.to: number(value)}
 
 
 @converter
-def levels(value: Any, row: Row, given: Given, other: str, left_out: str) -> Values:
+def levels(value: Any, row: Row, file: File, other: str, left_out: str) -> Values:
     """The levels at which a mean is subtracted and a standard deviation divides, which are one choice here."""
-    deviation = given.get(other)
-    key = f"{value or 'none'} {deviation or 'none'}{' leave1out' if on(given.get(left_out)) else ''}".lower()
-    ours = given.choices(row.name).get(key)
+    deviation = file.get(other)
+    key = f"{value or 'none'} {deviation or 'none'}{' leave1out' if on(file.get(left_out)) else ''}".lower()
+    ours = file.choices(row.name).get(key)
     if ours is None:
         raise Refused(f"`{value}` with `{other}: {deviation}` is not offered")
     if not ours:

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from recipec.reading.foreign.converters.registry import (
-    Given,
+    File,
     Needless,
     Refused,
     Several,
@@ -24,9 +24,9 @@ _LOCAL = re.compile(r"^(\.{0,2}/|~|\$)|\.(jsonl?|parquet|csv|txt|arrow)$")
 
 
 @converter
-def name(value: Any, row: Row, given: Given) -> Values:
+def name(value: Any, row: Row, file: File) -> Values:
     """A name of a run, from a name or a directory."""
-    del given
+    del file
     known = re.sub(r"\$\([^)]*\)|\$\{[^}]*\}|\$\w+|`[^`]*`", "", str(value or ""))
     word = re.sub(r"[^A-Za-z0-9._-]+", "-", posixpath.basename(known.rstrip("/"))).strip("-._")[:100]
     if not word or not re.match(r"[A-Za-z0-9]", word):
@@ -46,14 +46,14 @@ def home_less(text: str) -> str:
 
 
 @converter
-def path(value: Any, row: Row, given: Given) -> Values:
+def path(value: Any, row: Row, file: File) -> Values:
     """A file of data; of several files their folder, if they share one."""
-    del given
+    del file
     files = [home_less(str(item)) for item in items_of(value)]
     if not files:
         raise Needless("it is empty")
     if len(files) > 1:
-        raise Several([{row.to: resolved(file)} for file in files])
+        raise Several([{row.to: resolved(each)} for each in files])
     return {row.to: resolved(files[0])}
 
 
@@ -69,36 +69,36 @@ def resolved(text: str) -> str:
 
 
 @converter
-def raw_texts(value: Any, row: Row, given: Given) -> Values:
+def raw_texts(value: Any, row: Row, file: File) -> Values:
     """A data set of texts, in a column of the usual name."""
-    column = given.get("pretraining_dataset.text_column") or "text"
+    column = file.get("pretraining_dataset.text_column") or "text"
     columns = {"data.columns.text": str(column)}
     try:
-        return {**dataset(value, row, given), **columns}
+        return {**dataset(value, row, file), **columns}
     except Several as several:
         raise Several([{**each, **columns} for each in several.each]) from None
 
 
 @converter
-def held_out_set(value: Any, row: Row, given: Given) -> Values:
+def held_out_set(value: Any, row: Row, file: File) -> Values:
     """Held-out examples, on which the loss is measured, or pairs, of which the margin is."""
-    metric = "margin" if given.kind == "dpo" else "loss"
-    return {**dataset(value, row, given), "evaluate.held_out.metrics": [metric]}
+    metric = "margin" if file.kind == "dpo" else "loss"
+    return {**dataset(value, row, file), "evaluate.held_out.metrics": [metric]}
 
 
 @converter
-def files_of(value: Any, row: Row, given: Given, key: str) -> Values:
+def files_of(value: Any, row: Row, file: File, key: str) -> Values:
     """Files of a data set: those of a local one, which is named by its form."""
-    if "/" in str(given.get(key) or ""):
+    if "/" in str(file.get(key) or ""):
         raise Refused("files of a data set of the hub are not chosen: `config` and `split` are")
-    return path(value, row, given)
+    return path(value, row, file)
 
 
 @converter
-def held_out_path(value: Any, row: Row, given: Given) -> Values:
+def held_out_path(value: Any, row: Row, file: File) -> Values:
     """A file of held-out examples, on which the loss is measured, or pairs, of which the margin is."""
-    metric = "margin" if given.kind == "dpo" else "loss"
-    return {**path(value, row, given), "evaluate.held_out.metrics": [metric]}
+    metric = "margin" if file.kind == "dpo" else "loss"
+    return {**path(value, row, file), "evaluate.held_out.metrics": [metric]}
 
 
 _ORGANISATIONS = {
@@ -109,9 +109,9 @@ _ORGANISATIONS = {
 
 
 @converter
-def origin(value: Any, row: Row, given: Given) -> Values:
+def origin(value: Any, row: Row, file: File) -> Values:
     """A model: of the hub, or a directory."""
-    del given
+    del file
     if not value or str(value) in {"null", "None"}:
         raise Needless("it is not set")
     text = str(value)
@@ -126,26 +126,26 @@ def origin(value: Any, row: Row, given: Given) -> Values:
 
 
 @converter
-def same_model(value: Any, row: Row, given: Given, key: str) -> Values:
+def same_model(value: Any, row: Row, file: File, key: str) -> Values:
     """A reference model, unless it is the policy's."""
-    if not value or value == given.get(key):
+    if not value or value == file.get(key):
         raise Needless("it is the policy as it entered the stage")
-    return origin(value, row, given)
+    return origin(value, row, file)
 
 
 @converter
-def revision(value: Any, row: Row, given: Given, key: str) -> Values:
+def revision(value: Any, row: Row, file: File, key: str) -> Values:
     """A revision, which is part of the name here."""
     if not value or str(value) == "main":
         raise Needless("`main` is the default")
-    model = given.get(key)
+    model = file.get(key)
     if not model or str(model).startswith((".", "/", "~", "$")):
         raise Needless("a directory has no revision")
     return {row.to: f"{model}@{value}"}
 
 
 @converter
-def dataset(value: Any, row: Row, given: Given) -> Values:
+def dataset(value: Any, row: Row, file: File) -> Values:
     """A data set: of the hub, or a file."""
     if not value:
         raise Needless("it is not set")
@@ -153,7 +153,7 @@ def dataset(value: Any, row: Row, given: Given) -> Values:
     if items[:1] and str(items[0]) in _FORMS:
         raise Needless("its files are named")
     if len(items) > 1:
-        raise Several([dataset([item], row, given) for item in items])
+        raise Several([dataset([item], row, file) for item in items])
     text = resolved(home_less(str(items[0])).split("@")[0])
     head = row.to.rpartition(".")[0]
     if _LOCAL.search(str(items[0])) or text.startswith("/"):
@@ -168,35 +168,35 @@ def dataset(value: Any, row: Row, given: Given) -> Values:
 
 
 @converter
-def dataset_at(value: Any, row: Row, given: Given) -> Values:
+def dataset_at(value: Any, row: Row, file: File) -> Values:
     """A data set of the hub with its split, ``org/name@split``, or a file."""
     split = str(value or "").partition("@")[2]
-    return {**dataset(value, row, given), **({f"{row.to.rpartition('.')[0]}.split": split} if split else {})}
+    return {**dataset(value, row, file), **({f"{row.to.rpartition('.')[0]}.split": split} if split else {})}
 
 
 @converter
-def dataset_names(value: Any, row: Row, given: Given) -> Values:
+def dataset_names(value: Any, row: Row, file: File) -> Values:
     """Names of a table of data sets that is not read."""
-    names_, folder = items_of(value), given.get("dataset_dir") or "data"
+    names_, folder = items_of(value), file.get("dataset_dir") or "data"
     if not names_:
         raise Needless("it is not set")
     if len(names_) > 1:
-        raise Several([dataset_names([item], row, given) for item in names_])
+        raise Several([dataset_names([item], row, file) for item in names_])
     text = str(names_[0])
     if "/" in text:
-        return dataset(text, row, given)
+        return dataset(text, row, file)
     return {row.to: posixpath.join(home_less(str(folder)), f"{text}.jsonl")}
 
 
 @converter
-def mixer(value: Any, row: Row, given: Given) -> Values:
+def mixer(value: Any, row: Row, file: File) -> Values:
     """Pairs of a data set and its share, or its number of rows."""
     items = [str(item) for item in (value.split() if isinstance(value, str) else items_of(value))]
     head = row.to.rpartition(".")[0]
     sets: list[Values] = []
     for item in items:
         if not re.fullmatch(r"[\d.]+", item):
-            sets.append(dataset([item], row, given))
+            sets.append(dataset([item], row, file))
         elif sets and "." not in item:
             sets[-1] = {**sets[-1], f"{head}.limit": int(item)}
         elif sets and float(item) != 1:
@@ -214,13 +214,13 @@ def _several(sets: list[Values], head: str) -> Values:
 
 
 @converter
-def shares(value: Any, row: Row, given: Given, splits: str = "") -> Values:
+def shares(value: Any, row: Row, file: File, splits: str = "") -> Values:
     """Data sets with their shares or numbers of rows; the first split is trained on."""
     head = row.to.rpartition(".")[0]
-    named = next((str(item) for item in items_of(given.get(splits)) if "train" in str(item)), "")
+    named = next((str(item) for item in items_of(file.get(splits)) if "train" in str(item)), "")
     sets = [
         {
-            **dataset([name_], row, given),
+            **dataset([name_], row, file),
             **({f"{head}.split": named} if named else {}),
             **_share(share, head),
         }
@@ -237,13 +237,13 @@ def _share(share: Any, head: str) -> Values:
 
 
 @converter
-def described(value: Any, row: Row, given: Given) -> Values:
+def described(value: Any, row: Row, file: File) -> Values:
     """Data sets that are described one by one: configuration, split and weight."""
     head = row.to.rpartition(".")[0]
     sets: list[Values] = []
     for one in value or []:
         place = one.get("id", one.get("path"))
-        found = dataset([place], row, given)
+        found = dataset([place], row, file)
         for name_, key in (("config", "config"), ("name", "config"), ("split", "split")):
             if one.get(name_):
                 found[f"{head}.{key}"] = str(one[name_])
@@ -254,18 +254,18 @@ def described(value: Any, row: Row, given: Given) -> Values:
 
 
 @converter
-def split(value: Any, row: Row, given: Given) -> Values:
+def split(value: Any, row: Row, file: File) -> Values:
     """A split, or a part of one."""
-    del given
+    del file
     if not value:
         raise Needless("it is not set")
     return {row.to: str(value)}
 
 
 @converter
-def pretraining(value: Any, row: Row, given: Given) -> Values:
+def pretraining(value: Any, row: Row, file: File) -> Values:
     """A form of raw text."""
-    del row, given
+    del row, file
     if str(value) in {"pretrain", "completion"}:
         raise Needless("raw text is the column `text`, and its files are read whole")
     raise Refused("raw text is a column, `data.columns.text`, of files that are read whole")

@@ -1,6 +1,6 @@
 """The registry of converters, and how they read values.
 
-A converter gets the value, its row, what else the file gives, and the arguments of the row's ``how``; it returns values
+A converter gets the value, its row, the file, and the arguments of the row's ``how``; it returns values
 by path, or raises :class:`Refused` or :class:`Needless` with the reason.
 """
 
@@ -40,8 +40,8 @@ class Several(Refused):
         self.each = each
 
 
-class Given(Protocol):
-    """What a converter may look at in addition to the value."""
+class File(Protocol):
+    """A file of another tool, as converters see it."""
 
     @property
     def kind(self) -> str:
@@ -69,7 +69,7 @@ _ALONE_AS = {"token_discount": "same", "save_steps": "positive"}
 """Converters that ask whether another name is on, and what they do if it is."""
 
 
-def convert(row: Row, value: Any, given: Given, *, alone: bool = False) -> Values:
+def convert(row: Row, value: Any, file: File, *, alone: bool = False) -> Values:
     """Return what a row's value is here, by path; ``alone``: conditions on other names are taken to hold.
 
     ``how`` of a row is a converter with its arguments and, after ``if``, a condition with its own.
@@ -81,12 +81,12 @@ def convert(row: Row, value: Any, given: Given, *, alone: bool = False) -> Value
     how, _, only = row.how.partition(" if ")
     name, *arguments = how.split() or ["same"]
     if alone:
-        return _CONVERTERS[_ALONE_AS.get(name, name)](value, row, given, *(() if name in _ALONE_AS else arguments))
+        return _CONVERTERS[_ALONE_AS.get(name, name)](value, row, file, *(() if name in _ALONE_AS else arguments))
     if only:
         condition, *others = only.split()
-        if reason := _CONDITIONS[condition](given, *others):
+        if reason := _CONDITIONS[condition](file, *others):
             raise Inactive(reason)
-    return _CONVERTERS[name](value, row, given, *arguments)
+    return _CONVERTERS[name](value, row, file, *arguments)
 
 
 def on(value: Any) -> bool:

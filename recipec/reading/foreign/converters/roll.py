@@ -7,7 +7,7 @@ from typing import Any
 
 from recipec.reading.foreign.converters.plain import choice, positive
 from recipec.reading.foreign.converters.registry import (
-    Given,
+    File,
     Needless,
     Refused,
     Values,
@@ -26,31 +26,29 @@ _RUNNING = "a running mean and deviation of rewards are not offered"
 
 
 @converter
-def roll_estimator(value: Any, row: Row, given: Given) -> Values:
+def roll_estimator(value: Any, row: Row, file: File) -> Values:
     """An estimator, with the mean and deviation by which rewards are standardised before it."""
-    found = choice(value, row, given)
-    if str(value) == "reinforce" or (str(value) == "grpo" and _agentic(given)):
+    found = choice(value, row, file)
+    if str(value) == "reinforce" or (str(value) == "grpo" and _agentic(file)):
         try:
-            return _standardised(given)
+            return _standardised(file)
         except Refused:  # the names of mean and deviation say so
             return {"advantage.group.type": part("plain_credit")}
     return found
 
 
-def _agentic(given: Given) -> bool:
-    return (
-        given.get("reward_normalization.grouping") is not None or given.get("reward_normalization.method") is not None
-    )
+def _agentic(file: File) -> bool:
+    return file.get("reward_normalization.grouping") is not None or file.get("reward_normalization.method") is not None
 
 
-def _levels(given: Given) -> tuple[str, str]:
+def _levels(file: File) -> tuple[str, str]:
     """Return over what the mean is taken that is subtracted, and the deviation that divides: of nothing if empty."""
-    head = "reward_normalization." if _agentic(given) else ""
-    levels = [str(given.get(f"{head}norm_{what}_type") or "") for what in ("mean", "std")]
+    head = "reward_normalization." if _agentic(file) else ""
+    levels = [str(file.get(f"{head}norm_{what}_type") or "") for what in ("mean", "std")]
     if not head:
         return levels[0].replace("None", ""), levels[1].replace("None", "")
-    grouping = str(given.get(f"{head}grouping") or "batch")
-    method = str(given.get(f"{head}method") or "identity")
+    grouping = str(file.get(f"{head}grouping") or "batch")
+    method = str(file.get(f"{head}method") or "identity")
     if method not in _METHODS or grouping not in {"batch", "traj_group_id"}:
         raise Refused(f"rewards standardised by `{method}` over `{grouping}` are not offered")
     usual = "batch" if grouping == "batch" else "group"
@@ -60,8 +58,8 @@ def _levels(given: Given) -> tuple[str, str]:
     )
 
 
-def _standardised(given: Given) -> Values:
-    levels, kind = _levels(given), "advantage.group.type"
+def _standardised(file: File) -> Values:
+    levels, kind = _levels(file), "advantage.group.type"
     match levels:
         case ("", ""):
             return {kind: part("plain_credit")}
@@ -71,7 +69,7 @@ def _standardised(given: Given) -> Values:
             return {kind: part("grouped"), "advantage.group.scale": "none"}
         case ("group", "batch"):
             return {kind: part("batch_credit")}
-        case ("batch", _) if on(given.get("whiten_advantages")):
+        case ("batch", _) if on(file.get("whiten_advantages")):
             return {kind: part("plain_credit")}
         case ("batch", "batch"):
             return {kind: part("plain_credit"), "advantage.whiten": "rows"}
@@ -79,15 +77,15 @@ def _standardised(given: Given) -> Values:
 
 
 @converter
-def roll_norm(value: Any, row: Row, given: Given) -> Values:
+def roll_norm(value: Any, row: Row, file: File) -> Values:
     """How rewards are standardised, which is part of the advantage here."""
-    estimator = str(given.get("adv_estimator") or "gae")
+    estimator = str(file.get("adv_estimator") or "gae")
     if value in _OFF:
         raise Needless("it is not set")
-    if estimator == "grpo" and not _agentic(given):
+    if estimator == "grpo" and not _agentic(file):
         raise Needless("`grpo` compares within the group, whatever it is")
     if estimator in {"reinforce", "grpo"}:
-        _standardised(given)
+        _standardised(file)
         raise Needless("with `adv_estimator`")
     if estimator == "gigpo" and row.name.endswith("grouping"):
         raise Needless("`gigpo` compares episodes of a prompt and steps of a state")
@@ -97,69 +95,69 @@ def roll_norm(value: Any, row: Row, given: Given) -> Values:
 
 
 @converter
-def roll_rule(value: Any, row: Row, given: Given) -> Values:
+def roll_rule(value: Any, row: Row, file: File) -> Values:
     """A worker that scores answers: that of mathematics compares them as numbers."""
-    del row, given
+    del row, file
     if str(value).endswith("MathRuleRewardWorker"):
         return {"reward.score.type": part("maths")}
     raise Refused("workers of ROLL are not read: `reward` has those that are shipped, and `{type: function}`")
 
 
 @converter
-def roll_dual_clip(value: Any, row: Row, given: Given) -> Values:
+def roll_dual_clip(value: Any, row: Row, file: File) -> Values:
     """The switch of dual clipping, of which the bound is 1 + twice the clip range."""
     if not on(value):
         raise Needless("it is off")
-    clip = given.get("pg_clip")
+    clip = file.get("pg_clip")
     return {row.to: round(1 + 2 * (0.2 if clip is None else number(clip)), 12)}
 
 
 @converter
-def loss_share(value: Any, row: Row, given: Given) -> Values:
+def loss_share(value: Any, row: Row, file: File) -> Values:
     """A share of distillation in a loss that is also cross-entropy."""
-    del given
+    del file
     if number(value) == 1:
         raise Needless("it is all of the loss here, too")
     raise Refused(row.note)
 
 
 @converter
-def async_prompts(value: Any, row: Row, given: Given) -> Values:
+def async_prompts(value: Any, row: Row, file: File) -> Values:
     """Prompts of an update; a step here is all that verl takes between two transfers of weights."""
     each = whole(value)
     count = each
     for key in ("trigger_parameter_sync_step", "require_batches"):
-        count *= whole(given.get(f"async_training.{key}") or 1)
+        count *= whole(file.get(f"async_training.{key}") or 1)
     return {"budget.prompts_per_step": count, row.to: each}
 
 
 @converter
-def async_steps(value: Any, row: Row, given: Given) -> Values:
+def async_steps(value: Any, row: Row, file: File) -> Values:
     """Steps: prompts divided by those of a step."""
-    found = positive(value, row, given)
+    found = positive(value, row, file)
     mini = "actor_rollout_ref.actor.ppo_mini_batch_size"
-    step = async_prompts(given.get(mini), row, given)["budget.prompts_per_step"]
+    step = async_prompts(file.get(mini), row, file)["budget.prompts_per_step"]
     return {row.to: max(1, whole(found[row.to]) // step)}
 
 
 @converter
-def async_warmup(value: Any, row: Row, given: Given) -> Values:
+def async_warmup(value: Any, row: Row, file: File) -> Values:
     """Warm-up in batches that are fetched, times the updates of each."""
-    found = positive(value, row, given)
-    return {row.to: whole(found[row.to]) * whole(given.get("async_training.require_batches") or 1)}
+    found = positive(value, row, file)
+    return {row.to: whole(found[row.to]) * whole(file.get("async_training.require_batches") or 1)}
 
 
 @converter
-def stale_share(value: Any, row: Row, given: Given) -> Values:
+def stale_share(value: Any, row: Row, file: File) -> Values:
     """A share of rollouts that may be older; here all of a step are."""
-    del given
+    del file
     if number_or_zero(value) <= 0:
         raise Needless("0 is the default")
     return {row.to: ceil(number(value))}
 
 
 @converter
-def unread(value: Any, row: Row, given: Given) -> Values:
+def unread(value: Any, row: Row, file: File) -> Values:
     """A name that has no effect with this trainer."""
-    del value, given
+    del value, file
     raise Needless(row.note)

@@ -6,7 +6,7 @@ from typing import Any
 
 from recipec.reading.foreign.converters.places import origin
 from recipec.reading.foreign.converters.registry import (
-    Given,
+    File,
     Needless,
     Refused,
     Values,
@@ -26,17 +26,17 @@ EXACT = (
 
 
 @converter
-def verl_teacher(value: Any, row: Row, given: Given, model: str) -> Values:
+def verl_teacher(value: Any, row: Row, file: File, model: str) -> Values:
     """The distillation of verl, with or without rewards; ``model`` is the name of the teacher's."""
     if not on(value):
         raise Needless("it is off")
-    if given.get(model) is None:
+    if file.get(model) is None:
         raise Refused(SEVERAL)
-    settings = {key: given.get(f"distillation.distillation_loss.{key}") for key in _VERL}
+    settings = {key: file.get(f"distillation.distillation_loss.{key}") for key in _VERL}
     mode, rewarded = str(settings["loss_mode"]), on(settings["use_task_rewards"])
     clamp = settings["loss_max_clamp"]
     bound = {} if clamp is None else {"clamp": number(clamp)}
-    teacher = origin(given.get(model), row, given)
+    teacher = origin(file.get(model), row, file)
     if on(settings["use_policy_gradient"]) and mode in {"k1", "kl"}:
         weight = {"weight": number(settings["distillation_loss_coef"])} if rewarded else {}
         found = {"type": part("teacher_credit"), **weight, **bound}
@@ -55,9 +55,9 @@ _VERL = (
 
 
 @converter
-def own_samples(value: Any, row: Row, given: Given) -> Values:
+def own_samples(value: Any, row: Row, file: File) -> Values:
     """The share of the policy's own samples."""
-    del row, given
+    del row, file
     if number(value) == 1:
         raise Needless("every answer is sampled")
     raise Refused(
@@ -67,14 +67,14 @@ def own_samples(value: Any, row: Row, given: Given) -> Values:
 
 
 @converter
-def teacher_of(value: Any, row: Row, given: Given) -> Values:
+def teacher_of(value: Any, row: Row, file: File) -> Values:
     """A teacher that gives credit to tokens by its log-probabilities."""
-    return {**origin(value, row, given), "advantage.teacher.type": part("teacher_credit")}
+    return {**origin(value, row, file), "advantage.teacher.type": part("teacher_credit")}
 
 
 @converter
-def floor_of_top_k(value: Any, row: Row, given: Given, mode: str) -> Values:
+def floor_of_top_k(value: Any, row: Row, file: File, mode: str) -> Values:
     """A lower bound of log-probabilities, which verl reads with the teacher's likeliest tokens alone."""
-    if value is None or given.get(mode) != "forward_kl_topk":
+    if value is None or file.get(mode) != "forward_kl_topk":
         raise Needless(f"`{mode}` does not read it")
     raise Refused(row.note)
