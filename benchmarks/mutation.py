@@ -43,6 +43,17 @@ KILLED = {1, 3}
 """Exit codes of pytest: a test failed, or an internal error."""
 UNREACHED = 33
 """Exit code of mutmut: none of the tests calls the function."""
+EXAMPLES = """
+import doctest
+import importlib
+
+
+def test_examples():
+    module = importlib.import_module("recipec.runtime.{module}")
+    found = (one for one in doctest.DocTestFinder().find(module) if "__mutmut_" not in one.name)
+    assert not sum(doctest.DocTestRunner().run(one).failed for one in found)
+"""
+"""A test of the examples in the docstrings of a module, but for those that mutmut repeats."""
 CONFIG = """
 [tool.mutmut]
 source_paths = ["recipec"]
@@ -63,7 +74,9 @@ def prepared(work: Path, module: str) -> Path:
             shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, copy / name)
-    tests = ", ".join(f'"tests/{path}"' for path in MODULES[module])
+    examples = "test_examples_of_module.py"
+    (copy / "tests" / examples).write_text(EXAMPLES.format(module=module.replace("/", ".")), encoding="utf-8")
+    tests = ", ".join(f'"tests/{path}"' for path in (*MODULES[module], examples))
     with (copy / "pyproject.toml").open("a", encoding="utf-8") as settings:
         settings.write(CONFIG.format(module=module, tests=tests))
     return copy

@@ -133,6 +133,50 @@ def test_prompt_mean_is_a_mean_over_prompts():
     assert made[0].tolist() == pytest.approx([1 / 6, 1 / 6, 0])
 
 
+def test_a_prompt_of_one_token_counts():
+    """Two prompts, one of which has a single trained token: each has half of the objective."""
+    trained_RT = torch.tensor([[True, True], [True, False]])
+    made = compiler_ops.weigh(trained_RT, None, torch.tensor([0, 1]), aggregate="prompt_mean")["weight_RT"]
+    assert made.tolist() == [[0.25, 0.25], [0.5, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("values", "white"),
+    [
+        ([0.1, 0.1, 0.1], [0.0, 0.0, 0.0]),
+        ([3e-4, 1e-4], [1e-4 / 3e-8**0.5, -1e-4 / 3e-8**0.5]),
+        ([7.0], [0.0]),
+    ],
+)
+def test_tokens_are_whitened(values, white):
+    """Equal values are exactly 0, two are enough, and 1e-8 is added to the variance."""
+    column_RT = torch.tensor([values], dtype=torch.float64)
+    made = compiler_ops.whiten_tokens(column_RT, torch.tensor([False]), torch.ones_like(column_RT).bool())
+    assert made["advantage_RT"].tolist() == [pytest.approx(white, rel=1e-6, abs=0)]
+
+
+@pytest.mark.parametrize(
+    ("over", "white"),
+    [
+        ("rows", [0.5**0.5, -(0.5**0.5), 0.0]),
+        ("tokens", [0.5, -1.5, 0.0]),
+    ],
+)
+def test_rows_are_whitened_by_their_rows_or_tokens(over, white):
+    """Values 1 and 0 of rows of three tokens and one: a mean of 1/2 or 3/4 and a variance of 1/2 or 1/4."""
+    trained_RT = torch.tensor([[True, True, True], [False, True, False], [True, True, True]])
+    made = compiler_ops.whiten(
+        torch.tensor([1.0, 0.0, 9.0]), torch.tensor([False, False, True]), trained_RT, over=over
+    )["advantage_R"]
+    assert made.tolist() == pytest.approx(white, abs=1e-6)
+
+
+def test_columns_of_an_episode_have_one_length():
+    """A step without a reward is an error of the caller, not a step that is left out."""
+    with pytest.raises(ValueError, match="shorter"):
+        compiler_ops.episode_total(torch.tensor([1.0]), torch.tensor([0, 0]), torch.tensor([0, 1]))
+
+
 def test_weights_of_pairs():
     """Both rows of a pair carry its share; no pairs, no weights."""
     assert compiler_ops.weigh_pairs(torch.tensor([4, 2, 4, 2]))["weight_R"].tolist() == [0.5] * 4
