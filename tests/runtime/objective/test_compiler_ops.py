@@ -173,8 +173,32 @@ def test_rows_are_whitened_by_their_rows_or_tokens(over, white):
 
 def test_columns_of_an_episode_have_one_length():
     """A step without a reward is an error of the caller, not a step that is left out."""
-    with pytest.raises(ValueError, match="shorter"):
-        compiler_ops.episode_total(torch.tensor([1.0]), torch.tensor([0, 0]), torch.tensor([0, 1]))
+    for rewards, episodes, steps in (([1.0], [0, 0], [0, 1]), ([1.0, 2.0], [0, 0], [0]), ([1.0, 2.0], [0], [0, 1])):
+        with pytest.raises(ValueError, match="zip"):
+            compiler_ops.episode_total(torch.tensor(rewards), torch.tensor(episodes), torch.tensor(steps))
+
+
+def test_a_level_is_only_weighed_unless_it_is_shaped():
+    """Without a shift and bounds."""
+    assert compiler_ops.shaped(torch.tensor([3.0, -1.0]), 2.0).tolist() == [6.0, -2.0]
+
+
+def test_groups_without_a_signal_are_counted():
+    """Two of three groups have equal rewards; their rows are out, with those that were out already."""
+    reward_R, by_prompt_R = torch.tensor([1.0, 1.0, 0.0, 1.0, 0.0, 0.0]), torch.tensor([0, 0, 1, 1, 2, 2])
+    out_R = torch.tensor([False, False, False, True, False, False])
+    made = compiler_ops.exclude_groups(torch.zeros(6).bool(), out_R, reward_R, by_prompt_R, torch.arange(6))
+    assert made["excluded_R"].tolist() == [True, True, False, True, True, True]
+    assert int(made["metric/groups/filtered"]) == 2
+    none = compiler_ops.exclude_groups(torch.zeros(2).bool(), out_R[:2], reward_R[:2], by_prompt_R[:2], torch.arange(2))
+    assert none["excluded_R"].tolist() == [True, True]
+
+
+def test_a_batch_without_images_has_no_rows_of_images():
+    """The column of rows is of integers all the same."""
+    made = compiler_ops.images_of_completions([SHORT, LONG])
+    assert made["pixels_I"] == []
+    assert made["image_row_I"].dtype == torch.int64
 
 
 def test_weights_of_pairs():
