@@ -171,6 +171,14 @@ def test_rows_are_whitened_by_their_rows_or_tokens(over, white):
     assert made.tolist() == pytest.approx(white, abs=1e-6)
 
 
+@pytest.mark.parametrize("values", [[3.0], [0.1, 0.1, 0.1], []])
+def test_rows_without_a_deviation_have_no_advantage(values):
+    """A row alone, equal rows and no rows are exactly 0."""
+    value_R = torch.tensor(values)
+    no_R, trained_RT = torch.zeros(len(values)).bool(), torch.ones(len(values), 2).bool()
+    assert compiler_ops.whiten(value_R, no_R, trained_RT, over="rows")["advantage_R"].tolist() == [0.0] * len(values)
+
+
 def test_columns_of_an_episode_have_one_length():
     """A step without a reward is an error of the caller, not a step that is left out."""
     for rewards, episodes, steps in (([1.0], [0, 0], [0, 1]), ([1.0, 2.0], [0, 0], [0]), ([1.0, 2.0], [0], [0, 1])):
