@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from recipec.runtime.objective.advantage import _first_rows, batch_standardised, group_relative, rloo, signed
+from recipec.runtime.objective.advantage import (
+    _first_rows,
+    batch_standardised,
+    group_relative,
+    rloo,
+    signed,
+    token_relative,
+)
 
 NAN = float("nan")
 
@@ -125,3 +132,16 @@ def test_credit_over_the_mean_of_the_group_is_that_of_maxrl():
     made = group_relative(value_R, group_R, value_R.isnan(), None, scale="mean", **knobs)["advantage_R"]
     theirs = [0.999998000004, -0.999998000004, 0.999998000004, -0.999998000004, 0.7647040830492164, -0.7647040830492163]
     assert made.tolist() == pytest.approx([*theirs, 0.0, 0.0, 0.5, 0.0, 0.0], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("scale", "singleton", "credit"), [("none", "raw", 3.0), ("std", "raw", 2.0), ("none", "zero", 0.0)]
+)
+def test_a_token_alone(scale, singleton, credit):
+    """A pool of one token has no mean of others: its value over 1 + epsilon, its value, or nothing."""
+    attend_RT = torch.tensor([[True, True]])
+    made = token_relative(
+        torch.tensor([3.0]), torch.tensor([0]), torch.tensor([False]), attend_RT, torch.tensor([[False, True]]),
+        weight=1.0, scale=scale, singleton=singleton, epsilon=0.5,
+    )  # fmt: skip
+    assert made["advantage_RT"].tolist() == [[0.0, credit]]
