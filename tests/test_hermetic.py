@@ -19,7 +19,7 @@ from recipec.component import components_of
 from recipec.spec.recipe import SLOTS
 for slot in SLOTS:
     components_of(slot.name)
-import sysconfig, rapidfuzz.distance
+import sysconfig, omegaconf, rapidfuzz.distance
 sysconfig.get_config_vars()
 seen = {"sockets": [], "processes": [], "files": [], "environment": []}
 def audit(event, args):

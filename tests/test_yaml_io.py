@@ -174,7 +174,7 @@ def test_no_knob_needs_a_null():
 
 def test_importing_the_package_imports_nothing_else():
     """`import recipec` loads none of pydantic, yaml and torch."""
-    code = "import sys, recipec; print(*{'pydantic', 'yaml', 'torch'} & set(sys.modules))"
+    code = "import sys, recipec; print(*{'pydantic', 'yaml', 'torch', 'omegaconf'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
 
 

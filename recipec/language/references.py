@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from recipec.diagnostics.errors import include as errors
 from recipec.diagnostics.errors.text import over_limit
@@ -58,7 +58,6 @@ class References:
     """Paths with an unknown value: their references are wrong, or refer to such a path."""
     found: list[Diagnostic] = field(default_factory=list)
     lines: dict[str, list[str]] = field(default_factory=dict)
-    _order: list[Path] = field(default_factory=list)
     partial: bool = False
     """Whether what is absent may be given elsewhere: a fragment, or a file that was not read to its end."""
 
@@ -70,13 +69,7 @@ class References:
             else:
                 self._use(path, node)
         self._unknown_targets()
-        walk = _Order(self)
-        walk.walk()
-        self._order = [path for path in walk.done if path in self.uses]
-
-    def in_order(self) -> Iterator[Use]:
-        """Yield the texts with sound references, each after those that it needs."""
-        return (self.uses[path] for path in self._order if path not in self.unknown)
+        _Order(self).walk()
 
     def place(self, node: Node, written: str) -> Span:
         """Return where ``written`` stands inside the text of ``node``."""
@@ -180,22 +173,6 @@ class References:
         place = self.place(use.node, written)
         missing = dotted(real)
         self.found.append(errors.unknown_reference(place, written, missing, near, dotted(use.path), use.node.chain))
-
-
-def fill(text: str, values: Iterable[Any]) -> str:
-    r"""Put values in place of the references of a text; a backslash before ``${`` is dropped, and the braces stay.
-
-    >>> fill(r"${a}-\${b}-\\${c}", [1e-5, True])
-    '1e-05-${b}-\\True'
-    """
-    left, parts, position = iter(values), list[str](), 0
-    while opening := _OPENING.search(text, position):
-        escapes = len(opening[1])
-        parts.append(text[position : opening.start()] + "\\" * (escapes // 2))
-        reference = None if escapes % 2 else _REFERENCE.match(text, opening.end() - 2)
-        parts.append("${" if reference is None else str(next(left)))
-        position = opening.end() if reference is None else reference.end()
-    return "".join(parts) + text[position:]
 
 
 def _closing(text: str, start: int) -> int:

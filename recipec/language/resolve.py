@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
+from recipec.diagnostics.errors import include as errors
 from recipec.diagnostics.model import COMMAND_LINE, Diagnostic, Span, dotted
 from recipec.language.includes import Includes
 from recipec.language.nodes import Node, Path, Source
 from recipec.language.overrides import override
-from recipec.language.references import References, Use, fill
+from recipec.language.references import References, Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ def resolve(source: Source, overrides: Sequence[str] = ()) -> Resolved:
     graph = References(tree, texts, partial=is_fragment or not complete)
     graph.collect()
     diagnostics.extend(graph.found)
-    values = _values(graph)
+    values = _values(graph, diagnostics)
     return Resolved(
         data=_plain(tree, (), values),
         graph=graph,
@@ -150,14 +152,55 @@ def _once(diagnostics: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
     return tuple({(each.code, each.message, each.spans[:1]): each for each in reversed(diagnostics)}.values())[::-1]
 
 
-def _values(graph: References) -> dict[Path, Any]:
-    """Return the value of every text with references that is sound, each after those that it needs."""
-    values: dict[Path, Any] = {}
-    for use in graph.in_order():
-        targets = [graph.follow(target) for target in use.targets]
-        filled = [_plain(to.node, to.real, values) for to in targets if to.node is not None]
-        values[use.path] = filled[0] if use.whole else fill(use.node.value, filled)
-    return values
+def _values(graph: References, diagnostics: list[Diagnostic]) -> dict[Path, Any]:
+    """Return the value of every text with references that is sound."""
+    uses = [use for use in graph.uses.values() if use.path not in graph.unknown]
+    if not uses:
+        return {}
+    from omegaconf import OmegaConf  # noqa: PLC0415 - it costs 40 ms, and most recipes have no references
+    from omegaconf.errors import OmegaConfBaseException  # noqa: PLC0415
+
+    needed: dict[Any, Any] = {}
+    for use in uses:
+        for path in (use.path, *use.targets):
+            _need(needed, path)
+    safe = {use.path: use.node.value for use in uses}
+    try:
+        config = OmegaConf.create(_pruned(graph.tree, (), needed, safe))
+        container: Any = OmegaConf.to_container(config, resolve=True)
+    except (OmegaConfBaseException, RecursionError) as error:
+        says = str(error).split("\n", 1)[0]
+        use = next((use for use in uses if dotted(use.path) == getattr(error, "full_key", None)), uses[0])
+        diagnostics.append(
+            errors.bad_reference(use.node.span, use.node.value[:80], says, dotted(use.path), use.node.chain)
+        )
+        graph.unknown.update(use.path for use in uses)
+        return {}
+    return {use.path: list(accumulate(use.path, lambda held, step: held[step], initial=container))[-1] for use in uses}
+
+
+def _need(needed: dict[Any, Any], path: Path) -> None:
+    """Note in a tree of names that all below ``path`` is needed."""
+    for step in path[:-1]:
+        needed = needed.setdefault(step, {})
+        if needed is None:
+            return
+    needed[path[-1]] = None
+
+
+def _pruned(node: Node, path: Path, needed: dict[Any, Any] | None, safe: Mapping[Path, str]) -> Any:
+    """Return the needed part of the tree as plain data; texts with wrong references become empty."""
+    if isinstance(node.value, dict):
+        return {
+            key: _pruned(child, (*path, key), needed[key] if needed is not None else None, safe)
+            for key, child in node.value.items()
+            if needed is None or key in needed
+        }
+    if isinstance(node.value, list):  # an item keeps its number only among all items
+        return [_pruned(child, (*path, index), None, safe) for index, child in enumerate(node.value)]
+    if isinstance(node.value, str) and "${" in node.value:
+        return safe.get(path, "")
+    return node.value
 
 
 def _plain(node: Node, path: Path, values: Mapping[Path, Any]) -> Any:
