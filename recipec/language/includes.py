@@ -160,7 +160,8 @@ class Includes:
         start = written[: len(written) - len(target.name)]
         suffix = ".yaml" if target.suffix == ".yaml" else ""
         here = [start + stem + suffix for stem in self.folders[folder]]
-        return here if nearest(written, here) or written.startswith(SHIPPED) else [*here, *_shipped_as(target.stem)]
+        found = nearest(written, here) or (here and written.startswith(SHIPPED))
+        return here if found else [*here, *_shipped_as(target.stem)]
 
 
 def _shipped_as(stem: str) -> list[str]:

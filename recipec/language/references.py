@@ -168,11 +168,23 @@ class References:
         variables = self.tree.value.get("vars")
         if len(target) == 1 and variables is not None and isinstance(variables.value, dict):
             near = f"did you mean `vars.{written}`?" if written in variables.value else near
+        elif (whole := next((one for one in self._beginnings(target)), None)) is not None:
+            near = f"did you mean `{dotted(whole)}`?"
         elif not near and len(real) > 1:
             near = f"define it; `{dotted(real[:-1])}` has {listed(keys)}"
         place = self.place(use.node, written)
         missing = dotted(real)
         self.found.append(errors.unknown_reference(place, written, missing, near, dotted(use.path), use.node.chain))
+
+    def _beginnings(self, target: Path) -> Iterator[Path]:
+        """Yield the paths that a reference may be the end of: in `vars`, of a stage, in its own stage."""
+        for above in (("vars",), ("stages",), *((("stages", name)) for name in self._stages())):
+            if self.follow((*above, *target)).node is not None:
+                yield (*above, *target)
+
+    def _stages(self) -> Iterator[str]:
+        held = self.tree.value.get("stages")
+        yield from held.value if held is not None and isinstance(held.value, dict) else ()
 
 
 def _closing(text: str, start: int) -> int:

@@ -212,8 +212,12 @@ def _not_closed(stop: _Stop) -> Repair | None:
             return None
         at = stop.index
     else:
-        if hidden_by_comment(text.text, stop.start) or not (
-            (_BLOCK_KEY.match(line) and _indent(line) <= _indent(opener)) or not text.text[stop.index :].strip()
+        if (
+            hidden_by_comment(text.text, stop.start)
+            or open_quotes(text.text, stop.start, stop.index)
+            or not (
+                (_BLOCK_KEY.match(line) and _indent(line) <= _indent(opener)) or not text.text[stop.index :].strip()
+            )
         ):
             return None
         at = _end_of_line(text.text, stop.line_before(stop.index) if line.strip() else len(text.text.rstrip()))
@@ -230,6 +234,20 @@ def hidden_by_comment(text: str, start: int) -> int:
     line = text[start:].partition("\n")[0]
     comment = re.search(r"\S(\s+)#.*[\]},]", line)
     return start + comment.end(1) if comment is not None and comment[0][0] not in ",{[" else 0
+
+
+def open_quotes(text: str, start: int, end: int) -> int | None:
+    """Return where quotes begin that reach over lines, if they are the last before ``end``."""
+    opened: int | None = None
+    last = None
+    for index in range(start, end):
+        here = text[index]
+        if opened is None and here in "\"'" and text[index - 1 : index] in {" ", "[", "{", ",", "("}:
+            opened = index
+        elif opened is not None and here == text[opened] and text[index - 1] != "\\":
+            last = opened if "\n" in text[opened:index] else None
+            opened = None
+    return last
 
 
 def _end_of_line(text: str, end: int) -> int:

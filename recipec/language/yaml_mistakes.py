@@ -8,7 +8,7 @@ import re
 from recipec.diagnostics.errors.syntax import in_plain_words, no_value, syntax_error
 from recipec.diagnostics.errors.text import typographic_quotes
 from recipec.diagnostics.model import Diagnostic, Fix, Span
-from recipec.language.repairs import CLOSING_QUOTES, OPENING_QUOTES, hidden_by_comment
+from recipec.language.repairs import CLOSING_QUOTES, OPENING_QUOTES, hidden_by_comment, open_quotes
 from recipec.language.scalars import read_scalar
 from recipec.language.text_positions import Text
 
@@ -88,6 +88,9 @@ def refuse_syntax(text: Text, problem: Exception) -> Diagnostic:
     if started and "end of stream" in message:  # the mistake is where the quotes are opened
         ends = place.labelled("the file ends here")
         return syntax_error(started, ends, "these quotes are not closed", "close its quotes", text.chain)
+    if context and (at := open_quotes(text.text, context.index, index)) is not None:
+        wrong, ends = "these quotes are not closed on their line", place.labelled("reading ended here")
+        return syntax_error(text.between(at, at + 1), ends, wrong, "close them", text.chain)
     wrong, remedy = in_plain_words(message, text.text[index : index + 1], before)
     if "expected ',' or" in message and context:
         place, wrong, remedy = _inside_brackets(text, context.index, index) or (place, wrong, remedy)

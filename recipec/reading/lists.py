@@ -40,13 +40,37 @@ def for_list(key: str, value: Sequence[Any], slot: str, known: Collection[str]) 
         items = [item if isinstance(item, Mapping) else {"path": item} for item in value]
         sources = {_source(item) or f"source_{number}": item for number, item in enumerate(items, 1)}
         return f"write `{key}: {_flow({'type': 'mix', 'sources': sources} if len(items) > 1 else items[0])}`"
-    if known:
+    merged = {name: inner for item in value if isinstance(item, Mapping) for name, inner in item.items()}
+    apart = len(merged) == sum(len(item) if isinstance(item, Mapping) else 2 for item in value)
+    if known and not (apart and len(value) > 1):
         one = _content(value[0], slot, keep=True) if value else {"type": "…"}
         several = f"there can be one `{key}`, not {len(value)}: " if len(value) > 1 else ""
         return f"{several}write `{key}: {_flow(one)}`"
-    merged = {name: inner for item in value if isinstance(item, Mapping) for name, inner in item.items()}
     shown = f": `{key}: {_flow(merged)}`" if merged else ""
     return f"write the keys of `{key}` without dashes{shown}"
+
+
+_SHARED = {"defaults", "common", "shared", "variables", "globals"}
+"""Keys at the top under which other tools keep values that are used in several places."""
+
+
+def for_part(key: str, value: Any) -> str:
+    """Advise on a stage at the top of a recipe, and on values that are kept there to be used in several places.
+
+    >>> for_part("imitate", {"kind": "sft"})
+    'it is a stage: indent it below `stages`, as in `stages: {imitate: {…}}`'
+    >>> for_part("x-lengths", {"long": 512}).partition(": ")[2]
+    '`vars: {lengths: …}`, and `"${vars.lengths}"` inserts them'
+    """
+    if not isinstance(value, Mapping):
+        return ""
+    if "kind" in value or {"from", "budget"} <= set(value):
+        return f"it is a stage: indent it below `stages`, as in `stages: {{{key}: {{…}}}}`"
+    if key[0] in "._" or key.startswith("x-") or key in _SHARED:
+        name = key.removeprefix("x-").lstrip("._-") or "shared"
+        shared = "values that are used in several places belong under `vars`"
+        return f'{shared}: `vars: {{{name}: …}}`, and `"${{vars.{name}}}"` inserts them'
+    return ""
 
 
 def for_data(key: str, value: Sequence[Any] | float, slot: str, known: Collection[str], kind: str) -> str:

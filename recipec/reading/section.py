@@ -165,7 +165,7 @@ def _say(
             about = field_descriptions.about(owner, str(place[-1]))
             findings.say(errors.missing_key(str(place[-1]), whose, dotted(at), spans, about))
     elif kind in {"value_error", "assertion_error"}:
-        if not findings.fragment:  # what a fragment leaves out, the recipe that extends it may say
+        if not findings.fragment and findings.resolved.complete:  # what is left out may be in another file, or unread
             message = str(detail.get("ctx", {}).get("error", ""))
             spans = findings.spans(at, key=isinstance(_get(data, place), Mapping)) if at else ()
             findings.say(errors.keys_disagree(where, message, dotted(at), spans))

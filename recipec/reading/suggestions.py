@@ -17,6 +17,7 @@ from recipec.reading.foreign.advice import Advice, for_name, for_section
 from recipec.reading.foreign.tables import is_section
 from recipec.reading.foreign.values import foreign_component
 from recipec.reading.key_places import places_of
+from recipec.reading.lists import for_part
 from recipec.spec.data import Columns
 from recipec.spec.machine import ENGINE_SLOTS
 from recipec.spec.recipe import (
@@ -128,7 +129,7 @@ def for_key(
     best = clues.similar[0] if clues.similar and foreign is None and not homes else ""
     proposal = foreign.proposal if foreign is not None else None
     into, there = _destination(key, value, home, homes, proposal) if at_stage else ((), value)
-    meant = _meant(clues, home, () if has_place else clues.inside.meant)
+    meant = _meant(clues, key, home, () if has_place else clues.inside.meant)
     return KeyAdvice(joined(*advice), "" if best in section else best, meant, proposal, into, _text_of(there, value))
 
 
@@ -172,16 +173,22 @@ def _other_homes(key: str, path: Path, kind: str, foreign: Advice | None) -> lis
     of_section = tuple(f"{section}." for section in _head(path)[-1:])
     if not same and any(meant.startswith(of_section) for meant in foreign.meant):
         return []
-    return [home for home in homes if path or home[0] in _WHOLE]  # at the top it means no component
+    inside = len(path) > 2 or (path and not _of_stage(foreign))
+    return [home for home in homes if inside or home[0] in _WHOLE]  # at the top it means no component
 
 
-def _meant(clues: _Clues, home: str, inside: Iterable[str]) -> tuple[Path, ...]:
+def _of_stage(advice: Advice) -> bool:
+    """Whether another tool's name is a key of a stage itself."""
+    return bool(advice.meant) and all("." not in meant for meant in advice.meant)
+
+
+def _meant(clues: _Clues, key: str, home: str, inside: Iterable[str]) -> tuple[Path, ...]:
     """Return the paths that may have been meant, each of another tool's names also as a key of this section."""
     places: list[Path] = [(name,) for name in clues.similar[:1]]
     for ours in (*(clues.foreign.meant if clues.foreign is not None else ()), *inside):
         words = ours.split(".")
         places += [tuple(words), (words[-1],)]
-    return (*places, (home,)) if home in SLOT else tuple(places)
+    return (*places, (home,), (home, key)) if home in SLOT or home == "budget" else tuple(places)
 
 
 def _destination(
@@ -256,7 +263,7 @@ def _text_of(value: Any, before: Any) -> str:
 
 def _certain(key: str, value: Any, path: Path, known: Collection[str], section: Mapping[str, Any]) -> KeyAdvice | None:
     """Advise on a key of which the mistake is plain: a file of code, a synonym, a missing colon, a tracker."""
-    advice = _of_file(value) or _part_at_top(key, value, path) or _elsewhere(key, value, path, section)
+    advice = _of_file(value) or (None if path else _at_top(key, value)) or _elsewhere(key, value, path, section)
     advice = advice or _synonym(key, known, section)
     advice = advice or _renamed(key, value, path, known, section) or _of_meaning(key, path, known, section)
     of_columns = path[-1:] == ("columns",) and isinstance(value, str)
@@ -281,6 +288,8 @@ def _synonym(key: str, known: Collection[str], section: Mapping[str, Any]) -> Ke
 def _renamed(key: str, value: Any, path: Path, known: Collection[str], section: Mapping[str, Any]) -> KeyAdvice | None:
     """Advise on the name of a component under another key than `type`, of a column, and on weights of sources."""
     slot = slot_of(path)
+    if key in _TYPES and isinstance(value, str) and slot and value == section.get("type"):
+        return KeyAdvice("`type` names it: remove this key")
     if key in _TYPES and isinstance(value, str) and slot and "type" not in section:
         ours = value if value in component_names(slot) else foreign_component(folded(value), slot)
         if ours:
@@ -346,21 +355,9 @@ def _elsewhere(key: str, value: Any, path: Path, section: Mapping[str, Any]) -> 
     return KeyAdvice(text) if engine else None
 
 
-def _part_at_top(key: str, value: Any, path: Path) -> KeyAdvice | None:
-    """Advise on a stage or an evaluation that is not indented, and on shared values outside `vars`."""
-    if path or not isinstance(value, Mapping):
-        return None
-    if "kind" in value or {"from", "budget"} <= set(value):
-        return KeyAdvice(
-            f"it is a stage: indent it below `stages`, as in `stages: {{{key}: {{…}}}}`", meant=(("stages",),)
-        )
-    if key[0] in "._" or key.startswith("x-") or key in {"defaults", "common", "shared", "variables", "globals"}:
-        name = key.lstrip("._x-") or "shared"
-        return KeyAdvice(
-            f"values that are used in several places belong under `vars`: `vars: {{{name}: …}}`, "
-            f'and `"${{vars.{name}}}"` inserts them'
-        )
-    return None
+def _at_top(key: str, value: Any) -> KeyAdvice | None:
+    text = for_part(key, value)
+    return KeyAdvice(text, meant=(("stages",),)) if text else None
 
 
 def _fills(slot: str, value: Mapping[str, Any]) -> bool:

@@ -17,9 +17,9 @@ from recipec.reading.component_suggestions import joined
 from recipec.reading.foreign.values import foreign_value, fragment, not_offered
 from recipec.reading.lists import for_bare_section, for_several
 
-_REFERENCE = re.compile(r"\$?(?:\{\{?|\()?\s*(vars\.\w+)\s*(?:\}?\}|\))?|\{\{\s*(\w+)\s*\}\}")
+_REFERENCE = re.compile(r"\$?(?:\{\{?|\()?\s*(vars\.\w+)\s*(?:\}?\}|\))?|(?:\{\{\s*|\$)([A-Za-z_]\w*)(?:\s*\}\})?")
 """A reference to a variable as other languages write it."""
-_UNIT = re.compile(r"(\d+(?:\.\d+)?) ?([A-Za-z]*)")
+_UNIT = re.compile(r"(\d+(?:\.\d+)?(?:e-?\d\d?(?=[A-Za-z]))?) ?([A-Za-z]*)")
 """A number with a unit, or with `k` for thousands."""
 _SIGNS = str.maketrans({"\u2212": "-", "\u2013": "-", "\u2010": "-", "\u2011": "-"})
 """Characters that look like a minus."""
@@ -41,6 +41,8 @@ def for_value(key: str, value: Any, annotation: Any, metadata: Iterable[Any] = (
     ('without quotes it is a number: `learning_rate: 1e-5`', '1e-5')
     """
     takes = field_descriptions.expected(annotation, metadata)
+    if isinstance(value, list) and value and takes == "a mapping" and all(isinstance(one, Mapping) for one in value):
+        return f"write the keys of `{key}` without dashes", ""
     if (form := _in_another_form(key, value, takes, field_descriptions.literals(annotation)))[0]:
         return form
     section = field_descriptions.section_of(annotation) if takes == "a mapping" else None

@@ -136,6 +136,91 @@ def test_sarif_names_rules_and_places() -> None:
     assert run["results"][0]["locations"][0]["physicalLocation"]["region"]["startLine"] == 1
 
 
+TEXTS = {
+    "type": "object",
+    "required": ["text"],
+    "additionalProperties": False,
+    "properties": {"text": {"type": "string"}},
+}
+PLACE = {
+    "type": "object",
+    "required": ["physicalLocation"],
+    "properties": {
+        "message": TEXTS,
+        "physicalLocation": {
+            "type": "object",
+            "required": ["artifactLocation"],
+            "additionalProperties": False,
+            "properties": {
+                "artifactLocation": {"type": "object", "properties": {"uri": {"type": "string"}}},
+                "region": {"type": "object", "additionalProperties": {"type": "integer", "minimum": 1}},
+            },
+        },
+    },
+}
+LEVEL = {"enum": ["none", "note", "warning", "error"]}
+SARIF = {
+    "type": "object",
+    "required": ["version", "runs"],
+    "properties": {
+        "version": {"const": "2.1.0"},
+        "runs": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["tool"],
+                "properties": {
+                    "tool": {
+                        "required": ["driver"],
+                        "properties": {
+                            "driver": {
+                                "required": ["name"],
+                                "properties": {
+                                    "rules": {
+                                        "uniqueItems": True,
+                                        "items": {
+                                            "required": ["id"],
+                                            "properties": {
+                                                "shortDescription": TEXTS,
+                                                "fullDescription": TEXTS,
+                                                "help": TEXTS,
+                                                "defaultConfiguration": {"properties": {"level": LEVEL}},
+                                            },
+                                        },
+                                    }
+                                },
+                            }
+                        },
+                    },
+                    "results": {
+                        "items": {
+                            "required": ["message"],
+                            "properties": {
+                                "message": TEXTS,
+                                "level": LEVEL,
+                                "locations": {"items": PLACE},
+                                "relatedLocations": {"items": PLACE, "uniqueItems": True},
+                            },
+                        }
+                    },
+                },
+            },
+        },
+    },
+}
+"""What SARIF 2.1.0 requires of the objects that are written here (OASIS, sections 3.13 to 3.30)."""
+
+
+def test_sarif_is_what_the_standard_requires() -> None:
+    """Every object has what it must have, counts begin at 1, and every result has its rule."""
+    jsonschema = pytest.importorskip("jsonschema")
+    found = [finding(spans=(SPAN, SPAN.labelled("here"))), at(1), at(3, "RC405", "warning"), finding(spans=())]
+    made = json.loads(render(found, {"r.yaml": TEXT}, "sarif", valid=False))
+    jsonschema.validate(made, SARIF)
+    run = made["runs"][0]
+    assert {rule["id"] for rule in run["tool"]["driver"]["rules"]} == {one["ruleId"] for one in run["results"]}
+
+
 def test_colour_is_markup_only_when_asked() -> None:
     """Colour makes rich markup; brackets of the user's text stay text."""
     from rich.text import Text

@@ -131,3 +131,17 @@ def test_a_value_that_was_refused_is_known_as_such():
     root = read_source("r.yaml", "a: *nothing\nb: 1e999\nc: 1\n").root
     assert isinstance(root, Node)
     assert [root.value[key].refused for key in "abc"] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    "text", ['a: {b: "x, c: 1}\nd: {e: "y"}\n', 'a:\n  b: "x\n  c: 1\n  d: "y z"\n', "a: 'x\nb: 'y'\n"]
+)
+def test_quotes_that_reach_over_lines_are_shown_where_they_begin(text):
+    """The library stops at the next quotes, which are right; the message names the first and where they ended."""
+    found = read_source("r.yaml", text).diagnostics[0]
+    assert found.message == "these quotes are not closed on their line"
+    assert text.split("\n")[found.spans[0].line - 1][found.spans[0].column - 1] in "\"'"
+    assert (found.spans[0].line, found.spans[1].label) == (
+        text[: text.index("x")].count("\n") + 1,
+        "reading ended here",
+    )

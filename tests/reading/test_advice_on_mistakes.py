@@ -51,6 +51,14 @@ RIGHT, STEPS = "{right: {type: exact_match}}", "steps: 10"
         ("    reward:", "    optimizer: {betas: (0.9, 0.95)}\n    reward:", "RC100", "write `betas: [0.9, 0.95]`"),
         ("    reward:", "    optimizer: {learning_rate: 1e\u22126}\n    reward:", "RC132", "`learning_rate: 1e-6`"),
         ("    reward:", "    allow: [RC401]\n    reward:", "RC134", "`allow: {RC401: "),
+        ("    reward:", "    sampler: [top_p: 0.9, top_k: 5]\n    reward:", "RC134", "`sampler: {top_p: 0.9, top"),
+        ("    reward:", "    loss: {name: clipped}\n    reward:", "RC130", "`type` names it: remove this key"),
+        ("    reward:", "    optimizer: {learning_rate: 1e-4f}\n    reward:", "RC132", "`learning_rate: 0.0001`"),
+        ("    reward:", "    optimizer: {learning_rate: $lr}\n    reward:", "RC132", '`learning_rate: "${vars.lr}"`'),
+        ("    from: org/model", "    model: org/model", "RC130", "`model` is several tools' name; here it is `from`"),
+        ("recipec:algorithms/grpo", "recipec:algorithm/grpo", "RC120", "mean `recipec:algorithms/grpo`"),
+        ("name: mistaken", "name: mistaken\nvars: [{a: 1}]", "RC132", "write the keys of `vars` without dashes"),
+        ("max_length: 512", 'max_length: "${explore.budget.steps}"', "RC127", "`stages.explore.budget.steps`?"),
         (STEPS, "steps: 10 * 3", "RC132", "a recipe does not compute: write `steps: 30`"),
         (STEPS, "steps: '10'", "RC132", "without quotes it is a number: `steps: 10`"),
         (STEPS, "steps: 10//ten", "RC132", "a comment begins with ` #`: write `steps: 10`"),
@@ -142,6 +150,20 @@ def test_a_variable_that_an_alias_repeats_is_used(tmp_path):
     (tmp_path / "r.yaml").write_text(text.replace(STEPS, "steps: *n"))
     (one,) = [one for one in compile_recipe(tmp_path / "r.yaml").diagnostics if one.is_error]
     assert (one.code, one.path) == ("RC143", "vars.other")
+
+
+def test_counts_of_a_budget_that_stand_in_the_stage_are_not_also_missing(tmp_path):
+    """Each has one diagnostic, which names the budget."""
+    flat = RECIPE.replace(f"budget: {{{STEPS}, prompts_per_step: 8}}", f"{STEPS}\n    prompts_per_step: 8")
+    (tmp_path / "r.yaml").write_text(flat)
+    found = [one for one in compile_recipe(tmp_path / "r.yaml").diagnostics if one.is_error]
+    assert [(one.code, "belongs to `budget`" in one.help) for one in found] == [("RC130", True)] * 2
+
+
+def test_a_file_that_was_read_in_part_lacks_nothing(tmp_path):
+    """What could not be read may hold what a section needs: the broken line is the only error."""
+    (tmp_path / "r.yaml").write_text(RECIPE.replace("path: tasks.jsonl", 'path: "C:\\data\\tasks.jsonl"'))
+    assert [one.code for one in compile_recipe(tmp_path / "r.yaml").diagnostics if one.is_error] == ["RC105"]
 
 
 def test_an_alias_of_nothing_leaves_its_value_unknown(tmp_path):

@@ -123,7 +123,9 @@ def syntax_error(
     every bracket, and write `key: value`.
     References: YAML 1.2.2.
     """
-    spans = (place, started.labelled("it started here")) if started and started != place else (place,)
+    if started is not None and not started.label:
+        started = started.labelled("it started here")
+    spans = (place, started) if started is not None and started != place.labelled(started.label) else (place,)
     why = "this is not YAML; the rest of the file was read as if it were mended" if mended else ""
     return Finding(message, (*spans, *chain), why=why, help=remedy, fix=fix)
 

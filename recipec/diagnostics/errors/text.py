@@ -167,7 +167,7 @@ def key_not_text(place: Span, written: str | None, path: str, chain: Chain = ())
     message = f"the key `{written}` is not text" if written else "a key must be text"
     remedy = f'write "{written}" in quotes, or use a word' if written else ""
     if not written and place.end_column > place.column + 1:  # braces in braces
-        remedy = 'a template is text: put it in quotes, as in `"{{ question }}"`'
+        remedy = 'a template is text: put it in quotes, as in `"{{ question }}"`; a variable is `"${vars.NAME}"`'
     return Finding(message, (place, *chain), help=remedy, path=path)
 
 
