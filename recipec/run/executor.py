@@ -158,7 +158,7 @@ def stages(
             ended = run_stage(graph, stage, folder, options, run)
         except RecipeError as error:
             raise RecipeError(
-                *(locate_error(diagnostic, stage.name, options.locate) for diagnostic in error.diagnostics)
+                *(located_in_stage(diagnostic, stage.name, options.locate) for diagnostic in error.diagnostics)
             ) from error
         outcome.stages_run.append(stage.name)
         if not ended:
@@ -169,17 +169,17 @@ def stages(
 
 def note(outcome: Outcome, stage: str, options: Options, diagnostic: Diagnostic) -> None:
     """Keep what a stage reports while it runs, with its place where it names a key."""
-    outcome.diagnostics.append(locate_error(diagnostic, stage, options.locate) if diagnostic.path else diagnostic)
+    outcome.diagnostics.append(located_in_stage(diagnostic, stage, options.locate) if diagnostic.path else diagnostic)
 
 
-def locate_error(diagnostic: Diagnostic, stage: str, locate: Callable[[str], Sequence[Span]]) -> Diagnostic:
+def located_in_stage(diagnostic: Diagnostic, stage: str, locate: Callable[[str], Sequence[Span]]) -> Diagnostic:
     """Give what a stage was refused for a place in the recipe, after the one that it has in a file.
 
     The place is the key that it names, absolute or the stage's own; without any place, the stage as a whole.
 
     >>> from recipec.diagnostics.errors.preference import no_pairs_left
     >>> found = no_pairs_left("align", "kg_rank", 4, {})
-    >>> locate_error(found, "align", lambda key: [Span(key, 1, 1, 1, 2)]).spans[0].file
+    >>> located_in_stage(found, "align", lambda key: [Span(key, 1, 1, 1, 2)]).spans[0].file
     'stages.align.preference'
     """
     key = f"stages.{stage}"

@@ -66,7 +66,7 @@ class Row:
     to: str = ""
     """Path from the stage on, or from the top for `evaluate`, `machine`, `name` and `seed`."""
     how: str = ""
-    """Converter of the value; empty: the same value."""
+    """Converter of the value and its arguments, and ` if ` with a condition; empty: the same value."""
     note: str = ""
     """Where unit or meaning differ; for the other verdicts, the reason."""
     usual: str = ""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from recipec.reading.foreign.converters.conditions import divide
-from recipec.reading.foreign.converters.plain import positive
+from recipec.reading.foreign.converters.plain import above_one, positive
 from recipec.reading.foreign.converters.registry import (
     File,
     Needless,
@@ -202,12 +202,12 @@ def zero(value: Any, row: Row, file: File) -> Values:
 
 
 @converter
-def offload(value: Any, row: Row, file: File) -> Values:
-    """Offloading of the optimizer, under DeepSpeed."""
+def offload(value: Any, row: Row, file: File, strategy: str) -> Values:
+    """Offloading of the optimizer, under a strategy that has it."""
     del file
     if not on(value):
         raise Needless("it is off")
-    return {"machine.train.type": part("zero"), row.to: True}
+    return {"machine.train.type": part(strategy), row.to: True}
 
 
 def _product(file: File, *keys: str) -> int:
@@ -220,19 +220,7 @@ def _product(file: File, *keys: str) -> int:
 @converter
 def nodes(value: Any, row: Row, file: File) -> Values:
     """A number of nodes, which something must start."""
-    del file
-    if number_or_zero(value) <= 1:
-        raise Needless("1 is the default")
-    return {row.to: whole(value), "machine.launcher": "ray"}
-
-
-@converter
-def fsdp_offload(value: Any, row: Row, file: File) -> Values:
-    """Offloading, under FSDP."""
-    del file
-    if not on(value):
-        raise Needless("it is off")
-    return {"machine.train.type": part("sharded"), row.to: True}
+    return {**above_one(value, row, file), "machine.launcher": "ray"}
 
 
 @converter
