@@ -26,7 +26,7 @@ def completed(translation: Translation) -> Translation:
     _critic_engine(settings, fates)
     _completion(settings, fates, translation.kind)
     _compared_rewards(settings, fates)
-    _kl_penalty(settings, fates)
+    _kl_penalty(settings, fates, of_tokens=translation.found.tool.token_kl)
     if any(path.startswith(HELD_OUT) for path in settings):
         _evaluation(settings, fates)
     for head in ("data", f"{HELD_OUT}data"):
@@ -149,7 +149,7 @@ def _compared_rewards(settings: dict[str, Setting], fates: list[Fate]) -> None:
             _gone(settings, fates, path, "each reward has a function of its own, that returns a number")
 
 
-def _kl_penalty(settings: dict[str, Setting], fates: list[Fate]) -> None:
+def _kl_penalty(settings: dict[str, Setting], fates: list[Fate], *, of_tokens: bool) -> None:
     """Say where a KL penalty of rows has another meaning than one of tokens."""
     beta = settings.get("reward.kl.beta")
     levels = {one.value for path, one in settings.items() if path.startswith("advantage.") and path.endswith(".type")}
@@ -157,6 +157,10 @@ def _kl_penalty(settings: dict[str, Setting], fates: list[Fate]) -> None:
         note = "of the greedy completion, too, which is the baseline; there the baseline has no penalty"
     elif beta is not None and part("plain_credit") in levels:
         note = "of the whole row at each of its tokens; there a token has the penalty of the tokens from it on"
+    elif beta is not None and of_tokens:
+        note = (
+            "of the row, and compared with others; there a token has that of the tokens from it on, next to its credit"
+        )
     else:
         return
     settings[beta.path] = replace(beta, note=note)

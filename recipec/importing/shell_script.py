@@ -222,11 +222,12 @@ def _command(words: Sequence[Word]) -> Command:
                 index += 1
                 continue
             unresolved = list(word.unresolved)
-            items = []
+            items: list[str] = []
             while (
                 value is None
                 and index < len(words)
                 and not _begins_argument(words[index].text, started=_started(command))
+                and not (items and _SETTING.fullmatch(words[index].text) and _SETTING.fullmatch(items[0]) is None)
             ):
                 items.append(words[index].text)
                 unresolved += words[index].unresolved

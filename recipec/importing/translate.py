@@ -229,7 +229,7 @@ def _unchanged(row: Row, value: Any, values: Mapping[str, Any]) -> bool:
     return (how in _SAME and ours == value) or (how == "mixer" and not any(path.endswith(".limit") for path in values))
 
 
-_SAME = {"keep", "samples", "verl_minibatch"}
+_SAME = {"keep", "samples", "verl_minibatch", "verl_warmup"}
 """Converters with a note on values that they change."""
 
 

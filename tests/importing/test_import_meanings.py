@@ -197,3 +197,22 @@ def test_a_penalty_of_tokens_is_one_of_rows_where_rows_are_compared(estimator, v
     words = "algorithm.use_kl_in_reward=True algorithm.kl_ctrl.kl_coef=0.01"
     made = import_recipe("a.sh", f"{VERL} algorithm.adv_estimator={estimator} {words}").made
     assert [fate.verdict for fate in made.fates if fate.name == "algorithm.kl_ctrl.kl_coef"] == [verdict]
+
+
+@pytest.mark.parametrize("estimator", ["rloo", "reinforce_baseline", "group_norm"])
+def test_a_penalty_next_to_compared_rewards_is_reported(estimator):
+    """OpenRLHF compares rewards first, and gives a token the penalties from it on; here both are compared."""
+    script = (
+        "python3 -m openrlhf.cli.train_ppo_ray --pretrain org/m --prompt_data org/d --n_samples_per_prompt 4 "
+        f"--rollout_batch_size 16 --init_kl_coef 0.01 --advantage_estimator {estimator} --generate_max_len 8"
+    )
+    (fate,) = [fate for fate in import_recipe("a.sh", script).made.fates if fate.name == "init_kl_coef"]
+    assert (fate.verdict, "next to its credit" in fate.text) == ("other", True)
+
+
+@pytest.mark.parametrize(("batch", "verdict"), [(16, "same"), (64, "other")])
+def test_a_warm_up_of_one_update_each_rollout_is_the_same(batch, verdict):
+    """The note is on rollouts with several updates."""
+    script = f"{VERL} data.train_batch_size={batch} actor_rollout_ref.actor.ppo_mini_batch_size=16 "
+    made = import_recipe("a.sh", f"{script} actor_rollout_ref.actor.optim.lr_warmup_steps=10").made
+    assert [fate.verdict for fate in made.fates if fate.name.endswith("lr_warmup_steps")] == [verdict]

@@ -190,6 +190,12 @@ def test_a_file_is_of_the_tool_with_the_most_of_its_names(text, tool, trainer):
             "verl's generation and evaluation",
         ),
         ("a.yaml", "num_generations: 8\ndataset_name: org/d\npass_rate_min: 0\npass_rate_max: 1\n", "open-r1's filter"),
+        ("a.sh", "deepspeed --module openrlhf.cli.train_kd --pretrain org/m --kd_coef 0.4", "OpenRLHF's distillation"),
+        (
+            "a.yaml",
+            "env: {group_size: 8, max_token_length: 9}\nopenai: {model_name: m}\n",
+            "the environments of atropos",
+        ),
         ("a.sh", "python t.py model.lora_rank=8 training.group_size=8 data.max_prompt_length=8", "rLLM's own trainer"),
     ],
 )

@@ -153,3 +153,12 @@ def test_a_file_with_settings_that_a_script_names_is_reported():
         with pytest.raises(RecipeError) as error:
             import_recipe("c.sh", script)
         assert "yaml/c.yaml" in error.value.diagnostics[0].help
+
+
+def test_a_setting_after_the_value_of_a_flag_is_an_argument_of_its_own():
+    """`--config-name NAME model=org/m` has two arguments, though the second has no dot."""
+    found = {
+        a.name: a.value
+        for a in read_script("python t.py --config-name a model=org/m --env A=1 B=2").commands[0].arguments
+    }
+    assert found == {"config-name": "a", "model": "org/m", "env": ["A=1", "B=2"]}

@@ -6,6 +6,8 @@ The file of a tool has these tables:
     its name; names that only its files have; words of the command that starts it.
 ``strict``
     whether the tool refuses names that it does not know, so that such a name tells of a fork or another version.
+``token_kl``
+    whether a KL penalty in the reward is of tokens, and added after rewards were compared.
 ``shares``
     another table that its files draw on, too; if that is of a tool, a mark tells its files from those of the other.
 ``keys``, ``rl``, ``sft``, ``dpo``, …
@@ -121,6 +123,8 @@ class Tool:
     """Names of earlier versions, with the present ones."""
     strict: bool = False
     """Whether it refuses names that it does not know."""
+    token_kl: bool = False
+    """Whether a KL penalty in the reward is of tokens, and added after rewards were compared."""
     fork: bool = False
     """Whether it shares the names of a tool with trainers of its own."""
     index: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
@@ -185,6 +189,7 @@ def _tool(slug: str, table: Mapping[str, Any], shared: Mapping[str, Any]) -> Too
         trainers,
         aliases,
         table.get("strict", shared.get("strict", False)),
+        table.get("token_kl", False),
         "trainers" in shared,
         {name: tuple(of_name) for name, of_name in index.items()},
     )
