@@ -46,7 +46,11 @@ class Scheduled(Optimizer):
         "falling along a line (`wsd`, warm-up-stable-decay).",
     )
     min_ratio: float = param(
-        0.0, "Last learning rate of `linear`, `cosine` and `wsd`, as a fraction of the peak.", ge=0, le=1
+        0.0,
+        "What the learning rate of `linear`, `cosine` and `wsd` falls to, as a fraction of the peak: an update after "
+        "the last would have it.",
+        ge=0,
+        le=1,
     )
     decay_ratio: float = param(0.1, "Fraction of all updates in which `wsd` falls.", gt=0, le=1)
     warmup_updates: int | None = param(None, "Number of updates of linear warm-up.", unit="updates", ge=0)

@@ -73,8 +73,8 @@ class AdamW(Part):
     def learning_rate(self, update: int, place: float | None = None) -> float:
         """Learning rate of an update, counted from 0; ``place`` is where the schedule is, the same if absent.
 
-        Linear warm-up to the peak, then constant, or down to ``min_ratio`` of it at the last update: along a line, half
-        a cosine, or constant and then along a line (``wsd``).
+        Linear warm-up to the peak, then constant, or down to ``min_ratio`` of it, which an update after the last would
+        have: along a line, half a cosine, or constant and then along a line (``wsd``).
         """
         spec = self.spec
         place = float(update) if place is None else place
