@@ -12,8 +12,8 @@ ENOUGH = 3
 """Names of a tool that a file must have, where no command names the tool."""
 SHARE = 0.5
 """Share of a file's names that the tool must know."""
-MANY = 20
-"""Names of a tool that show a file of it, or of a fork with names of its own, whatever their share."""
+MANY, LESS = 20, 0.4
+"""Names of a tool that show a file of a fork with names of its own, and their share there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,11 @@ def tool_of(read: ForeignFile) -> Tool | None:
         share = known / max(1, len(read.entries))
         if command and (known or len(read.entries) < ENOUGH):
             ranked.append((tool.fork, 2 * share + 0.2 * marks + 0.5, tool.slug, tool))
-        elif marks and known >= min(ENOUGH, len(read.entries)) and (share >= SHARE or (marks > 1 and known >= MANY)):
+        elif (
+            marks
+            and known >= min(ENOUGH, len(read.entries))
+            and (share >= SHARE or (marks > 1 and known >= MANY and share >= LESS))
+        ):
             ranked.append((tool.fork, 2 * share + 0.2 * marks, tool.slug, tool))
     return max(ranked)[-1] if ranked else None
 

@@ -158,7 +158,7 @@ gradient_accumulation_steps: 16
     ("text", "tool", "trainer"),
     [
         (TULU, "open-instruct", "sft"),
-        (VERL.replace("main_ppo", "main_x") + " ".join(f"my.name{n}={n}" for n in range(40)), "verl", "ppo"),
+        (VERL.replace("main_ppo", "main_x") + " ".join(f"my.name{n}={n}" for n in range(28)), "verl", "ppo"),
         (
             "model_name_or_path: org/m\nper_device_train_batch_size: 1\nloss_type: sigmoid\nmax_length: 9\n",
             "TRL",
@@ -191,6 +191,11 @@ def test_a_file_is_of_the_tool_with_the_most_of_its_names(text, tool, trainer):
         ),
         ("a.yaml", "num_generations: 8\ndataset_name: org/d\npass_rate_min: 0\npass_rate_max: 1\n", "open-r1's filter"),
         ("a.sh", "deepspeed --module openrlhf.cli.train_kd --pretrain org/m --kd_coef 0.4", "OpenRLHF's distillation"),
+        (
+            "a.yaml",
+            "actor: {type: {_class: qwen2}, path: org/m}\nppo: {gen: {n: 8}}\n",
+            "AReaL before its lite version",
+        ),
         (
             "a.yaml",
             "env: {group_size: 8, max_token_length: 9}\nopenai: {model_name: m}\n",
