@@ -6,6 +6,11 @@ import pytest
 from support.encoding_corpus import TOOL, bot, call, policy_of, prepare, user
 
 from recipec.diagnostics.model import RecipeError
+from recipec.runtime.batch import Example
+from recipec.runtime.data.encode import all_trained
+from recipec.runtime.data.files import Row
+from recipec.runtime.images.picture import Picture
+from recipec.spec.data import Columns
 
 TALK = [user("hi"), bot("ok")]
 
@@ -203,6 +208,14 @@ def test_untrained_turns(tmp_path):
     for message in (bot("b", weight=0.5), bot("b", train="no"), {**user("b"), "train": True}):
         assert refused(tmp_path, policy, "sft", {"messages": [user("a"), message, bot("c")]})[0] == "RC706"
     assert refused(tmp_path, policy, "sft", {"messages": [user("a"), bot("b", weight=0)]})[0] == "RC706"
+
+
+def test_tokens_of_images_are_never_trained():
+    """With `train_on: all` every token is, but the first one and those that stand for an image: nothing writes them."""
+    image = Picture("9f", "a.png", {}, (7, 8))
+    example = Example(0, (1, 7, 8, 2, 7, 8, 3), (False,) * 6 + (True,), (image, image))
+    trained = all_trained(Row(0, "a.jsonl", 1, {}), example, Columns()).trained
+    assert trained == (False, False, False, True, False, False, True)
 
 
 @pytest.mark.parametrize(
