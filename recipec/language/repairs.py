@@ -15,11 +15,16 @@ OPENING_QUOTES, CLOSING_QUOTES = "\u201c\u201e\u00ab\u2018", "\u201d\u201c\u00bb
 
 _KEY = r"(\s*(?:- )?(\w[\w-]*))"
 BEFORE_BRACKET = re.compile(_KEY + r" +[\[{\"'|>].*")
-_WITH_EQUALS = re.compile(_KEY + r"( *)=( *)[^\s=].*")
+_WITH_EQUALS = re.compile(_KEY + r" *([=\uff1a]) *[^\s=].*")
 _CLOSE = re.compile(_KEY + r":[^\s:/].*")
 _WORDS = re.compile(_KEY + r" +[^:#\s][^:#]*")
 _ALONE = re.compile(_KEY + r"\s*")
 _BLOCK_KEY = re.compile(r"\s*(?:- )?[\w-]+:(?:\s|$)")
+_TWO_ENTRIES = re.compile(
+    r"(?:[\s{,](?P<value>-?\d[\d.e-]*|true|false|null)|[^\s;\uff0c\u3001])"
+    r"(?P<gap>\s*(?P<sign>[;\uff0c\u3001]?)\s*)(?<=[\s;\uff0c\u3001])(?P<key>[a-z]\w*)\Z"
+)
+"""A value and, after something that is not a comma, the key of another entry."""
 _LONGEST = 60
 """Characters of a line that a remedy repeats."""
 
@@ -68,7 +73,14 @@ def repair(text: Text, error: Exception, spare: str) -> Repair | None:
         return None
     says = f"{getattr(error, 'context', '')} {getattr(error, 'problem', '')}"
     stop = _Stop(text, says, mark.index, context.index if context else mark.index)
-    return _unquoted_reference(stop, spare) or _after_closing(stop) or _missing_colon(stop) or _not_closed(stop) or None
+    return (
+        _unquoted_reference(stop, spare)
+        or _after_closing(stop)
+        or _missing_colon(stop)
+        or _not_closed(stop)
+        or _missing_comma(stop)
+        or None
+    )
 
 
 def missing_colon(line: str) -> tuple[int, str, str] | None:
@@ -80,14 +92,15 @@ def missing_colon(line: str) -> tuple[int, str, str] | None:
     (2, '`=` is in the place of a colon', 'lr: 1e-5')
     """
     for pattern, wrong in (
-        (_WITH_EQUALS, "`=` is in the place of a colon"),
+        (_WITH_EQUALS, "`{sign}` is in the place of a colon"),
         (BEFORE_BRACKET, "a colon is missing after `{key}`"),
         (_CLOSE, "a space is missing after `{key}:`"),
         (_WORDS, "a colon is missing after `{key}`"),
     ):
         if (match := pattern.fullmatch(line.rstrip())) is not None:
-            rest = line[match.end(1) :].lstrip(" =:" if pattern is not _WORDS else " ").rstrip()
-            return match.end(1), wrong.format(key=match[2]), f"{match[2]}: {rest}"
+            rest = line[match.end(1) :].lstrip(" =:\uff1a" if pattern is not _WORDS else " ").rstrip()
+            sign = match[3] if pattern is _WITH_EQUALS else ""
+            return match.end(1), wrong.format(key=match[2], sign=sign), f"{match[2]}: {rest}"
     return None
 
 
@@ -188,13 +201,29 @@ def _with_colon(text: Text, begin: int, line: str, colon: tuple[int, str, str]) 
     shown = right if len(right) <= _LONGEST else f"{right[:_LONGEST]}…"
     fix = Fix("write the colon", text.between(begin + key.start(2), begin + len(line.rstrip())), right)
     refused = _mended(place, None, wrong, f"write `{shown}`", fix, text.chain)
-    if line[at:].lstrip().startswith("="):
-        sign = begin + line.index("=", at)
+    if line[at:].lstrip()[:1] in {"=", "\uff1a"}:
+        sign = begin + at + len(line[at:]) - len(line[at:].lstrip())
         text = text.replaced(sign, ":")
         return Repair(refused, text if text.text[sign + 1] == " " else text.added_at(sign + 1, " "))
     if line[at : at + 1] == ":":
         return Repair(refused, text.added_at(index + 1, " "))
     return Repair(refused, text.added_at(index, ":"))
+
+
+def _missing_comma(stop: _Stop) -> Repair | None:
+    """Mend two entries in braces with a space, a line break, `;` or a comma of another script between them."""
+    text = stop.text
+    if "expected ',' or" not in stop.says or stop.character != ":":
+        return None
+    match = _TWO_ENTRIES.search(text.text, stop.start, stop.index)
+    if match is None or not (match["value"] or match["sign"] or "_" in match["key"] or "\n" in match["gap"]):
+        return None
+    sign, key = match["sign"], match["key"]
+    at = match.start("sign") if sign else match.start("gap")
+    place = text.between(at, at + len(sign))
+    wrong = f"`{sign}` is in the place of a comma" if sign else f"a comma is missing before `{key}`"
+    refused = _mended(place, None, wrong, f"write `, {key}: …`", Fix("write the comma", place, ","), text.chain)
+    return Repair(refused, text.replaced(at, ",") if sign else text.added_at(at, ","))
 
 
 def _not_closed(stop: _Stop) -> Repair | None:

@@ -107,6 +107,9 @@ def _inside_brackets(text: Text, start: int, index: int) -> tuple[Span, str, str
         line = f"{_text_before(text.text, at)} {hidden.strip()}".strip()
         wrong = "` #` begins a comment: the rest of the line is not read"
         return text.between(at, at + 1), wrong, f'if the `#` is a part of the text, put it in quotes: `"{line}"`'
+    if text.text[index - 1] in "'\"" and text.text[index : index + 1].isalnum():
+        wrong = f"nothing can follow the closing `{text.text[index - 1]}`"
+        return text.between(index, index + 1), wrong, "put the whole text in quotes; inside '…' write ' twice"
     if text.text[index : index + 2] == ": ":
         ends = r"[,\]\n]" if text.text[start] == "[" else r"[,}\n]"
         head, rest = _text_before(text.text, index), re.split(ends, text.text[index:], maxsplit=1)[0].rstrip()

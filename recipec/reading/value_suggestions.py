@@ -21,7 +21,7 @@ _REFERENCE = re.compile(r"\$?(?:\{\{?|\()?\s*(vars\.\w+)\s*(?:\}?\}|\))?|(?:\{\{
 """A reference to a variable as other languages write it."""
 _UNIT = re.compile(r"(\d+(?:\.\d+)?(?:e-?\d\d?(?=[A-Za-z]))?) ?([A-Za-z]*)")
 """A number with a unit, or with `k` for thousands."""
-_SIGNS = str.maketrans({"\u2212": "-", "\u2013": "-", "\u2010": "-", "\u2011": "-"})
+_SIGNS = str.maketrans({"\u2212": "-", "\u2013": "-", "\u2010": "-", "\u2011": "-", "\u2014": "-"})
 """Characters that look like a minus."""
 _AT = re.compile(r"(pass|avg|mean|average)_?(?:at|@)_?(\d+)")
 """A metric of several answers, as other tools write it."""

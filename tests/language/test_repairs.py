@@ -27,6 +27,7 @@ stages:
         ("name: x", "name x", 1, 1, "a colon is missing after `name`"),
         ("kind: rl", "kind:rl", 4, 5, "a space is missing after `kind:`"),
         ("kind: rl", "kind = rl", 4, 5, "`=` is in the place of a colon"),
+        ("kind: rl", "kind\uff1arl", 4, 5, "`\uff1a` is in the place of a colon"),
         ("kind: rl", "kind=rl", 4, 5, "`=` is in the place of a colon"),
         ("0.5}", "0.5", 5, 21, "a `{` is not closed"),
         ("0.5}", "0.5  # no KL", 5, 21, "a `{` is not closed"),
@@ -145,3 +146,29 @@ def test_quotes_that_reach_over_lines_are_shown_where_they_begin(text):
         text[: text.index("x")].count("\n") + 1,
         "reading ended here",
     )
+
+
+@pytest.mark.parametrize(
+    ("gap", "says"),
+    [
+        (" ", "a comma is missing before `c_d`"),
+        ("\n  ", "a comma is missing before `c_d`"),
+        ("; ", "`;` is in the place of a comma"),
+        (";", "`;` is in the place of a comma"),
+        ("\uff0c", "`\uff0c` is in the place of a comma"),
+    ],
+)
+def test_two_entries_without_a_comma(gap, says):
+    """They are read as two, and the message is where the comma belongs."""
+    text = f"a: {{b: 8{gap}c_d: 2}}\ne: 3\n"
+    source = read_source("r.yaml", text)
+    (found,) = source.diagnostics
+    assert (found.message, found.spans[0].line, found.spans[0].column) == (says, 1, 9)
+    assert source.root.plain() == {"a": {"b": 8, "c_d": 2}, "e": 3}
+    assert read_source("r.yaml", fixed(text, [found.fix])[0]).diagnostics == ()
+
+
+def test_a_text_with_a_colon_is_not_two_entries():
+    """Words before the colon are the text."""
+    (found,) = read_source("r.yaml", "a: {p: The answer: 3, b: 1}\n").diagnostics
+    assert found.help == 'put it in quotes: `"The answer: 3"`'
