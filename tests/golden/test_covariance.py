@@ -72,4 +72,18 @@ def test_the_objectives_are_those_of_the_paper() -> None:
         made = call(spec, **given, logprob_RT=logprob_RT)
         made["loss"].backward()
         assert float(made["loss"].detach()) == pytest.approx(loss, abs=1e-6)
+        assert float(made["metric/selected"]) == 0.25
         torch.testing.assert_close(logprob_RT.grad, torch.tensor(slope), atol=1e-6, rtol=1e-6)
+
+
+def test_ratios_of_tokens_that_are_not_selected_are_clipped_above() -> None:
+    """With a positive advantage a ratio of 1.5 counts as 1.3, and has no gradient."""
+    logprob_RT = torch.tensor([[math.log(1.5)]], requires_grad=True)
+    one_RT = torch.ones(1, 1)
+    made = call(
+        ClipCov(epsilon=0.2, epsilon_high=0.3), logprob_RT=logprob_RT, ratio_to_RT=one_RT - 1, advantage_RT=one_RT,
+        trained_RT=one_RT > 0, weight_RT=one_RT, selected_RT=one_RT < 0,
+    )  # fmt: skip
+    made["loss"].backward()
+    assert float(made["loss"].detach()) == pytest.approx(-1.3)
+    assert logprob_RT.grad.tolist() == [[0.0]]

@@ -192,6 +192,24 @@ def test_ratios_beyond_their_bounds_are_counted(spec, low, high):
     assert made["metric/clip_ratio/low_mean"].dtype == torch.float64
 
 
+def test_gmpo_counts_no_ratio_of_a_row_without_an_advantage():
+    """Such a row has no gradient whatever its ratio."""
+    one_RT = torch.ones(1, 1, dtype=torch.float64)
+    columns = {"trained_RT": one_RT > 0, "turn_RT": one_RT.long(), "weight_RT": one_RT, "advantage_RT": 0 * one_RT}
+    made = call(Gmpo(), logprob_RT=5 * one_RT, ratio_to_RT=0 * one_RT, **columns)
+    assert float(made["metric/clip_ratio/high_mean"]) == 0
+
+
+def test_the_log_ratio_of_cispo_is_clamped():
+    """A ratio of e**3 counts as e**2 where log-ratios are clamped at 2, below the bound of the weight."""
+    one_RT = torch.ones(1, 1, dtype=torch.float64)
+    made = call(
+        Cispo(ratio_max=100.0, log_ratio_clamp=2.0), logprob_RT=-one_RT, ratio_to_RT=-4 * one_RT, advantage_RT=one_RT,
+        trained_RT=one_RT > 0, weight_RT=one_RT,
+    )  # fmt: skip
+    assert float(made["loss"]) == pytest.approx(math.exp(2.0))
+
+
 def test_turn_ratio_is_a_mean_within_the_turn():
     """Each token of a turn has the geometric mean of the turn's ratios; another row's turn is another turn."""
     drift, trained = [[0.2, 0.4, 9.0, 0.1], [0.3, 9.0, 9.0, 9.0]], [[1, 1, 0, 1], [1, 0, 0, 0]]
@@ -234,6 +252,22 @@ def pair(**params):
 def test_preference(params, loss):
     """Each variant of the objective at a margin of two nats (one and a half a token)."""
     assert pair(**params)["loss"] == pytest.approx(loss, abs=1e-6)
+
+
+def test_the_likelihood_of_each_chosen_answer_is_a_mean_over_its_tokens():
+    """Chosen answers of two tokens and one, at -1 and -3 a token, less the reference: their means add 1 and 3."""
+    logprob_RT = torch.tensor([[-1.0, -1.0], [-1.0, 0.0], [-3.0, 0.0], [-3.0, 0.0]])
+    trained_RT = logprob_RT < 0
+    loss = [
+        float(
+            dpo(
+                logprob_RT, logprob_RT, trained_RT, torch.tensor([0, 0, 1, 1]), torch.tensor([True, False] * 2),
+                torch.full((4,), 0.5), **Dpo(nll=nll).params(),
+            )["loss"]
+        )
+        for nll in (0.0, 1.0)
+    ]  # fmt: skip
+    assert loss[1] - loss[0] == pytest.approx((1.0 + 3.0) / 2)
 
 
 def test_preference_metrics():
