@@ -2,7 +2,7 @@
 
     pip install 'recipec[train,kg,demo]' matplotlib
     python benchmarks/learning/truthfulness.py --seeds 8 --out runs/learning
-    python benchmarks/learning/truthfulness.py --seeds 8 --recipes rag --out runs/learning
+    python benchmarks/learning/truthfulness.py --seeds 8 --recipes rag margin --out runs/learning
 
 The second command trains by pairs of answers with and without retrieved facts, and nothing else.
 Data are made once, under --out.  Each seed draws other countries to train and to hold out.  If the command is
@@ -29,8 +29,10 @@ from run import ROOT, THREADS, call, copied, waited
 import recipec
 
 CORPUS = ROOT / "recipes" / "tree_grpo" / "data" / "corpus.jsonl"
-RECIPES = ("facts", "random", "rag")
-POLICIES = {"before": "before training"} | {name: f"after {name}" for name in ("sft", "kg_rank", "random", "kg_rag")}
+RECIPES = ("facts", "random", "rag", "margin")
+POLICIES = {"before": "before training"} | {
+    name: f"after {name}" for name in ("sft", "kg_rank", "random", "kg_rag", "margin")
+}
 """Policies, and how the table of results calls the moment after which they are evaluated."""
 COMPARED = (
     ("kg_rank", "random"),
@@ -41,6 +43,8 @@ COMPARED = (
     ("kg_rag", "before"),
     ("kg_rag", "kg_rank"),
     ("kg_rag", "sft"),
+    ("margin", "before"),
+    ("margin", "kg_rag"),
 )
 SETS = ("phrasing", "held_out", "retrieved")
 COLUMNS = ("consistency", "claims/supported", "claims/contradicted")
