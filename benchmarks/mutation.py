@@ -30,7 +30,7 @@ MODULES = {
     "training/minibatch": ("runtime/training/test_minibatch.py",),
     "data/encode": tuple(f"runtime/data/test_{name}.py" for name in ("sources", "chat_template", "prompt_columns")),
     "attention/prefix_tree": tuple(
-        f"runtime/attention/test_{name}.py" for name in ("trie_attention", "microbatch_packing")
+        f"runtime/attention/test_{name}.py" for name in ("neighbours", "trie_attention", "microbatch_packing")
     ),
     "attention/segments": ("runtime/attention/test_handover.py",),
     "attention/handover": ("runtime/attention/test_handover.py",),

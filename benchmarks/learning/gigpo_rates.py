@@ -144,9 +144,14 @@ def report(home: Path, seeds: range) -> None:
     stepwise = finished(home, [STEPWISE], seeds)
     if len(stepwise) > 1:
         sides = read(home, STEPWISE, stepwise)
-        for side in ("hgpo", "rtmc"):
-            for against in ("grpo", "gigpo"):
-                print(row(STEPWISE, sides, side, against))
+        for side, against in (
+            ("gigpo", "grpo"),
+            ("hgpo", "grpo"),
+            ("hgpo", "gigpo"),
+            ("rtmc", "grpo"),
+            ("rtmc", "gigpo"),
+        ):
+            print(row(STEPWISE, sides, side, against))
     for beta, (area_S, end_S) in pooled.items():
         print(f"\nMean over the rates, KL {beta}: area {curves.signed(area_S)}, end {curves.signed(end_S)}")
 

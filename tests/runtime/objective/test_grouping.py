@@ -72,9 +72,18 @@ def test_states_that_cannot_be_compared():
 
 def test_a_state_without_a_place_has_none_in_the_message():
     """A state that a caller compares may come from no file."""
-    with pytest.raises(RecipeError) as refused:
-        state_key(object())
-    assert refused.value.diagnostics[0].spans == ()
+    for read, state in ((state_key, object()), (state_text, 5)):
+        with pytest.raises(RecipeError) as refused:
+            read(state)
+        assert refused.value.diagnostics[0].spans == ()
+
+
+def test_no_rows_are_no_groups():
+    """The column is of integers all the same."""
+    empty_R = torch.zeros(0, dtype=torch.int64)
+    made = anchor_state([], empty_R, empty_R.bool(), match="exact", threshold=None)["by_anchor_R"]
+    assert made.dtype == torch.int64
+    assert len(made) == 0
 
 
 def test_columns_of_unequal_lengths_are_refused():
