@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -64,11 +65,9 @@ class GraphRunner:
             self._functions[node.id] = self._bind(node)
         draws = {"step": step, "attempt": attempt} if node.spec is not None and node.spec.draws else {}
         call = partial(self._functions[node.id], **arguments(node, values), **draws)
-        try:
+        with located_at(node, self.context):
             # a reward may ask a clock, a process or a service
             outputs = self.context.ranks.on_leader(call) if node.slot == "reward" else call()
-        except RecipeError as error:
-            raise RecipeError(*(_placed(one, node, self.context) for one in error.diagnostics)) from error
         if node.id in self.recorded:
             outputs["reward_R"] = replayed(outputs["reward_R"], self.recorded[node.id])
         for signal in columns_of(node):
@@ -126,6 +125,15 @@ def arguments(node: Node, values: Values) -> dict[str, Any]:
         else:
             named[column.parameter] = value
     return named
+
+
+@contextmanager
+def located_at(node: Node, context: StageContext) -> Iterator[None]:
+    """Let what is refused inside point at the node's key, unless it names one."""
+    try:
+        yield
+    except RecipeError as error:
+        raise RecipeError(*(_placed(one, node, context) for one in error.diagnostics)) from error
 
 
 def _placed(diagnostic: Diagnostic, node: Node, context: StageContext) -> Diagnostic:

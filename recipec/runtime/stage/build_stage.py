@@ -21,7 +21,7 @@ from recipec.runtime.data.table import Table
 from recipec.runtime.distributed.sequence_parallel import SequenceParallelGroup
 from recipec.runtime.environment.replayed import ReplayedEnvironment
 from recipec.runtime.evaluation.evaluate import Evaluator
-from recipec.runtime.graph_runner import GraphRunner, Values, arguments, build_part
+from recipec.runtime.graph_runner import GraphRunner, Values, arguments, build_part, located_at
 from recipec.runtime.logging.metrics_writer import MetricsWriter
 from recipec.runtime.logging.stage_trackers import trackers_of
 from recipec.runtime.model.causal_lm import CausalLm
@@ -263,7 +263,8 @@ def build_inputs(stage: StageGraph, runner: GraphRunner, digest: str) -> Values:
             assert context.home is not None
             about = {"digest": digest, "stage": stage.name, "artifact": "pairs"}
             columns = arguments(node, values)
-            pairs = made_once(runner.instance(node), columns, context.home / "pairs", about, context.ranks)
+            with located_at(node, context):
+                pairs = made_once(runner.instance(node), columns, context.home / "pairs", about, context.ranks)
             values |= {Value(signal, node.id): pairs[signal] for signal in node.outputs}
         elif node.outputs and node.slot == "compiler":
             runner.call(node, values)

@@ -176,7 +176,7 @@ def whole(value: Any) -> int:
         Refused: it is not a whole number.
     """
     found = number(value)
-    if int(found) != found:
+    if isinstance(found, float) and not found.is_integer():  # infinity is none either
         raise Refused("it is not a whole number")
     return int(found)
 
