@@ -176,7 +176,7 @@ def whole(value: Any) -> int:
         Refused: it is not a whole number.
     """
     found = number(value)
-    if isinstance(found, float) and not found.is_integer():  # infinity is none either
+    if isinstance(found, float) and not found.is_integer():  # nor is infinity one
         raise Refused("it is not a whole number")
     return int(found)
 
