@@ -99,7 +99,11 @@ ATTACKS = [
     Attack("math-input", "CWE-73", DONE, maths(r"\boxed{\input{/etc/passwd}}")),
     Attack("math-deep-braces", "CWE-674", DONE, maths("\\boxed{" * 3000 + "3" + "}" * 3000, 1.0), seconds=12),
     Attack(
-        "math-deep-fraction", "CWE-674", DONE, maths(r"\boxed{" + r"\frac{1}{" * 300 + "3" + "}" * 301, NAN), seconds=12
+        "math-deep-fraction",
+        "CWE-674",
+        DONE,
+        maths(r"\boxed{" + r"\frac{1}{" * 5000 + "3" + "}" * 5001, NAN),
+        seconds=12,
     ),
     Attack("math-many-boxes", "CWE-1333", DONE, maths("\\boxed{" * 20_000), seconds=12),
     Attack("math-digits", "CVE-2020-10735", DONE, maths("\\boxed{" + "9" * 100_000 + "}", NAN), seconds=12),
