@@ -16,8 +16,8 @@ from recipec.cli.commands import app
 from recipec.cli.input_output import show
 from recipec.diagnostics.model import RecipeError
 
-READING = ("validate", "plan", "compile", "ls", "show", "explain", "schema", "diff", "doctor", "--help", "-h")
-"""Commands that print and change nothing."""
+READING = ("validate", "compile", "ls", "show", "explain", "schema", "--help", "-h")
+"""Commands that print, change nothing and start no process: a pipe to one that died must not end the command."""
 
 
 @contextmanager
