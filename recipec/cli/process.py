@@ -9,29 +9,20 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from recipec.cli.commands import app
 from recipec.cli.input_output import show
 from recipec.diagnostics.model import RecipeError
 
 READING = ("validate", "compile", "ls", "show", "explain", "schema", "--help", "-h")
-"""Commands that print, change nothing and start no process: a pipe to one that died must not end the command."""
+"""Commands that print and change nothing."""
 
 
-@contextmanager
-def _ending_with_its_reader() -> Iterator[None]:
-    """Let a command that only prints end by SIGPIPE, as in `recipec ls | head`: the 1 of findings would mislead."""
-    if os.name != "posix" or sys.argv[1:2] == [] or sys.argv[1] not in READING:
-        yield
-        return
-    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        signal.signal(signal.SIGPIPE, before)
+def _end_with_its_reader() -> None:
+    """End a command that only prints by SIGPIPE, as in `recipec ls | head`: the 1 of findings would mislead."""
+    if os.name == "posix" and sys.argv[1:2] and sys.argv[1] in READING:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGPIPE)
 
 
 def main() -> None:
@@ -41,12 +32,16 @@ def main() -> None:
         gc.set_threshold(100_000)  # what is imported stays: there is nothing to collect meanwhile,
         atexit.register(gc.freeze)  # nor in the end
     try:
-        with _ending_with_its_reader():
-            app()
+        app()
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):
+            _end_with_its_reader()
+        raise
     except RecipeError as error:
         show(error.diagnostics, {}, valid=False)
         sys.exit(1)
     except BrokenPipeError:  # the reader of a pipe has closed it
+        _end_with_its_reader()
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes the rest at exit
         sys.exit(1)
     except Exception as error:  # noqa: BLE001 - anything that gets here is a bug of recipec
