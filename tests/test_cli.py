@@ -167,8 +167,15 @@ def test_lines_for_other_tools(two):
 
 def test_machine_output_is_whole_json(two):
     """plan, compile and schema print JSON on stdout and nothing else."""
-    for command in ("plan good.yaml --format json", "compile good.yaml --emit json", "schema", "schema graph"):
-        json.loads(two.call(*command.split()).out)
+    for command, key in (
+        ("plan good.yaml --format json", "stages"),
+        ("compile good.yaml --emit json", "stages"),
+        ("schema", "properties"),
+        ("schema graph", "properties"),
+    ):
+        ended = two.call(*command.split())
+        assert (ended.code, ended.err) == (0, ""), command
+        assert key in json.loads(ended.out), command
 
 
 def test_a_run_speaks_on_stderr_in_plain_lines(two):

@@ -14,7 +14,7 @@ from recipec.cli.commands import app
 from recipec.cli.input_output import show
 from recipec.diagnostics.model import RecipeError
 
-READING = ("validate", "compile", "ls", "show", "explain", "schema", "--help", "-h")
+READING = ("validate", "plan", "compile", "ls", "show", "explain", "schema", "diff", "doctor", "--help", "-h")
 """Commands that print and change nothing."""
 
 
