@@ -216,7 +216,8 @@ def _missing_comma(stop: _Stop) -> Repair | None:
     if "expected ',' or" not in stop.says or stop.character != ":":
         return None
     match = _TWO_ENTRIES.search(text.text, stop.start, stop.index)
-    if match is None or not (match["value"] or match["sign"] or "_" in match["key"] or "\n" in match["gap"]):
+    opens = text.text[stop.index + 1 :].lstrip(" ")[:1] in CLOSING  # no text goes on with a brace after a colon
+    if match is None or not (match["value"] or match["sign"] or "_" in match["key"] or "\n" in match["gap"] or opens):
         return None
     sign, key = match["sign"], match["key"]
     at = match.start("sign") if sign else match.start("gap")

@@ -168,6 +168,14 @@ def test_two_entries_without_a_comma(gap, says):
     assert read_source("r.yaml", fixed(text, [found.fix])[0]).diagnostics == ()
 
 
+@pytest.mark.parametrize(("inner", "value"), [("{d: 1}", {"d": 1}), ("[1]", [1])])
+def test_a_word_before_an_entry_in_braces_is_a_value(inner, value):
+    """`causal_lm scratch: {…}` is a value and an entry that has a mapping or a list: a text would not go on so."""
+    source = read_source("r.yaml", f"a: {{b: word c: {inner}}}\nd: 3\n")
+    assert [found.message for found in source.diagnostics] == ["a comma is missing before `c`"]
+    assert source.root.plain() == {"a": {"b": "word", "c": value}, "d": 3}
+
+
 def test_a_text_with_a_colon_is_not_two_entries():
     """Words before the colon are the text."""
     (found,) = read_source("r.yaml", "a: {p: The answer: 3, b: 1}\n").diagnostics
