@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from recipec.checks.queries import (
     at_field,
@@ -20,9 +19,6 @@ from recipec.checks.queries import (
 from recipec.diagnostics.model import Finding, check, dotted
 from recipec.planning.token_runs import Episode, Group, append_only, sliding_window, total
 from recipec.reading.partial import Part, Reading, StageReading
-
-if TYPE_CHECKING:
-    from recipec.spec.sampler import Sampler
 
 
 @check("RC458", "prompt-that-shares-little", "warning")
@@ -77,7 +73,7 @@ def _estimate(stage: StageReading, history: int) -> tuple[str, str]:
     context = sampler.max_context_length if sampler is not None else None
     if sampler is None or turn is None or count is None or context is None or context <= turn:
         return "", ""
-    group = _group(sampler)
+    group = Group.of(sampler)
     each = (context - turn) / (history + 1)
     episode = Episode(each, count, turn, each)
     ratios, computed = [], []
@@ -88,11 +84,6 @@ def _estimate(stage: StageReading, history: int) -> tuple[str, str]:
     now = f"; for certain they share a first prompt: {ratios[0]:.2f}x"
     then = f" (about {ratios[1]:.1f}x, and {computed[0] / computed[1]:.1f}x fewer tokens computed than now; an episode "
     return now, then + f"grows to {round(episode.length, -2):,.0f} tokens)"
-
-
-def _group(sampler: Sampler) -> Group:
-    trees, added = sampler.branches()
-    return Group(trees, added, sampler.rows_per_prompt() / (trees * (1 + added)))
 
 
 @check("RC448", "nothing-to-pack")

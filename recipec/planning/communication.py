@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 
 from recipec.planning.cost import Phase
 from recipec.planning.stage_workload import StageWorkload
-from recipec.planning.step_sizes import minibatches
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +43,7 @@ def forward_rounds(work: StageWorkload, phase: Phase) -> int:
     if not phase.tokens:
         return 0
     often = work.passes if phase.name == "update" else 1
-    budget = work.stage.settings["budget"]
-    cut = minibatches(budget, work.size.units, work.size.rows) if phase.name == "update" else 1
+    cut = work.minibatches if phase.name == "update" else 1
     each = math.ceil(phase.tokens / often / cut / work.microbatch)
     return cut * math.ceil(each / work.data_parallel_size)
 
@@ -80,7 +78,7 @@ def exchanges(work: StageWorkload, phases: Sequence[Phase]) -> Iterator[Exchange
     updates = turns.get("update", 0) * work.passes
     scored = sum(count for name, count in turns.items() if name in {"old", "reference"})
     _, gradients, weights = work.partition_counts
-    updates_taken = _updates(work) * work.passes
+    updates_taken = work.minibatches * work.passes
     if work.rollout.apart() and work.samples:
         yield _to_servers(work)
     if work.ranks == 1:
@@ -131,10 +129,6 @@ def _offloaded(work: StageWorkload, gathered: int, updates: int, updates_taken: 
 def _rounds(updates: int, scored: int) -> str:
     what = f"forward and backward of {updates:,} passes"
     return what + (f", and {scored:,} passes without a gradient" if scored else "")
-
-
-def _updates(work: StageWorkload) -> int:
-    return minibatches(work.stage.settings["budget"], work.size.units, work.size.rows)
 
 
 def _sequences(work: StageWorkload, phases: Sequence[Phase], spread: int) -> Exchange:

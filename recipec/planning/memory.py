@@ -21,7 +21,6 @@ from typing import Any, Literal, get_args
 
 from recipec.planning.cost import amount
 from recipec.planning.stage_workload import CUDA_GRAPH_BYTES, FLOAT32_BYTES, StageWorkload
-from recipec.planning.step_sizes import minibatches
 
 LOGITS = 1 << 25
 """Most logits alive at once; the runtime's head has the same bound."""
@@ -91,8 +90,7 @@ def training(work: StageWorkload, unique: int | None = None) -> Iterator[Holding
 def _update_tokens(work: StageWorkload, unique: int | None) -> int | None:
     """Return the tokens that an update computes; None where rows have no known length."""
     every = unique or work.size.rows * (work.size.row or 0)
-    cuts = minibatches(work.stage.settings["budget"], work.size.units, work.size.rows)
-    return -(-every // cuts) or None
+    return -(-every // work.minibatches) or None
 
 
 def _state(work: StageWorkload, *, accumulates: bool) -> Iterator[Holding]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from recipec.graph import Graph, StageGraph
 from recipec.planning.step_sizes import Lengths, lengths, minibatches
@@ -19,8 +18,10 @@ from recipec.planning.token_runs import (
     sliding_window,
     total,
 )
+from recipec.spec.environment import Environment
 from recipec.spec.policy import Policy
 from recipec.spec.recipe import PAIRED_KINDS
+from recipec.spec.sampler import Sampler
 from recipec.spec.train_engine import TrainEngine
 
 
@@ -44,21 +45,20 @@ def forecast(graph: Graph, stage: StageGraph, size: Lengths) -> SharingForecast 
         return _pairs(graph, stage, size)
     if size.completion is None:
         return "the sampler does not bound the length of a row"
-    sampler, world = stage.params("sampler"), stage.params("environment")
-    if not (stage.params("data").get("max_length") or size.prompt):
+    first = stage.params("data").get("max_length") or size.prompt
+    if not first:
         return "prompts are of unknown length: give `data.max_length`, or rows of a run (`--rows`)"
-    return _episodes(size, sampler, world, float(stage.params("data").get("max_length") or size.prompt or 0))
+    return _episodes(size, stage.required(Sampler), stage.spec(Environment), float(first))
 
 
-def _episodes(size: Lengths, sampler: Mapping[str, Any], world: Mapping[str, Any], first: float) -> SharingForecast:
+def _episodes(size: Lengths, sampler: Sampler, environment: Environment | None, first: float) -> SharingForecast:
     """Lay out episodes, the first prompt of which has ``first`` tokens."""
     assert size.completion is not None, "rows are bounded"
-    group = _group(sampler)
-    if not world:
+    group = Group.of(sampler)
+    if environment is None:
         return _laid(size, group, Episode(size.prompt or 0, 1, size.completion), steps=False)
-    turns = int(world["max_turns"]) + bool(world.get("force_final_answer"))
-    steps = sampler["rows"] == "step"
-    if world.get("history") != "append_only" and turns > 1:
+    turns, steps = environment.most_turns(), sampler.rows == "step"
+    if environment.window() is not None and turns > 1:
         episode = Episode(size.prompt or 0, turns, size.completion)
         assumed = (
             "of prompts rendered for each turn, rows share a group's first one; what histories have in common, and"
@@ -84,18 +84,11 @@ def _laid(size: Lengths, group: Group, episode: Episode, *, steps: bool) -> Shar
     return SharingForecast(size.units, size.rows, forms, total(s.once() for s in forms["prefixes"]).tokens)
 
 
-def _group(sampler: Mapping[str, Any]) -> Group:
-    if "trees" not in sampler:
-        return Group(int(sampler["num_generations"]))
-    added = int(sampler["expansions"]) * int(sampler["rounds"])
-    return Group(int(sampler["trees"]), added, min(1.0, int(sampler["keep"] or 1 + added) / (1 + added)))
-
-
 def _pairs(graph: Graph, stage: StageGraph, size: Lengths) -> SharingForecast | str:
     """Two answers of one prompt: of the stage that sampled them, where one did."""
     source = str(stage.params("preference").get("rollouts") or "").rpartition(".")[0]
     sampled = next((other for other in graph.stages if other.name == source), None)
-    if sampled is None or sampled.params("environment"):
+    if sampled is None or sampled.spec(Environment) is not None:
         return "how the tokens of a pair divide into prompt and answers: `--rows` measures it"
     of = lengths(sampled)
     if of.prompt is None or of.completion is None:

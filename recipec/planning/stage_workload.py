@@ -9,7 +9,7 @@ from typing import Any
 from recipec.graph import Graph, StageGraph
 from recipec.planning.accelerators import Accelerator, accelerators
 from recipec.planning.model_shapes import Shape, config_shape, known_shape, scratch_shape
-from recipec.planning.step_sizes import Lengths, lengths
+from recipec.planning.step_sizes import Lengths, lengths, minibatches
 from recipec.planning.token_runs import Counts
 from recipec.spec.optimizer import Optimizer
 from recipec.spec.recipe import MICROBATCH
@@ -215,6 +215,11 @@ class StageWorkload:
     def passes(self) -> int:
         """How often updates go over the rows of a step."""
         return int(self.stage.settings["budget"]["passes"])
+
+    @property
+    def minibatches(self) -> int:
+        """Number of updates in one pass over the rows of a step."""
+        return minibatches(self.stage.settings["budget"], self.size.units, self.size.rows)
 
     def trained_rows(self) -> Counts | None:
         """Count what one pass over the rows of a step computes; None where their length is not known."""

@@ -18,7 +18,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from recipec.graph import StageGraph
+from recipec.spec.environment import Environment
 from recipec.spec.recipe import PAIRED_KINDS
+from recipec.spec.sampler import Sampler
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +64,15 @@ def lengths(stage: StageGraph, positions: int | None = None) -> Lengths:
 
     ``positions`` is the longest sequence of the model, where the recipe itself says it.
     """
-    sizes = _lengths(stage, positions)
-    filtered = stage.params("sampler").get("group_filter") or {}
-    tries = int(filtered["max_tries"]) if filtered.get("action") == "resample" else 1
+    sizes, sampler = _lengths(stage, positions), stage.spec(Sampler)
+    if sampler is None:
+        return sizes
+    filtered = sampler.resamples()
+    tries = 1 if filtered is None else filtered.max_tries
     assumed = []
     if tries > 1:
         assumed.append(f"`group_filter` samples every prompt {tries} times, the most it may")
-    if stage.settings["budget"].get("rows_per_update") and stage.params("sampler").get("rows") == "step":
+    if stage.settings["budget"].get("rows_per_update") and sampler.rows == "step":
         assumed.append(
             "a step has as many updates as its rows make, and how many turns there are is not known "
             "before; the schedule of the learning rate goes by steps"
@@ -86,17 +90,13 @@ def _lengths(stage: StageGraph, positions: int | None) -> Lengths:
         units = int(budget["rows_per_step" if stage.kind == "sft" else "pairs_per_step"] or 0)
         assumed = _bounded("row", longest, positions)
         return Lengths(units, units * (2 if stage.kind in PAIRED_KINDS else 1), 0, longest or positions, (assumed,))
-    units, sampler, world = (
-        int(budget["prompts_per_step"] or 0),
-        stage.params("sampler"),
-        stage.params("environment"),
-    )
-    if world:
-        return _episodes(units, sampler, world, longest, positions)
-    completion = sampler.get("max_completion_length")
+    units, sampler, environment = int(budget["prompts_per_step"] or 0), stage.required(Sampler), stage.spec(Environment)
+    if environment is not None:
+        return _episodes(units, sampler, environment, longest, positions)
+    completion = sampler.longest_completion()
     room = max(0, positions - completion) if positions and completion else None
     assumes = ("every completion as long as `sampler.max_completion_length`", _bounded("prompt", longest, room))
-    rows = units * int(sampler["num_generations"])
+    rows = units * sampler.rows_per_prompt()
     sampled = Sampled(rows, units, completion, 0, completion) if completion else None
     return Lengths(units, rows, longest or room, completion, assumes, sampled=sampled)
 
@@ -110,35 +110,34 @@ def _bounded(what: str, longest: int | None, positions: int | None) -> str:
 
 
 def _episodes(
-    units: int, sampler: Mapping[str, Any], world: Mapping[str, Any], longest: int | None, positions: int | None
+    units: int, sampler: Sampler, environment: Environment, longest: int | None, positions: int | None
 ) -> Lengths:
-    turns = int(world["max_turns"]) + bool(world.get("force_final_answer"))
-    turn = int(sampler.get("max_turn_length") or sampler["max_completion_length"])
-    limit = sampler.get("max_context_length") or positions
-    group, played, assumes = _group(sampler)
-    assumes = [*assumes, f"every episode takes all {turns} turns of {turn} tokens"]
-    step = sampler["rows"] == "step"
-    if world.get("history") != "append_only" and turns > 1:
+    turns, turn = environment.most_turns(), sampler.longest_turn() or 0
+    limit = sampler.max_context_length or positions
+    trees, added = sampler.branches()
+    group, played = sampler.rows_per_prompt(), trees * (1 + added / 2)
+    assumes = [f"an expansion costs half an episode: {played:g} episodes a prompt for {group} rows"] if added else []
+    assumes.append(f"every episode takes all {turns} turns of {turn} tokens")
+    if environment.window() is not None and turns > 1:
         prompt = limit - turn if limit else longest
         assumes.append(
             f"every turn's prompt fills the context, {limit}" if limit else _bounded("prompt", longest, None)
         )
         sampled = Sampled(units * played, units * played * turns, turns * turn, 0, turn)
-        return Lengths(units, int(units * group * turns), prompt, turn, tuple(assumes), sampled=sampled)
+        return Lengths(units, units * group * turns, prompt, turn, tuple(assumes), sampled=sampled)
     assumes.append(_bounded("prompt", longest, None))
-    written, observed = _grown(turns, turn, world, longest or 0, limit, assumes)
+    written, observed = _grown(turns, turn, environment.longest_observation(), longest or 0, limit, assumes)
     sampled = Sampled(units * played, units, written, observed, written + observed)
-    if step:
+    if sampler.rows == "step":
         context = (longest or 0) + (written + observed) // 2
-        return Lengths(units, int(units * group * turns), context, turn, tuple(assumes), sampled=sampled)
-    return Lengths(units, int(units * group), longest, written, tuple(assumes), observed, sampled)
+        return Lengths(units, units * group * turns, context, turn, tuple(assumes), sampled=sampled)
+    return Lengths(units, units * group, longest, written, tuple(assumes), observed, sampled)
 
 
 def _grown(
-    turns: int, turn: int, world: Mapping[str, Any], prompt: int, limit: int | None, assumes: list[str]
+    turns: int, turn: int, answer: int | None, prompt: int, limit: int | None, assumes: list[str]
 ) -> tuple[int, int]:
     """Return what is written and what is answered after the prompt of an episode that grows, within its context."""
-    answer = world.get("max_observation_length")
     written, observed = turns * turn, (turns - 1) * int(answer or 0)
     if answer is None and turns > 1:
         assumes.append("answers of the environment are of unknown length, and left out")
@@ -147,18 +146,6 @@ def _grown(
         assumes.append(f"an episode ends at its context, {limit} tokens, and is cut in proportion")
         written, observed = room * written // (written + observed), room * observed // (written + observed)
     return written, observed
-
-
-def _group(sampler: Mapping[str, Any]) -> tuple[int, float, list[str]]:
-    """Return the episodes of a prompt that are trained on, and those that are played, in whole ones."""
-    if "trees" not in sampler:
-        return int(sampler["num_generations"]), float(sampler["num_generations"]), []
-    trees, added = int(sampler["trees"]), int(sampler["expansions"]) * int(sampler["rounds"])
-    kept = min(int(sampler["keep"] or 1 + added), 1 + added)
-    assumed = (
-        f"an expansion costs half an episode: {trees * (1 + added / 2):g} episodes a prompt for {trees * kept} rows"
-    )
-    return trees * kept, trees * (1 + added / 2), [assumed]
 
 
 def minibatches(budget: Mapping[str, Any], units: int, rows: int) -> int:

@@ -15,6 +15,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from recipec.spec.sampler import Sampler
 
 MOST_TURNS = 1_000
 """Turns of an episode that are laid out one by one; of more, neighbours are laid out as copies of their middle."""
@@ -89,6 +93,12 @@ class Group:
     trees: float
     added: float = 0.0
     kept: float = 1.0
+
+    @classmethod
+    def of(cls, sampler: Sampler) -> Group:
+        """Return the group that a sampler makes of a prompt."""
+        trees, added = sampler.branches()
+        return cls(trees, added, sampler.rows_per_prompt() / (trees * (1 + added)))
 
     @property
     def leaves(self) -> float:

@@ -25,10 +25,7 @@ from recipec.spec.recipe import weights_kind
 
 def stage_inputs(stage: StageGraph, parents: Mapping[str, str], options: Options) -> dict[str, str]:
     """Return hashes of what a stage reads, by name: what a run digest differs by where the recipe is the same."""
-    files = {path: _hashed(named_file(options.root, path)) for path in sorted(set(named_files(stage)))}
-    files |= {name: version(name) for name in sorted(set(named_packages(stage)))}
-    files |= dict(named_images(stage, options.root))
-    others = {name: parents[name] for name in sorted(set(named_stages(stage)) & set(parents))}
+    files, others = _files(stage, options.root), _stages(stage, parents)
     code = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in used_code(stage, options)}
     return {**files, **others, **code, stage.origin: _weights(stage, parents, options.root)}
 
@@ -39,12 +36,21 @@ def run_digest(stage: StageGraph, graph: Graph, parents: Mapping[str, str], opti
     Raises:
         RecipeError: RC750, a file of the user's code is missing or is not valid Python.
     """
-    files = {path: _hashed(named_file(options.root, path)) for path in sorted(set(named_files(stage)))}
-    files |= {name: version(name) for name in sorted(set(named_packages(stage)))}
-    files |= dict(named_images(stage, options.root))
-    others = {name: parents[name] for name in sorted(set(named_stages(stage)) & set(parents))}
+    files, others = _files(stage, options.root), _stages(stage, parents)
     weights = _weights(stage, parents, options.root)
     return graphs.digest(stage.digest, graph.seed, weights, others, files, dict(used_code(stage, options)))
+
+
+def _files(stage: StageGraph, root: Path) -> dict[str, str]:
+    """Return hashes of files and images, and versions of packages."""
+    files = {path: _hashed(named_file(root, path)) for path in sorted(set(named_files(stage)))}
+    files |= {name: version(name) for name in sorted(set(named_packages(stage)))}
+    return files | dict(named_images(stage, root))
+
+
+def _stages(stage: StageGraph, parents: Mapping[str, str]) -> dict[str, str]:
+    """Return the digests of earlier stages that the stage reads, except the one that it starts from."""
+    return {name: parents[name] for name in sorted(set(named_stages(stage)) & set(parents))}
 
 
 def used_code(stage: StageGraph, options: Options) -> Iterator[tuple[str, str]]:

@@ -16,7 +16,7 @@ from recipec.host.jsonl import read_lines
 from recipec.host.packages import runtime_packages
 from recipec.host.small_files import read_small
 from recipec.report.results import results
-from recipec.run.licences import licences
+from recipec.run.licences import data_of, licences
 
 _ADAPTER = "adapter_config.json"
 _OF_ADAPTER = ("adapter_*", "*token*", "vocab*", "merges*", "special_*", "chat_template*", "*processor*")
@@ -155,8 +155,7 @@ def card(run: Path, about: Mapping[str, Any], names: list[str], stage: str, base
 
 def _row(run: Path, stage: Mapping[str, Any]) -> str:
     steps = [row.get("step") for row in read_lines(run / "stages" / stage["name"] / "metrics.jsonl")]
-    body = [node for item in stage["loop"]["body"] for node in (item.get("body") or [item])] + list(stage["before"])
-    data: Mapping[str, Any] = next((node["params"] for node in body if node.get("slot") == "data"), {})
+    data: Mapping[str, Any] = next(data_of(stage), {})
     source = data.get("path") or data.get("hub") or data.get("task") or data.get("rollouts") or data.get("split") or "-"
     return f"| {stage['name']} | {stage['kind']} | {stage['origin']} | {source} | {steps[-1] if steps else 0} |"
 

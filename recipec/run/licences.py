@@ -32,12 +32,16 @@ def licences(stages: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
                 yield name, _of_hub(name, kind)
 
 
+def data_of(stage: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the parameters of the data of a stage, as ``graph.json`` has it."""
+    inside = [node for item in stage["loop"]["body"] for node in (item.get("body") or [item])]
+    yield from (node["params"] for node in (*inside, *stage["before"]) if node.get("slot") == "data")
+
+
 def _datasets(stage: Mapping[str, Any]) -> Iterator[str]:
-    body = [node for item in stage["loop"]["body"] for node in (item.get("body") or [item])] + list(stage["before"])
-    for node in body:
-        if node.get("slot") == "data":
-            sources = (node["params"].get("sources") or {"": node["params"]}).values()
-            yield from (str(source["hub"]) for source in sources if source.get("hub"))
+    for params in data_of(stage):
+        sources = (params.get("sources") or {"": params}).values()
+        yield from (str(source["hub"]) for source in sources if source.get("hub"))
 
 
 def _of_hub(name: str, kind: str) -> str:

@@ -31,6 +31,14 @@ class Environment(Component):
         """
         return self.max_turns
 
+    def longest_observation(self) -> int | None:
+        """Return the most tokens of the environment's answer to a turn; ``None`` where nothing bounds it.
+
+        >>> SearchQa().longest_observation(), ToolUse(functions=("add",), max_calls=2).longest_observation()
+        (500, 1024)
+        """
+        return None
+
     def window(self) -> int | None:
         """Return how many earlier turns a turn's prompt shows; ``None`` where each turn continues the last one.
 
@@ -150,6 +158,10 @@ class SearchQa(Environment):
     def most_turns(self) -> int:
         """Return the turns with a search, and the last one without."""
         return self.max_turns + self.force_final_answer
+
+    def longest_observation(self) -> int:
+        """Return the bound of search results."""
+        return self.max_observation_length
 
     def window(self) -> int | None:
         """Return `history`, where it is a number."""
@@ -367,6 +379,10 @@ class ToolUse(Environment):
     max_observation_length: int = param(
         512, "Maximum length of the result of a call; longer ones are truncated.", unit="tokens", ge=1
     )
+
+    def longest_observation(self) -> int:
+        """Return the bound of all results of a turn."""
+        return self.max_calls * self.max_observation_length
 
     def user_names(self) -> tuple[str, ...]:
         """Return `functions`."""

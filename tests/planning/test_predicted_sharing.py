@@ -168,6 +168,17 @@ def test_windows_share_little_and_appended_turns_much() -> None:
     assert 1 <= two.token_ratio < 1.2
 
 
+def test_calls_of_tools_continue_the_conversation() -> None:
+    """An environment without a window appends its answers: what all calls of a turn may return is a part of a row."""
+    world = part("environment", "tool_use", functions=("add",), max_turns=3, max_calls=2, max_observation_length=50)
+    built = group(100, 20, 8, environment=world)
+    size = lengths(compiled(built).stages[0])
+    assert (size.prompt, size.completion, size.observed) == (100, 3 * 20, 2 * 2 * 50)
+    found = shared(built)
+    assert found.tokens == 8 * (100 + 3 * 20 + 2 * 100)
+    assert found.assumes == ()
+
+
 def test_shuffled_rows_cost_what_they_lose() -> None:
     """Passes without a gradient see the whole step; updates drawn from all rows compute prefixes again."""
     whole = shared(agents(rows_per_update=32, passes=2))

@@ -7,7 +7,7 @@ and all of these begin alike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from recipec.runtime.batch import Batch, pad_rows
 from recipec.runtime.data.recorded import read_recorded
 from recipec.spec.environment import Environment
 from recipec.spec.recipe import PAIRED_KINDS
+from recipec.spec.sampler import Sampler
 
 _GROUPS = 2
 _STEM = 8
@@ -63,8 +64,8 @@ def _tokens(ids: Any, vocabulary: int) -> bool:
 
 def random_rows(stage: StageGraph, limit: int, vocabulary: int, positions: int) -> Batch:
     """Draw rows with the proportions of a stage: about ``limit`` tokens in all, at most ``positions`` in each."""
-    sampler = stage.params("sampler")
-    answer_length = int(sampler.get("max_turn_length") or sampler.get("max_completion_length") or 256)
+    sampler = stage.spec(Sampler)
+    answer_length = (None if sampler is None else sampler.longest_turn()) or 256
     prompt_length = int(stage.params("data").get("max_length") or answer_length)
     environment = stage.spec(Environment)
     turns = 1 if environment is None else environment.max_turns
@@ -114,7 +115,7 @@ class _RandomRows:
             tokens += [self.turn(), (self.some(self.answer // 2), False)]
         return [*tokens, self.turn()]
 
-    def rows(self, kind: str, sampler: Mapping[str, Any], turns: int, *, windowed: bool = False) -> list[list[Span]]:
+    def rows(self, kind: str, sampler: Sampler | None, turns: int, *, windowed: bool = False) -> list[list[Span]]:
         """Draw the rows of a few prompts; with ``windowed``, each turn has a prompt of its own."""
         if kind == "sft":
             begin = self.some(8)
@@ -122,20 +123,19 @@ class _RandomRows:
         if kind in PAIRED_KINDS:
             prompts = [(self.some(self.prompt), False) for _ in range(4)]
             return [[prompt, self.turn()] for prompt in prompts for _ in range(2)]
+        assert sampler is not None, "an rl stage has one"
+        trees, added = sampler.branches()
         leaves = []
         for _ in range(_GROUPS):
             prompt = (self.some(self.prompt), False)
-            if "trees" in sampler:
-                leaves += [leaf for _ in range(int(sampler["trees"])) for leaf in self.tree(prompt, sampler, turns)]
-            else:
-                leaves += [self.chain([prompt], turns - 1) for _ in range(int(sampler.get("num_generations") or 2))]
-        return self.steps(leaves, windowed=windowed) if sampler.get("rows") == "step" else leaves
+            leaves += [leaf for _ in range(trees) for leaf in self.tree(prompt, added, turns)]
+        return self.steps(leaves, windowed=windowed) if sampler.rows == "step" else leaves
 
-    def tree(self, prompt: Span, sampler: Mapping[str, Any], turns: int) -> list[list[Span]]:
+    def tree(self, prompt: Span, added: int, turns: int) -> list[list[Span]]:
         """Draw a chain, and others that branch off at one of its turns."""
         trunk = self.chain([prompt], turns - 1)
         grown = [trunk]
-        for _ in range(int(sampler["expansions"]) * int(sampler["rounds"])):
+        for _ in range(added):
             turn = int(self.draw.integers(0, turns))
             grown.append(self.chain(trunk[: 1 + 2 * turn], turns - 1 - turn))
         return grown
