@@ -1,9 +1,10 @@
-"""Hand keys, values and hidden states of shared prefixes to later forward passes, and their gradients back.
+"""Hand keys, values, hidden states and scores of shared prefixes to later forward passes, and their gradients back.
 
-A segment of a prefix is computed once.  Passes that share it read detached copies of its keys and values in every layer
-and of its last hidden states; each of their backward passes adds to the gradients of these copies.  After the last of
-them, one backward pass takes the gradients on into the weights and into the segments above.  By the chain rule this is
-the gradient of one pass over all rows, at any depth.
+A segment of a prefix is computed once.  Passes that share it read detached copies of its keys and values in every
+layer, of its last hidden states, and of the log-probabilities and entropies of its trained tokens; each of their
+backward passes adds to the gradients of these copies.  After the last of them, one backward pass takes the gradients on
+into the weights and into the segments above.  By the chain rule this is the gradient of one pass over all rows, at any
+depth.
 
 References:
     Li et al., `Schedule-Level Shared-Prefix Reuse <https://arxiv.org/abs/2606.01143>`_, 2026, for prompts of groups.
@@ -16,15 +17,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from recipec.runtime.attention.microbatch_packing import Packing
-from recipec.runtime.attention.prefix_tree import PrefixTree
+from recipec.runtime.attention.prefix_tree import Ints, PrefixTree
 from recipec.runtime.attention.segments import Segment, segments
 from recipec.runtime.batch import Batch
+from recipec.runtime.model.logprob_head import Score, TargetHiddenStates
 from recipec.runtime.protocols import Policy
 
 
@@ -34,16 +38,33 @@ class Prefix:
     def __init__(self, segment: Segment, outputs: Sequence[Tensor]) -> None:
         """Keep keys and values of each layer in turn, then the hidden states."""
         self.segment = segment
-        self.outputs = outputs
-        self.leaves = [output.detach().requires_grad_(output.requires_grad) for output in outputs]
+        self.outputs, self.leaves = outputs, _leaves(outputs)
+        self.scored_K: Ints | None = None
+        """Positions in the rows of the tokens that it scores: those of the first pass that scores any."""
+        self.scores: Sequence[Tensor] = ()
+        self.score_leaves: Sequence[Tensor] = ()
+
+    def scored(self, score: Score, target_K: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log-probabilities and entropies of the tokens it scores; the first pass that needs them computes."""
+        if not self.scores:
+            assert self.scored_K is not None
+            hidden_KH = self.outputs[-1][torch.from_numpy(self.scored_K - 1 - self.segment.begin)]
+            self.scores = score(TargetHiddenStates(hidden_KH, torch.arange(len(target_K)).to(target_K), target_K))
+            self.score_leaves = _leaves(self.scores)
+        logprob_K, entropy_K = self.score_leaves
+        return logprob_K, entropy_K
 
     def backward(self) -> None:
         """Take the gradients of all passes that shared it to the weights and to the segments above."""
-        zipped = zip(self.outputs, self.leaves, strict=True)
+        zipped = zip([*self.outputs, *self.scores], [*self.leaves, *self.score_leaves], strict=True)
         pairs = [(output, leaf.grad) for output, leaf in zipped if leaf.grad is not None]
         if pairs:
             outputs, grads = zip(*pairs, strict=True)
             torch.autograd.backward(outputs, grads)
+
+
+def _leaves(outputs: Sequence[Tensor]) -> list[Tensor]:
+    return [output.detach().requires_grad_(output.requires_grad) for output in outputs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +91,7 @@ class SharedTokens:
 
     def __init__(self, handed: Handed, tree: PrefixTree, device: torch.device) -> None:
         """Find the tokens of each segment in the tree."""
-        self.prefixes = [prefix for prefix, _ in handed.prefixes]
+        self.handed = handed.prefixes
         self.kept = handed.kept
         spans = [tree.node_RT[row, one.segment.begin : one.segment.end] for one, row in handed.prefixes]
         node_G = np.concatenate([*spans, np.zeros(0, dtype=np.int64)])
@@ -88,7 +109,9 @@ class SharedTokens:
         if self.kept is not None and len(self.kept) == 2 * call:  # not when the layer is computed again
             self.kept += [key, value]
         keys, values = (
-            torch.cat([*(prefix.leaves[2 * call + i] for prefix in self.prefixes), own], 2).index_select(2, self.from_N)
+            torch.cat([*(prefix.leaves[2 * call + i] for prefix, _ in self.handed), own], 2).index_select(
+                2, self.from_N
+            )
             for i, own in enumerate((key, value))
         )
         return keys, values
@@ -98,10 +121,23 @@ class SharedTokens:
         zeros = query.new_zeros((*query.shape[:2], self.count, query.shape[3]))
         return torch.cat([zeros, query], 2).index_select(2, self.from_N)
 
+    def scored(self, tokens_RT: NDArray[Any], scored_RT: NDArray[Any]) -> list[tuple[Prefix, Ints, Ints]]:
+        """Return each segment with what it scores for all passes: tokens that predict, and ids that they predict.
+
+        The token before a segment is of another one, so that the first token of a segment is not among them.
+        """
+        found = []
+        for prefix, row in self.handed if self.kept is None else ():
+            begin, end = prefix.segment.begin + 1, prefix.segment.end
+            if prefix.scored_K is None:
+                prefix.scored_K = begin + np.flatnonzero(scored_RT[row, begin:end])
+            found.append((prefix, self.tree.node_RT[row, prefix.scored_K - 1], tokens_RT[row, prefix.scored_K]))
+        return found
+
     def all_hidden(self, hidden_NH: Tensor | None) -> Tensor:
         """Return the hidden states of all tokens."""
         own = [] if hidden_NH is None else [hidden_NH]
-        return torch.cat([*(prefix.leaves[-1] for prefix in self.prefixes), *own]).index_select(0, self.from_N)
+        return torch.cat([*(prefix.leaves[-1] for prefix, _ in self.handed), *own]).index_select(0, self.from_N)
 
 
 class Handover:

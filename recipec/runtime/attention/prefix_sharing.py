@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,12 +67,22 @@ class PrefixSharing(Attention):
         row, column = scored.nonzero()
         # a token may be followed by several targets: each (predictor, target) is a pair
         pair_M = tree.node_RT[row, column - 1] * policy.vocabulary + tokens[row, column]
-        pairs, gather = np.unique(pair_M, return_inverse=True)
-        nodes, predictor = np.unique(pairs // policy.vocabulary, return_inverse=True)
+        known = [] if shared is None else shared.scored(tokens, scored)
+        known_K = np.concatenate([pair_M[:0], *(node * policy.vocabulary + target for _, node, target in known)])
+        own_K = np.setdiff1d(pair_M, known_K)
+        pair_K = np.concatenate([own_K, known_K])
+        order_K = np.argsort(pair_K)
+        gather_M = order_K[np.searchsorted(pair_K, pair_M, sorter=order_K)]
+        nodes, predictor = np.unique(own_K // policy.vocabulary, return_inverse=True)
+        at_U = np.concatenate([nodes, known_K // policy.vocabulary])
+        predictor_K = np.concatenate([predictor, len(nodes) + np.arange(len(known_K))])
         at, which, target, back = (
-            torch.from_numpy(array).to(device) for array in (nodes, predictor, pairs % policy.vocabulary, gather)
+            torch.from_numpy(array).to(device) for array in (at_U, predictor_K, pair_K % policy.vocabulary, gather_M)
         )
-        return TargetHiddenStates(hidden_NH[at], which, target, back)
+        scored_before = tuple(
+            partial(prefix.scored, target_K=torch.from_numpy(targets).to(device)) for prefix, _, targets in known
+        )
+        return TargetHiddenStates(hidden_NH[at], which, target, back, scored_before=scored_before)
 
     def _hidden(
         self, policy: Policy, tree: prefix_tree.PrefixTree, position_N: Tensor, shared: handover.SharedTokens | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -36,6 +37,12 @@ class TargetHiddenStates:
     """Which pair scored position m is, in row-major order; none where there is one pair a position."""
     whole: Callable[[Tensor], Tensor] | None = None
     """Adds the values of other ranks, where the pairs are a share of all scored positions."""
+    scored_before: tuple[Callable[[Score], tuple[Tensor, Tensor]], ...] = ()
+    """Return the scores of the last pairs, each of one state, which several passes share and one of them computes."""
+
+
+Score = Callable[[TargetHiddenStates], tuple[Tensor, Tensor]]
+"""Returns log-probabilities and entropies of all pairs."""
 
 
 def _wide(logits: Tensor) -> Tensor:
@@ -102,14 +109,17 @@ def score(
         logprob, entropy_U = _Score.apply(head(hidden), predictor, target, temperature, entropy)  # type: ignore[no-untyped-call]
         return logprob, entropy_U[predictor]
 
-    for start in range(0, len(states.hidden_UH), rows):
-        hidden = states.hidden_UH[start : start + rows]
+    again = partial(score, head, vocabulary=vocabulary, temperature=temperature, entropy=entropy)
+    before = [scored(again) for scored in states.scored_before]
+    own = len(states.hidden_UH) - sum(len(logprob) for logprob, _ in before)
+    for start in range(0, own, rows):
+        hidden = states.hidden_UH[start : min(start + rows, own)]
         ends = torch.searchsorted(
             states.predictor_K, torch.tensor([start, start + len(hidden)], device=states.predictor_K.device)
         )
         first, last = ends.tolist()
         columns = (hidden, states.predictor_K[first:last] - start, states.target_K[first:last])
-        if torch.is_grad_enabled() and len(states.hidden_UH) > rows:  # computing a sole chunk again saves no memory
+        if torch.is_grad_enabled() and own > rows:  # computing a sole chunk again saves no memory
             logprob, entropy_U = checkpoint(chunk, *columns, use_reentrant=False, preserve_rng_state=False)
         else:
             logprob, entropy_U = chunk(*columns)
@@ -117,6 +127,8 @@ def score(
         entropies.append(entropy_U)
     # a slice and not a new tensor: ranks that gather weights in each backward pass need one where nothing is scored too
     empty = _wide(states.hidden_UH.reshape(-1)[:0])
+    logprobs += [logprob for logprob, _ in before]
+    entropies += [entropy_U for _, entropy_U in before]
     logprob, entropy_U = torch.cat(logprobs or [empty]), torch.cat(entropies or [empty])
     if states.gather_M is not None:
         logprob, entropy_U = logprob[states.gather_M], entropy_U[states.gather_M]

@@ -169,6 +169,19 @@ def test_pairs_are_handed_prefixes(policy):
 
 
 @pytest.mark.parametrize("policy", GQA[:1], indirect=True)
+def test_trained_tokens_of_a_prefix_are_scored_once(policy):
+    """Four passes of one row each compute the logits of five tokens in their prefix once, of the other three each."""
+    rows = batch_of([[5, 6, 4, 6, 5, 4, 4 + i, 6, 5] for i in range(4)], np.random.default_rng(0))
+    rows["trained_RT"] = rows["attend_RT"]
+    policy.set_attention(TrieAttention(attention.Trie(), policy.context))
+    packing = pack_rows(rows, 9, padded=False, sharing="prefixes")
+    counted: list[int] = []
+    policy.model.lm_head.register_forward_hook(lambda _, inputs, __: counted.append(inputs[0].shape[-2]))
+    passed(policy, rows, packing, range(4))
+    assert sum(counted) == 5 + 4 * 3
+
+
+@pytest.mark.parametrize("policy", GQA[:1], indirect=True)
 def test_ranks_hand_over_what_each_has(policy):
     """Each rank computes a prefix of its own passes once, though others are between them; gradients are summed."""
     saved = 0
