@@ -66,9 +66,6 @@ def _images(settings: dict[str, Setting], fates: list[Fate]) -> None:
     if "policy.type" in settings or not (reads is not False or towers or has_bounds):
         return
     _assume(settings, fates, "policy.type", part("vision"), "the model reads images")
-    for path in [path for path in settings if path.startswith("machine.rollout.")]:
-        why = "`hf` samples from models that read images, in the training process"
-        _gone(settings, fates, path, why, needed=False)
     if "machine.train.sequence_parallel" in settings:
         why = "the tokens of a row with images are on one device"
         _gone(settings, fates, "machine.train.sequence_parallel", why, needed=False)

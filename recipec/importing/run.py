@@ -44,6 +44,8 @@ def import_recipe(file: str, text: str, *, devices: int = 0, trainer: str = "") 
     if tool is None:
         known = [tool.name for tool in tools() if tool.trainers]
         raise RecipeError(errors.unknown_tool(file, known, unread_tool(read), read.settings))
+    if all(entry.name in read.launcher for entry in read.entries):
+        raise RecipeError(errors.nothing_to_import(file, "its program has no arguments with names", read.settings))
     found = recognised(read, tool)
     if trainer:
         if trainer not in tool.trainers:

@@ -68,6 +68,8 @@ class Script:
     """Line, condition and what was assumed of it, where only a shell would know."""
     settings: tuple[str, ...] = ()
     """Files with settings that its programs are started with."""
+    scripts: tuple[str, ...] = ()
+    """Scripts that it starts without arguments."""
 
 
 def read_script(text: str) -> Script:
@@ -92,6 +94,7 @@ def _read(text: str, *, everything: bool = False) -> Script:
     flow = Flow(variables, everything)
     commands: list[Command] = []
     files: list[str] = []
+    scripts: list[str] = []
     for line, end in _nested(_statements(Lexer(text).words()), variables):
         words = _assigned(flow.running(line, end), variables)
         _assigned_by_use(words, variables)
@@ -99,10 +102,11 @@ def _read(text: str, *, everything: bool = False) -> Script:
             inner_words = (inner for word in words for inner in expanded(word, variables))
             command = _command(list(islice(inner_words, MOST_WORDS)))
             files += _settings_of(command)
+            scripts += [word for word in command.words[1:2] if word.endswith(".sh") and not command.arguments]
             if command.arguments and len(commands) < MOST_COMMANDS:
                 commands.append(command)
     assumed = tuple((line, condition, what) for (line, condition), what in flow.assumed.items())
-    return Script(tuple(commands), assumed, tuple(dict.fromkeys(files)))
+    return Script(tuple(commands), assumed, tuple(dict.fromkeys(files)), tuple(dict.fromkeys(scripts)))
 
 
 def _settings_of(command: Command) -> list[str]:

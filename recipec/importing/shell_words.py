@@ -16,6 +16,8 @@ _NAME = re.compile(r"[A-Za-z_]\w*")
 _OPERATORS = ("&&", "||", ";;", "<<<", "<<-", "<<", "|", "&", ";", "(", ")")
 REDIRECTION = re.compile(r"(?:\d+|&)?(?:>>|>\||>&|>|<&|<(?!<))")
 """Before the name of a file, which is not an argument: ``2>``, ``&>>``, ``<``."""
+_PLACEHOLDER = re.compile(r"<[A-Za-z][\w ./-]*>(?=[\s\"']|$)")
+"""What the reader of a script shall fill in, ``<PATH_TO_MODEL>``: a shell would read a redirection."""
 _ARITHMETIC = re.compile(r"[\s\d+*/()%-]+")
 MOST_DOCUMENTS = 50
 """Documents (``<<EOF``) of a script that are read."""
@@ -65,6 +67,9 @@ class Lexer:
         elif letter == "#":
             end = text.find("\n", at)
             self.move((end if end >= 0 else len(text)) - at)
+        elif placeholder := _PLACEHOLDER.match(text, at):
+            self.found.append(Word(placeholder[0], self.line))
+            self.move(len(placeholder[0]))
         elif redirection := REDIRECTION.match(text, at):
             self.move(len(redirection[0]))
             self.found.append(Word(redirection[0], self.line, operator=True))

@@ -8,10 +8,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from recipec.diagnostics.phrases import listed
 from recipec.importing.shell_script import Command, read_script
 from recipec.language.nodes import Node
 from recipec.language.scalars import read_scalar
 from recipec.language.yaml_reader import read_source
+from recipec.reading.foreign.tables import trainer_words
 
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 _VARIABLE = re.compile(r"\$\{oc\.env:\s*\w+\s*,\s*([^}]*?)\s*\}")
@@ -236,6 +238,7 @@ def _shell(file: str, text: str) -> ForeignFile:
     script = read_script(text)
     if not script.commands:
         problem = "no command in it has arguments with names"
+        problem += f"; it starts {listed(script.scripts, 5)}: import that script" if script.scripts else ""
         return ForeignFile(file, "shell", problem=problem, settings=script.settings)
     command = max(script.commands, key=_weight)
     words = tuple(word.strip("\"'") for word in command.words)
@@ -245,7 +248,11 @@ def _shell(file: str, text: str) -> ForeignFile:
     written = (Entry(_plain_name(a.name), _value(a.value), a.line, a.unresolved, a.added) for a in command.arguments)
     entries = [part for one in written for part in ((one,) if one.name in launcher else _parts(one))]
     others = tuple(
-        (one.line, " ".join(one.words), f"the command in line {command.line} is read, which has more arguments")
+        (
+            one.line,
+            " ".join(one.words),
+            f"the command in line {command.line} is read, which trains or has more arguments",
+        )
         for one in script.commands
         if one is not command and one.words[-1:] == command.words[-1:]
     )
@@ -290,9 +297,10 @@ def _spread(counts: dict[str, int]) -> Spread | None:
     return Spread(name, max(1, counts[name]), max(nodes, counts.get(_EACH, 1)))
 
 
-def _weight(command: Command) -> int:
-    """Prefer the command with the most arguments; those that only prepare have few."""
-    return len(command.arguments)
+def _weight(command: Command) -> tuple[bool, int, bool]:
+    """Prefer a trainer, which others only prepare data for, and the most arguments; one may be printed first."""
+    trains = any({word, word.rpartition("/")[2]} & trainer_words() for word in command.words)
+    return trains, len(command.arguments), command.words[:1] != ["echo"]
 
 
 def _plain_name(name: str) -> str:

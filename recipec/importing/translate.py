@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -11,13 +12,15 @@ from recipec.importing.data_sets import gathered, last, mixture, together
 from recipec.importing.recognise import Recognised, is_own
 from recipec.importing.sources import Entry, ForeignFile
 from recipec.reading.foreign.advice import shown
-from recipec.reading.foreign.converters import Inactive, Needless, Off, Refused, Several, convert, on
+from recipec.reading.foreign.converters import Inactive, Needless, Noted, Off, Refused, Several, convert, on
 from recipec.reading.foreign.tables import Row
 
 Verdict = Literal["same", "other", "assumed", "earlier", "missing", "unneeded", "unknown"]
 Origin = Literal["file", "default", "trainer", "assumed"]
 SEVERAL = "ray"
 """What starts processes on several nodes."""
+_NEAR = 0.9
+"""How alike a name is that may have been meant."""
 OF_A_FORK = ", which refuses it without `+`"
 """Of a name that the tool could not have been started with."""
 HINT = "~"
@@ -170,7 +173,8 @@ def _without_row(entry: Entry, read: ForeignFile, found: Recognised) -> Fate:
     if found.tool.knows(entry.name):
         text = f"{found.trainer.title} does not read it"
         return Fate(entry.name, entry.value, entry.line, "unneeded", text=text)
-    text = f"not a name of {found.tool.name}"
+    near = get_close_matches(entry.name, found.tool.index, 1, _NEAR)
+    text = f"not a name of {found.tool.name}" + (f" (`{near[0]}` is)" if near else "")
     if found.tool.strict and read.form == "shell" and not entry.added:
         text += OF_A_FORK
     return Fate(entry.name, entry.value, entry.line, "unknown", text=text)
@@ -216,7 +220,9 @@ def _notes(entry: Entry, row: Row, values: Mapping[str, Any]) -> Iterator[str]:
     """Yield the notes on a value that is kept: that of its row, unless the value is the same here."""
     if row.note and not row.note.startswith(HINT) and not _unchanged(row, entry.value, values):
         yield row.note
-    if entry.unresolved:
+    if isinstance(values, Noted):
+        yield values.note
+    if entry.unresolved and not row.how.startswith("flag"):
         place = ": relative to the recipe" if row.how != "name" else ""
         yield f"without {', '.join(f'`{text}`' for text in dict.fromkeys(entry.unresolved))}{place}"
 

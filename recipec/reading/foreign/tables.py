@@ -166,6 +166,12 @@ def tools() -> tuple[Tool, ...]:
     return tuple(_tool(slug, table, tables.get(table.get("shares", ""), {})) for slug, table in tables.items())
 
 
+@cache
+def trainer_words() -> frozenset[str]:
+    """Return the words of commands that start a trainer."""
+    return frozenset(word for tool in tools() for trainer in tool.trainers.values() for word in trainer.words)
+
+
 def _tool(slug: str, table: Mapping[str, Any], shared: Mapping[str, Any]) -> Tool:
     aliases = {name: tuple([to] if isinstance(to, str) else to) for name, to in table.get("aliases", {}).items()}
     own = tuple(_rows(table))

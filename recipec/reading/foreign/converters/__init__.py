@@ -20,6 +20,7 @@ from recipec.reading.foreign.converters import (
 from recipec.reading.foreign.converters.registry import (
     Inactive,
     Needless,
+    Noted,
     Off,
     Refused,
     Several,
@@ -33,6 +34,7 @@ from recipec.reading.foreign.converters.registry import (
 __all__ = [
     "Inactive",
     "Needless",
+    "Noted",
     "Off",
     "Refused",
     "Several",

@@ -39,6 +39,12 @@ def enabled(file: File, key: str) -> str:
 
 
 @condition
+def not_off(file: File, key: str) -> str:
+    """Unless a switch is given, and off."""
+    return f"`{key}` is off" if file.get(key) is not None and not on(file.get(key)) else ""
+
+
+@condition
 def present(file: File, key: str) -> str:
     """While another name is set."""
     return "" if on(file.get(key)) else f"`{key}` is not set"
@@ -122,8 +128,9 @@ def same_as(value: Any, row: Row, file: File, *keys: str) -> Values:
 
 @converter
 def product_of(value: Any, row: Row, file: File, key: str) -> Values:
-    """A share of another number, which is a number of its own here."""
-    return {row.to: round(number(value) * number(file.get(key)), 12)}
+    """A share of another number, the first of some names that is given; here it is a number of its own."""
+    whole_ = next((file.get(name) for name in key.split("|") if file.get(name) is not None), None)
+    return {row.to: round(number(value) * number(whole_), 12)}
 
 
 @converter

@@ -11,6 +11,7 @@ from recipec.reading.foreign.converters.registry import (
     Refused,
     Values,
     converter,
+    items_of,
     number,
     number_or_zero,
     on,
@@ -30,6 +31,8 @@ _LEVELS = {
 """Levels at which a ratio is bounded; other divergences than its logarithm are not offered."""
 _ADDED = "loss.sampler_rejection.level"
 """A filter of rows or tokens next to weights."""
+_UNBOUNDED = 1e6
+"""A weight that no token has."""
 _UNCLIPPED = {"sapo", "gpg", "kl_cov", "rollout_correction", "bypass_mode"}
 
 
@@ -152,9 +155,61 @@ def manager(value: Any, row: Row, file: File) -> Values:
 
 
 @converter
-def refuse_unless(value: Any, row: Row, file: File, usual: str) -> Values:
-    """What cannot be written, unless it has the usual value or is empty."""
+def refuse_unless(value: Any, row: Row, file: File, *usual: str) -> Values:
+    """What cannot be written, unless it has a usual value or is empty."""
     del file
-    if not on(value) or number_or_zero(value) < 0 or str(value) == usual:
+    if not on(value) or number_or_zero(value) < 0 or all(str(item) in usual for item in items_of(value)):
         raise Needless("it is off" if not on(value) else "it is what happens here, too")
     raise Refused(row.note)
+
+
+@converter
+def tis(value: Any, row: Row, file: File) -> Values:
+    """A cap of importance weights, which switches their truncation on."""
+    found = positive(value, row, file)
+    return {"loss.sampler_correction": "truncate", **found}
+
+
+@converter
+def tis_mask(value: Any, row: Row, file: File) -> Values:
+    """A cap of importance weights, which switches their mask on."""
+    found = positive(value, row, file)
+    return {"loss.sampler_correction": "mask", **found}
+
+
+@converter
+def threshold(value: Any, row: Row, file: File, switch: str, kind: str = "", filtered: str = "") -> Values:
+    """One bound, or a lower and an upper one: of weights, or of a filter, next to which weights have none."""
+    if not on(file.get(switch)):
+        raise Needless(f"`{switch}` is off")
+    items = value.split() if isinstance(value, str) else items_of(value)
+    if filtered and str(file.get(kind)) == filtered:
+        low, high = map(number, items)
+        return {"loss.sampler_rejection.floor": low, "loss.sampler_rejection.cap": high, row.to: _UNBOUNDED}
+    found: Values = {row.to: number(items[-1])}
+    return found if len(items) == 1 else {"loss.sampler_correction_floor": number(items[0]), **found}
+
+
+@converter
+def weights_between(value: Any, row: Row, file: File, lower: str, upper: str, sequence: str) -> Values:
+    """The bounds of importance weights, each with a name of its own; 0 sets none."""
+    del value
+    floor, cap = number_or_zero(file.get(lower)), number_or_zero(file.get(upper))
+    if not floor and not cap:
+        raise Needless("weights have no bounds")
+    level = {f"{_HOW}_level": "geometric"} if on(file.get(sequence)) else {}
+    low = {f"{_HOW}_floor": floor} if floor else {}
+    return {_HOW: "clip" if floor else "truncate", row.to: cap or _UNBOUNDED, **low, **level}
+
+
+@converter
+def kept_between(value: Any, row: Row, file: File, lower: str, upper: str, sequence: str, divergence: str) -> Values:
+    """The bounds of ratios outside of which tokens or rows are left out, each with a name of its own; 0 sets none."""
+    del value
+    floor, cap = number_or_zero(file.get(lower)), number_or_zero(file.get(upper))
+    if not floor and not cap:
+        raise Needless("nothing is left out")
+    if on(file.get(divergence)):
+        raise Refused(f"`{divergence}`: rows are left out by their ratios, not by the total variation")
+    level = "geometric" if on(file.get(sequence)) else "token"
+    return {_ADDED: level, row.to: cap or _UNBOUNDED, "loss.sampler_rejection.floor": floor}

@@ -128,6 +128,12 @@ def save_steps(value: Any, row: Row, file: File, strategy: str, steps: str = "",
     """Steps between checkpoints, where they are counted so; a number below 1 is a share of all steps."""
     if str(file.get(strategy) or "steps") in {"epoch", "no", "best", "False", "false"}:
         raise Needless(f"`{strategy}: {file.get(strategy)}` decides")
+    return every(value, row, file, steps, passes)
+
+
+@converter
+def every(value: Any, row: Row, file: File, steps: str, passes: str) -> Values:
+    """Steps between checkpoints or evaluations; a number below 1 is a share of all steps."""
     share = number_or_zero(value)
     if not 0 < share < 1:
         return positive(value, row, file)
@@ -136,7 +142,10 @@ def save_steps(value: Any, row: Row, file: File, strategy: str, steps: str = "",
     times = 1 / (share * (number_or_zero(file.get(passes)) or 1))
     if abs(times - round(times)) > _ROUNDING or round(times) < 1:
         raise Refused("a share of all steps is not offered: count steps")
-    return {"budget.saves_per_epoch": round(times)}
+    return {_PER_EPOCH[row.to]: round(times)}
+
+
+_PER_EPOCH = {"budget.save_every": "budget.saves_per_epoch", "evaluate.held_out.every": "evaluate.held_out.per_epoch"}
 
 
 @converter

@@ -150,3 +150,14 @@ def reward_model(value: Any, row: Row, file: File, switch: str = "", function: s
         raise Refused("a service does not score here: a function of yours may call it")
     found = origin(value, row, file)
     return {f"{row.to.rpartition('.')[0]}.type": part("reward_model"), **found}
+
+
+@converter
+def reward_model_of_type(value: Any, row: Row, file: File, kind: str) -> Values:
+    """A reward model with all of its weights; an adapter or a service is not one."""
+    if str(file.get(kind)) == "api":
+        raise Refused("a service does not score here: a function of yours may call it")
+    if str(file.get(kind)) != "full":
+        merged = "`reward: {quality: {type: model, from: ./DIR}}`"
+        raise Refused(f"an adapter is merged into its reward model once: then it is {merged}")
+    return reward_model(value, row, file)

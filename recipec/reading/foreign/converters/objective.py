@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from recipec.reading.foreign.converters.places import home_less, resolved
-from recipec.reading.foreign.converters.plain import positive, same
+from recipec.reading.foreign.converters.plain import noted, positive, same
 from recipec.reading.foreign.converters.registry import (
     File,
     Needless,
+    Noted,
     Off,
     Refused,
     Values,
@@ -24,9 +25,6 @@ from recipec.reading.foreign.converters.registry import (
 )
 from recipec.reading.foreign.tables import Row
 from recipec.reading.foreign.values import part, value_names
-
-_UNBOUNDED = 1e6
-"""A weight that no token has."""
 
 
 @converter
@@ -105,6 +103,10 @@ def gdpo_levels(value: Any, row: Row, file: File, estimator: str) -> Values:
     if str(file.get(estimator)) != "gdpo":
         raise Needless(f"`{file.get(estimator)}` does not read it")
     found: Values = {}
+    if not _gdpo(file):
+        raise Refused(
+            "the rewards that are compared are in the script: write a level of `reward` and one of `advantage` for each"
+        )
     for level, key in _gdpo(file).items():
         found |= {f"reward.{level}.type": part("user"), f"reward.{level}.name": key}
         found |= {f"advantage.{level}.type": part("grouped"), f"advantage.{level}.value": f"reward.{level}"}
@@ -184,37 +186,10 @@ def both_sides(value: Any, row: Row, file: File) -> Values:
 
 
 @converter
-def tis(value: Any, row: Row, file: File) -> Values:
-    """A cap of importance weights, which switches their truncation on."""
-    found = positive(value, row, file)
-    return {"loss.sampler_correction": "truncate", **found}
-
-
-@converter
 def and_held_out(value: Any, row: Row, file: File, data: str) -> Values:
     """A parameter of sampling that evaluations have, too, where there is data for them."""
     found = same(value, row, file)
     return {**found, **({f"evaluate.held_out.{row.to}": found[row.to]} if file.get(data) else {})}
-
-
-@converter
-def tis_mask(value: Any, row: Row, file: File) -> Values:
-    """A cap of importance weights, which switches their mask on."""
-    found = positive(value, row, file)
-    return {"loss.sampler_correction": "mask", **found}
-
-
-@converter
-def threshold(value: Any, row: Row, file: File, switch: str, kind: str = "", filtered: str = "") -> Values:
-    """One bound, or a lower and an upper one: of weights, or of a filter, next to which weights have none."""
-    if not on(file.get(switch)):
-        raise Needless(f"`{switch}` is off")
-    items = value.split() if isinstance(value, str) else items_of(value)
-    if filtered and str(file.get(kind)) == filtered:
-        low, high = map(number, items)
-        return {"loss.sampler_rejection.floor": low, "loss.sampler_rejection.cap": high, row.to: _UNBOUNDED}
-    found: Values = {row.to: number(items[-1])}
-    return found if len(items) == 1 else {"loss.sampler_correction_floor": number(items[0]), **found}
 
 
 @converter
@@ -284,17 +259,26 @@ def rewards(value: Any, row: Row, file: File) -> Values:
     """Names of reward functions as named levels."""
     known = file.choices(row.name)
     found: Values = {}
+    notes = []
     for item in items_of(value):
         text = str(item)
         level = re.sub(r"\W+", "_", text.rpartition(".")[2]).strip("_").lower()
         if text in known:
-            found.update({f"reward.{level}.{key}": to for key, to in known[text].items()})
+            ours = noted(known[text])
+            notes += [f"`{text}`: {ours.note}"] if isinstance(ours, Noted) else []
+            found.update({f"reward.{level}.{key}": to for key, to in ours.items()})
         else:
             found.update({f"reward.{level}.type": part("user"), f"reward.{level}.name": text.rpartition(".")[2]})
             found["use"] = ["./rewards.py"]
     if not found:
         raise Needless("it is empty")
-    return found
+    return Noted(found, "; ".join(notes)) if notes else found
+
+
+@converter
+def own_rewards(value: Any, row: Row, file: File) -> Values:
+    """Names of functions of the script itself."""
+    return rewards(value, replace(row, name=""), file)
 
 
 @converter
@@ -324,6 +308,8 @@ def axolotl_type(value: Any, row: Row, file: File) -> Values:
         if file.kind == "dpo":
             raise Needless("pairs of conversations are read as they are")
         return {} if on(file.get("datasets.field_messages")) else {f"{row.to}.messages": "messages"}
+    if text == "sharegpt" and file.kind == "sft":
+        return {} if on(file.get("datasets.field_messages")) else {f"{row.to}.messages": "conversations"}
     if text == "bradley_terry.chat_template" and file.kind == "rm":
         return {f"{row.to}.prompt": "input", f"{row.to.partition('.')[0]}.chat": True}
     if text == "alpaca" and file.kind == "sft":
@@ -374,4 +360,4 @@ def levels(value: Any, row: Row, file: File, other: str, left_out: str) -> Value
         raise Refused(f"`{value}` with `{other}: {deviation}` is not offered")
     if not ours:
         raise Needless("it is off")
-    return {**ours} if isinstance(ours, Mapping) else {row.to: ours}
+    return noted(ours) if isinstance(ours, Mapping) else {row.to: ours}

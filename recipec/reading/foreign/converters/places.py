@@ -175,6 +175,14 @@ def dataset_at(value: Any, row: Row, file: File) -> Values:
 
 
 @converter
+def dataset_in(value: Any, row: Row, file: File) -> Values:
+    """A data set of the hub with the folder of a configuration, ``org/name@folder``, or a file."""
+    found = dataset(value, row, file)
+    folder = str(value or "").partition("@")[2].strip()
+    return {**found, **({f"{row.to.rpartition('.')[0]}.config": folder} if folder else {})}
+
+
+@converter
 def dataset_names(value: Any, row: Row, file: File) -> Values:
     """Names of a table of data sets that is not read."""
     names_, folder = items_of(value), file.get("dataset_dir") or "data"

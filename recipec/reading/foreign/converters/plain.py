@@ -9,6 +9,7 @@ from typing import Any
 from recipec.reading.foreign.converters.registry import (
     File,
     Needless,
+    Noted,
     Off,
     Refused,
     Values,
@@ -168,8 +169,13 @@ def choice(value: Any, row: Row, file: File) -> Values:
         raise Refused(ours[1:])
     if not isinstance(ours, Mapping):
         return {row.to: ours}
-    found = {path: _referred(to, file) for path, to in ours.items()}
-    return {path: to for path, to in found.items() if to is not None}
+    return noted({path: _referred(to, file) for path, to in ours.items()})
+
+
+def noted(entry: Mapping[str, Any]) -> Values:
+    """Return the values of an entry of a table, with the note that it may have."""
+    values = {path: to for path, to in entry.items() if to is not None and path != "note"}
+    return Noted(values, str(entry["note"])) if "note" in entry else values
 
 
 def _referred(value: Any, file: File) -> Any:

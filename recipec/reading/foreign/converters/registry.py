@@ -15,6 +15,15 @@ from recipec.reading.foreign.tables import Row
 Values = dict[str, Any]
 
 
+class Noted(Values):
+    """Values that have another meaning here, as the note says."""
+
+    def __init__(self, values: Values, note: str) -> None:
+        """Keep the values with their note."""
+        super().__init__(values)
+        self.note = note
+
+
 class Refused(Exception):  # noqa: N818 - a verdict on a value, no fault of the program
     """The value cannot be written here; the text says why."""
 
