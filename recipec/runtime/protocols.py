@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 if TYPE_CHECKING:
     import torch
@@ -61,9 +61,13 @@ class Attention(Part, ABC):
     hands_over: bool = False
     """Whether a pass can take keys and values of a prefix from an earlier pass."""
 
-    @abstractmethod
-    def unbound_copy(self) -> Attention:
+    def __init__(self, spec: Any, context: StageContext) -> None:
+        """``spec`` is one of :mod:`recipec.spec.attention`."""
+        self.spec, self.context = spec, context
+
+    def unbound_copy(self) -> Self:
         """Return an unbound one of the same kind, for a second model."""
+        return type(self)(self.spec, self.context)
 
     def bind(self, policy: Policy) -> None:
         """Prepare a policy's model.

@@ -49,8 +49,8 @@ class AutoAttention(Attention):
         leader: AutoAttention | None = None,
     ) -> None:
         """``choice`` and ``reason`` are the compiler's, empty if rows decide; with a ``leader``, its choice is used."""
-        self.spec, self.context, self.leader = spec, context, leader
-        self.choice, self.reason = choice, reason
+        super().__init__(spec, context)
+        self.leader, self.choice, self.reason = leader, choice, reason
         self.chosen: Attention = DenseAttention(Dense(), context)
         self.name = ""
         """The chosen attention; empty until rows have decided."""

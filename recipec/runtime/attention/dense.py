@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
-from recipec.component import Component
 from recipec.runtime.model.logprob_head import TargetHiddenStates
 from recipec.runtime.protocols import Attention, Policy
-
-if TYPE_CHECKING:
-    from recipec.runtime.context import StageContext
 
 
 class DenseAttention(Attention):
     """A right-padded batch; see :class:`recipec.spec.attention.Dense`."""
-
-    def __init__(self, spec: Component, context: StageContext) -> None:
-        """Keep the spec and the context."""
-        self.spec, self.context = spec, context
-
-    def unbound_copy(self) -> DenseAttention:
-        """Return an unbound one, for a second model."""
-        return DenseAttention(self.spec, self.context)
 
     def target_hidden_states(
         self, policy: Policy, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor

@@ -10,18 +10,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
-from recipec.runtime.attention.prefix_tree import common_prefixes
-
-Ints = NDArray[np.int64]
+from recipec.runtime.attention.prefix_tree import common_prefixes, sort_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +56,11 @@ def pack(
     long_R = lengths_R.cpu().numpy()
     ids_RT = tokens_RT.cpu().numpy()[:, : int(long_R.max(initial=0))]
     prompt_R = None if prompts_R is None else prompts_R.cpu().numpy()
-    keys = _keys(ids_RT, long_R, prompt_R)
+    keys = sort_keys(ids_RT, long_R, prompt_R)
     inside = [sorted(unit.tolist(), key=lambda row: (keys[row], row)) for unit in units]
     inside.sort(key=lambda unit: (keys[unit[0]], unit[0]))
     order = [row for unit in inside for row in unit]
-    shared_R = _shared(ids_RT[order], long_R[order], None if prompt_R is None else prompt_R[order])
+    shared_R = common_prefixes(ids_RT[order], long_R[order], None if prompt_R is None else prompt_R[order])
     own_R = long_R[order] - shared_R
     bounds = np.cumsum([0, *(len(unit) for unit in inside)]).tolist()
     added = np.add.reduceat(own_R, bounds[:-1]).tolist()
@@ -75,26 +71,6 @@ def pack(
     longest = int(long_R.max(initial=0))
     within = tuple(int(shared_R[bounds[begin] + 1 : bounds[end]].min(initial=longest)) for begin, end in runs)
     return Packing(parts, computed, again, within)
-
-
-def _keys(ids_RT: NDArray[Any], long_R: Ints, prompt_R: Ints | None) -> list[Any]:
-    """Return sort keys of rows: their tokens; the prompt first if prompts only are shared."""
-    # bytes compare from the left, so big-endian ids compare as the ids do
-    wide_RT = np.ascontiguousarray(ids_RT.astype(">i4"))
-    keys = [row[:n].tobytes() for row, n in zip(wide_RT, long_R.tolist(), strict=True)]
-    if prompt_R is None:
-        return keys
-    return [(key[: 4 * n], key) for key, n in zip(keys, prompt_R.tolist(), strict=True)]
-
-
-def _shared(ids_RT: NDArray[Any], long_R: Ints, prompt_R: Ints | None) -> Ints:
-    """Return how many tokens each row shares with the one before it."""
-    found_R = common_prefixes(ids_RT, long_R)
-    if prompt_R is None:
-        return found_R
-    same_R = np.zeros(len(found_R), dtype=bool)
-    same_R[1:] = (prompt_R[1:] == prompt_R[:-1]) & (found_R[1:] >= prompt_R[1:])
-    return np.where(same_R, prompt_R, 0).astype(np.int64)
 
 
 def _runs(added: Sequence[int], shared: Sequence[int], tokens: int) -> list[tuple[int, int]]:

@@ -13,7 +13,6 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from recipec.component import Component
 from recipec.diagnostics.errors import attention as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention.dense import DenseAttention
@@ -26,8 +25,6 @@ from recipec.runtime.protocols import Attention, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from recipec.runtime.context import StageContext
 
 NAME = "recipec_packed"
 _PROBE = ((5, 3, 4), 11)  # lengths of the sequences that a model is tested on, and the stride of their ids
@@ -136,14 +133,6 @@ class PackedAttention(Attention):
     """One sequence without padding; see :class:`recipec.spec.attention.Packed`."""
 
     padded = False
-
-    def __init__(self, spec: Component, context: StageContext) -> None:
-        """Keep the spec and the context."""
-        self.spec, self.context = spec, context
-
-    def unbound_copy(self) -> PackedAttention:
-        """Return an unbound one, for a second model."""
-        return PackedAttention(self.spec, self.context)
 
     def bind(self, policy: Policy) -> None:
         """Bind the model, after a test on a few tokens that it keeps sequences apart.

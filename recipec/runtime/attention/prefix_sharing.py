@@ -31,15 +31,11 @@ class PrefixSharing(Attention):
     sharing: Sharing = "prefixes"
 
     def __init__(self, spec: specs.PrefixSharing, context: StageContext) -> None:
-        """Keep the spec and the context."""
-        self.spec, self.context = spec, context
+        """Count the tokens of this policy's passes, and keep their trees."""
+        super().__init__(spec, context)
         self.layers = 0
         self.shared: prefix_tree.TokensShared = prefix_tree.TokensShared()
         self._trees: OrderedDict[bytes, prefix_tree.PrefixTree] = OrderedDict()
-
-    def unbound_copy(self) -> PrefixSharing:
-        """Return an unbound one, for a second model."""
-        return type(self)(self.spec, self.context)
 
     def target_hidden_states(
         self, policy: Policy, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor

@@ -157,28 +157,32 @@ def build(tokens_RT: NDArray[Any], lengths_R: NDArray[Any], prompts_R: NDArray[A
     )
 
 
-def neighbours(tokens_RT: NDArray[np.int32], lengths_R: Ints, prompts_R: NDArray[Any] | None) -> tuple[Ints, Ints]:
+def neighbours(tokens_RT: NDArray[Any], lengths_R: Ints, prompts_R: NDArray[Any] | None) -> tuple[Ints, Ints]:
     """Return the order in which sequences share most with their neighbour, and how much each shares with the last."""
+    keys = sort_keys(tokens_RT, lengths_R, prompts_R)
+    order_R = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
+    prompt_R = None if prompts_R is None else prompts_R[order_R]
+    return order_R, common_prefixes(tokens_RT[order_R], lengths_R[order_R], prompt_R)
+
+
+def sort_keys(tokens_RT: NDArray[Any], lengths_R: NDArray[Any], prompts_R: NDArray[Any] | None = None) -> list[Any]:
+    r"""Return keys in the order of which sequences share most with their neighbours; prompts first where they are given.
+
+    >>> sort_keys(np.array([[1, 2]]), np.array([1]))
+    [b'\x00\x00\x00\x01']
+    """
     # bytes compare from the left, so big-endian ids compare as the ids do; a prefix sorts before what extends it
     ordered_RT = np.ascontiguousarray(tokens_RT.astype(">i4"))
     keys = [row[:n].tobytes() for row, n in zip(ordered_RT, lengths_R.tolist(), strict=True)]
     if prompts_R is None:
-        order = sorted(range(len(keys)), key=keys.__getitem__)
-    else:
-        prompts = [key[: 4 * int(n)] for key, n in zip(keys, prompts_R, strict=True)]
-        order = sorted(range(len(keys)), key=lambda row: (prompts[row], keys[row]))
-    order_R = np.array(order, dtype=np.int64)
-    shared_R = common_prefixes(tokens_RT[order_R], lengths_R[order_R])
-    if prompts_R is not None:
-        prompt_R = np.asarray(prompts_R, dtype=np.int64)[order_R]
-        same_R = np.zeros(len(order_R), dtype=bool)
-        same_R[1:] = (prompt_R[1:] == prompt_R[:-1]) & (shared_R[1:] >= prompt_R[1:])
-        shared_R = np.where(same_R, prompt_R, 0)
-    return order_R, shared_R
+        return keys
+    return [(key[: 4 * n], key) for key, n in zip(keys, prompts_R.tolist(), strict=True)]
 
 
-def common_prefixes(tokens_RT: NDArray[Any], lengths_R: NDArray[Any]) -> Ints:
+def common_prefixes(tokens_RT: NDArray[Any], lengths_R: NDArray[Any], prompts_R: NDArray[Any] | None = None) -> Ints:
     """Return the length of the prefix that each sequence has in common with the one before it; 0 for the first.
+
+    With ``prompts_R``, only whole prompts count.
 
     >>> common_prefixes(np.array([[1, 2, 3], [1, 2, 0], [4, 0, 0]]), np.array([3, 2, 1])).tolist()
     [0, 2, 0]
@@ -188,4 +192,6 @@ def common_prefixes(tokens_RT: NDArray[Any], lengths_R: NDArray[Any]) -> Ints:
         differs_RT = tokens_RT[1:] != tokens_RT[:-1]
         first_R = np.where(differs_RT.any(-1), differs_RT.argmax(-1), tokens_RT.shape[1])
         found_R[1:] = np.minimum(first_R, np.minimum(lengths_R[1:], lengths_R[:-1]))
+    if prompts_R is not None:
+        found_R[1:] = np.where((prompts_R[1:] == prompts_R[:-1]) & (found_R[1:] >= prompts_R[1:]), prompts_R[1:], 0)
     return found_R
