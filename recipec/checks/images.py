@@ -8,7 +8,7 @@ from typing import Any
 from recipec.checks.queries import Spans, at_path, display_name, is_given, related_span, span_of, spec_of
 from recipec.diagnostics.model import Finding, check, dotted
 from recipec.reading.partial import Path, Reading, StageReading
-from recipec.spec.data import Columns
+from recipec.spec.data import Columns, File
 
 
 def _sees(stage: StageReading) -> bool | None:
@@ -75,7 +75,7 @@ def images_unread(reading: Reading) -> Iterator[Finding]:
 def _named(reading: Reading, path: Path, data: Any) -> bool:
     """Whether the recipe itself names the column; the default, written out or not, is looked for and may be absent."""
     default = Columns.model_fields["images"].default
-    return is_given(reading, path) and getattr(getattr(data, "columns", None), "images", "") not in {"", default}
+    return is_given(reading, path) and isinstance(data, File) and data.columns.images not in {"", default}
 
 
 def _unread(reading: Reading, path: Path, who: str, spans: Spans) -> Finding:

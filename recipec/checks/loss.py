@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from recipec.checks.queries import (
     at_field,
@@ -16,10 +15,11 @@ from recipec.checks.queries import (
     several_updates,
     shares,
     span_of,
+    spec_of,
 )
 from recipec.diagnostics.model import Finding, check, dotted
-from recipec.reading.partial import Part, Reading
-from recipec.spec.loss import Clipped, Dpo, PolicyGradient
+from recipec.reading.partial import Part, Reading, StageReading
+from recipec.spec.loss import Clipped, Dpo, Nll, PolicyGradient
 from recipec.spec.reward import Reward
 
 
@@ -102,27 +102,25 @@ def dropout_in_ratio(reading: Reading) -> Iterator[Finding]:
     DermIQ-VLM trainer keeps 0.05.
     """
     for stage in reading.stages.values():
-        part = next(iter(stage.of("policy")), None)
-        value, path = dropout(part)
-        if stage.kind == "rl" and part is not None and value:
+        part, key, rate = _dropout(stage)
+        if stage.kind == "rl" and part is not None:
             yield Finding(
-                f"dropout is {value:g} in stage `{stage.name}`, but its objective is a ratio of probabilities",
+                f"dropout is {rate:g} in stage `{stage.name}`, but its objective is a ratio of probabilities",
                 (
-                    *span_of(reading, (*part.path, *path)),
+                    *span_of(reading, (*part.path, *key.split("."))),
                     *(() if part.given else related_span(reading, (*stage.path, "kind"), "inherited by this stage")),
                 ),
-                help=f"set {'.'.join(path)} to 0, or allow it with the reason",
-                path=dotted((*stage.path, "policy", *path)),
+                help=f"set {key} to 0, or allow it with the reason",
+                path=dotted((*stage.path, "policy", key)),
             )
 
 
-def dropout(part: Part | None) -> tuple[float, tuple[str, ...]]:
-    """Return a policy's dropout and where below the policy it is set."""
-    spec: Any = part.spec if part is not None else None
-    if getattr(spec, "dropout", 0.0):
-        return spec.dropout, ("dropout",)
-    lora = getattr(spec, "lora", None)
-    return (lora.dropout, ("lora", "dropout")) if lora is not None else (0.0, ())
+def _dropout(stage: StageReading) -> tuple[Part | None, str, float]:
+    """Return the policy of a stage that has dropout, the dotted key that switches it on, and the rate."""
+    spec = spec_of(stage, "policy")
+    for key, rate in () if spec is None else spec.dropout_rates().items():
+        return stage.of("policy")[0], key, rate
+    return None, "", 0.0
 
 
 @check("RC430", "shared-prefix-dropout")
@@ -137,14 +135,13 @@ def shared_prefix_dropout(reading: Reading) -> Iterator[Finding]:
     References: Liu et al., Prefix Grouper, https://arxiv.org/abs/2506.05433, 2025: equality needs dropout 0.
     """
     for stage in reading.stages.values():
-        part = next(iter(stage.of("policy")), None)
-        value, path = dropout(part)
+        part, key, rate = _dropout(stage)
         attention = next(iter(stage.of("attention")), None)
-        if part is not None and value and attention is not None and shares(attention):
+        if part is not None and attention is not None and shares(attention):
             yield at_part(reading, attention).finding(
-                f"{display_name(attention)} computes shared tokens once, but dropout is {value:g}",
-                *related_span(reading, (*part.path, *path), "dropout here"),
-                remedy=f"set {'.'.join(path)} to 0, or use attention `packed`",
+                f"{display_name(attention)} computes shared tokens once, but dropout is {rate:g}",
+                *related_span(reading, (*part.path, *key.split(".")), "dropout here"),
+                remedy=f"set {key} to 0, or use attention `packed`",
             )
 
 
@@ -216,14 +213,18 @@ def no_normaliser(reading: Reading) -> Iterator[Finding]:
     How to fix: add `normaliser`, commonly the longest completion in tokens, such as 1024.
     References: Liu et al., Understanding R1-Zero-Like Training, https://arxiv.org/abs/2503.20783, 2025.
     """
-    for part in reading.parts:
-        spec: Any = part.spec
-        if part.slot == "loss" and getattr(spec, "aggregate", "") == "fixed" and spec.normaliser is None:
+    for part, spec in _means(reading):
+        if spec.aggregate == "fixed" and spec.normaliser is None:
             yield Finding(
                 "`aggregate: fixed` divides by `normaliser`, which is not given",
                 field_span(reading, part, "aggregate"),
                 path=dotted((*part.path, "normaliser")),
             )
+
+
+def _means(reading: Reading) -> Iterator[tuple[Part, PolicyGradient | Nll]]:
+    """Yield the losses that average over tokens."""
+    yield from ((part, part.spec) for part in reading.parts if isinstance(part.spec, PolicyGradient | Nll))
 
 
 @check("RC424", "unread-normaliser", "warning")
@@ -236,9 +237,8 @@ def unread_normaliser(reading: Reading) -> Iterator[Finding]:
     How to fix: set `aggregate: fixed`, or drop `normaliser`.
     References: Liu et al., Understanding R1-Zero-Like Training, https://arxiv.org/abs/2503.20783, 2025.
     """
-    for part in reading.parts:
-        spec: Any = part.spec
-        if part.slot == "loss" and getattr(spec, "normaliser", None) and spec.aggregate != "fixed":
+    for part, spec in _means(reading):
+        if spec.normaliser is not None and spec.aggregate != "fixed":
             yield at_field(reading, part, "normaliser").finding(
                 f"`normaliser: {spec.normaliser}` is not used by `aggregate: {spec.aggregate}`"
             )

@@ -57,7 +57,8 @@ def greedy_learning(reading: Reading) -> Iterator[Finding]:
     References: Shao et al., DeepSeekMath, https://arxiv.org/abs/2402.03300, 2024: groups are sampled.
     """
     for stage in reading.stages.values():
-        if stage.kind == "rl" and getattr(spec_of(stage, "sampler"), "temperature", 1.0) == 0:
+        spec = spec_of(stage, "sampler")
+        if stage.kind == "rl" and spec is not None and spec.temperature == 0:
             part = stage.of("sampler")[0]
             yield at_field(reading, part, "temperature").finding(
                 f"stage `{stage.name}` learns from samples, but samples at temperature 0"
@@ -94,7 +95,7 @@ def _banned(reading: Reading, stage: StageReading) -> list[str]:
     engine, spec = reading.machine.get("rollout"), spec_of(stage, "sampler")
     if engine is None or not isinstance(engine.spec, RolloutEngine) or engine.spec.full_logprobs:
         return []
-    return ["min_completion_length"] if getattr(spec, "min_completion_length", 0) else []
+    return ["min_completion_length"] if spec is not None and spec.shortest_completion() else []
 
 
 def _shown(reading: Reading, part: Part, key: str) -> Any:
@@ -211,10 +212,10 @@ def no_room_to_end(reading: Reading) -> Iterator[Finding]:
     """
     for stage in reading.stages.values():
         spec = spec_of(stage, "sampler")
-        least, most = getattr(spec, "min_completion_length", 0), longest_turn(stage) or 1
-        if least >= most and least:
+        least, most = 0 if spec is None else spec.shortest_completion(), longest_turn(stage) or 1
+        if spec is not None and least >= most and least:
             part = stage.of("sampler")[0]
-            turn = bool(stage.of("environment") and getattr(spec, "max_turn_length", None))
+            turn = bool(stage.of("environment") and spec.max_turn_length)
             yield at_field(reading, part, "min_completion_length").finding(
                 f"completions of stage `{stage.name}` cannot end before token {least} but are cut at {most}",
                 *related_span(
@@ -237,9 +238,9 @@ def stop_that_cannot(reading: Reading) -> Iterator[Finding]:
     for stage in reading.stages.values():
         spec = spec_of(stage, "sampler")
         model = from_scratch(reading, stage)
-        characters = getattr(model, "tokenizer", "") == "characters"
+        characters = model is not None and model.tokenizer == "characters"
         longest = longest_turn(stage) if characters else None
-        for i, text in enumerate(getattr(spec, "stop", ())):
+        for i, text in enumerate(() if spec is None else spec.stop):
             if text and (longest is None or len(text) <= longest):
                 continue
             part = stage.of("sampler")[0]

@@ -145,7 +145,7 @@ def one_update(stage: StageGraph) -> bool:
 
 def drops_out(stage: StageGraph) -> bool:
     """Whether two training passes over the same row may differ."""
-    return stage.required(Policy).drops_out()
+    return bool(stage.required(Policy).dropout_rates())
 
 
 def _readers(stage: StageGraph, signal: str) -> Iterator[Node]:

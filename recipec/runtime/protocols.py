@@ -280,9 +280,8 @@ class TrainEngine(Part, ABC):
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Yield every weight of the policy whole, detached, under the names of ``policy.model.state_dict()``.
 
-        A weight that several layers share comes under each of its names: a copy that is not given the name of the head
-        would keep an old one.  It may be called before ``begin``.  Where the weights are sharded, every rank iterates
-        over it at the same moment.
+        A weight that several layers share comes under each of its names.  It may be called before ``begin``.  Where the
+        weights are sharded, every rank iterates over it at the same moment.
         """
 
     def save(self, folder: Path) -> None:

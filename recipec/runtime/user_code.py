@@ -222,7 +222,11 @@ def place_in(text: str, use: Sequence[Path], root: Path) -> tuple[Span, ...]:
     return file_span(shown_name(path, root), int(match[2])) if match is not None and path is not None else ()
 
 
-def file_of(function: Callable[..., Any]) -> str:
-    """Return the file that defines a function, behind its decorators."""
+def definition_of(function: Callable[..., Any]) -> tuple[str, int]:
+    """Return file and first line of a function behind its decorators; nothing and 0 for one that is not in Python.
+
+    >>> definition_of(len)
+    ('', 0)
+    """
     code = getattr(inspect.unwrap(function), "__code__", None)
-    return code.co_filename if code is not None else ""
+    return ("", 0) if code is None else (code.co_filename, code.co_firstlineno)

@@ -119,9 +119,13 @@ class Policy(Component):
         """Return the adapter that is trained; ``None`` where the weights are."""
         return None
 
-    def drops_out(self) -> bool:
-        """Whether two training passes over one sequence may differ."""
-        return False
+    def dropout_rates(self) -> dict[str, float]:
+        """Return the parameters that switch dropout on in training, by dotted key.
+
+        >>> CausalLm(lora=Lora(r=4, dropout=0.1)).dropout_rates()
+        {'lora.dropout': 0.1}
+        """
+        return {}
 
     def quantized(self) -> bool:
         """Whether the weights under the adapter are quantized."""
@@ -166,9 +170,10 @@ class TransformersPolicy(Policy):
         """Return `lora`."""
         return self.lora
 
-    def drops_out(self) -> bool:
-        """Whether the model or its adapter has dropout."""
-        return bool(self.dropout or (self.lora and self.lora.dropout))
+    def dropout_rates(self) -> dict[str, float]:
+        """Return those of the model and of its adapter."""
+        rates = {"dropout": self.dropout, "lora.dropout": self.lora.dropout if self.lora else 0.0}
+        return {key: rate for key, rate in rates.items() if rate}
 
     def quantized(self) -> bool:
         """Whether there is a `quantization`."""

@@ -166,7 +166,7 @@ def neighbours(tokens_RT: NDArray[Any], lengths_R: Ints, prompts_R: NDArray[Any]
 
 
 def sort_keys(tokens_RT: NDArray[Any], lengths_R: NDArray[Any], prompts_R: NDArray[Any] | None = None) -> list[Any]:
-    r"""Return keys in the order of which sequences share most with their neighbours; prompts first where they are given.
+    r"""Return sort keys of sequences: neighbours in their order share most; by whole prompts first if they are given.
 
     >>> sort_keys(np.array([[1, 2]]), np.array([1]))
     [b'\x00\x00\x00\x01']

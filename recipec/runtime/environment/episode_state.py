@@ -11,6 +11,9 @@ from typing import Any
 
 from recipec.runtime.batch import Task
 
+TIMEOUT = "timeout"
+"""Prefix of the error of an episode that timed out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:

@@ -11,7 +11,7 @@ from recipec.diagnostics.errors import environment as errors, reward as reward_e
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task, question
 from recipec.runtime.context import StageContext
-from recipec.runtime.environment.episode_state import EpisodeState, Turn
+from recipec.runtime.environment.episode_state import TIMEOUT, EpisodeState, Turn
 from recipec.runtime.environment.prompt_builder import (
     NO_ACTION,
     Observation,
@@ -20,7 +20,6 @@ from recipec.runtime.environment.prompt_builder import (
     PromptInput,
     read_next,
 )
-from recipec.runtime.environment.workers import TIMEOUT
 from recipec.runtime.protocols import Environment, Policy
 from recipec.runtime.reward.answers import tagged
 from recipec.spec import environment as specs

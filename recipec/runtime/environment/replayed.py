@@ -18,10 +18,9 @@ from recipec.diagnostics.model import RecipeError
 from recipec.host.checksums import check, write_with_sum
 from recipec.host.ranks import Ranks
 from recipec.runtime.batch import Task
-from recipec.runtime.environment.episode_state import EpisodeState, Turn
+from recipec.runtime.environment.episode_state import TIMEOUT, EpisodeState, Turn
 from recipec.runtime.protocols import Environment
 
-TIMEOUT = "timeout"
 _AGAIN = 5
 """Attempts for an answer that came in time before."""
 _FIELDS = tuple(f.name for f in fields(EpisodeState) if f.name not in {"task", "notes"})

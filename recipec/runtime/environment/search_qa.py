@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Literal
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Task, question
 from recipec.runtime.environment.episode_state import EpisodeState, Turn
-from recipec.runtime.environment.prompt_builder import NO_ACTION, Observation, PastTurn, PromptBuilder, PromptInput
+from recipec.runtime.environment.prompt_builder import (
+    NO_ACTION,
+    Observation,
+    PastTurn,
+    PromptBuilder,
+    PromptInput,
+    read_next,
+)
 from recipec.runtime.environment.retrieval.bm25_index import check_beginning
 from recipec.runtime.environment.retrieval.retriever import Failed, Found, corpus_of, probe, start
 from recipec.runtime.protocols import Environment, Policy
@@ -115,8 +122,7 @@ class SearchQa(Environment):
         """
         for task in tasks:
             right_answers(task, self.spec.answer)
-        begun = [EpisodeState(task, task.prompt_ids, state=question_of(task)) for task in tasks]
-        return begun if self.layout is None else self._prompted(self.layout, begun)
+        return self._prompted([EpisodeState(task, task.prompt_ids, state=question_of(task)) for task in tasks])
 
     def step(self, positions: Sequence[EpisodeState], turns: Sequence[Turn]) -> list[EpisodeState]:
         """Take one turn of each episode; all searches of the batch are one request."""
@@ -128,17 +134,21 @@ class SearchQa(Environment):
         ]
         queries = [actions[i].text for i in searches]
         results: dict[int, Found] = dict(zip(searches, self.retriever.search(queries) if queries else [], strict=True))
-        answered = [
+        answered = (
             self._answered(position, turn, action, results.get(i))
             for i, (position, turn, action) in enumerate(zip(positions, turns, actions, strict=True))
-        ]
-        return answered if self.layout is None else self._prompted(self.layout, answered)
+        )
+        return self._prompted([*answered])
 
     def close(self) -> None:
         """Close the retriever and the rendering process."""
         self.retriever.close()
         if self.layout is not None:
             self.layout.close()
+
+    def _prompted(self, states: list[EpisodeState]) -> list[EpisodeState]:
+        """Build the next prompt of each episode, where turns have prompts of their own."""
+        return states if self.layout is None else read_next(self.layout, states, [()] * len(states), _input)
 
     def _answered(self, before: EpisodeState, turn: Turn, action: Action, result: Found | None) -> EpisodeState:
         """Take one turn; an answer ends the episode, and so does the last turn."""
@@ -196,15 +206,11 @@ class SearchQa(Environment):
         ids = (*self.policy.encode(body, context)[: limit - len(tail)], *tail)
         return ids, self.policy.decode(ids)
 
-    def _prompted(self, layout: PromptBuilder, positions: Sequence[EpisodeState]) -> list[EpisodeState]:
-        """Build the prompt of the next turn of each episode."""
-        going = [i for i, position in enumerate(positions) if not position.ended]
-        inputs = [
-            PromptInput(p.task, question_of(p.task), Observation(p.observation), p.notes or ())
-            for p in (positions[i] for i in going)
-        ]
-        contexts = dict(zip(going, layout.contexts(inputs), strict=True))
-        return [replace(p, context_ids=contexts.get(i) or p.context_ids) for i, p in enumerate(positions)]
+
+def _input(position: EpisodeState, before: tuple[int, ...]) -> PromptInput:
+    """Return an episode before a turn with a prompt of its own."""
+    task, observed = position.task, Observation(position.observation)
+    return PromptInput(task, question_of(task), observed, position.notes or (), before)
 
 
 def question_of(task: Task) -> str:

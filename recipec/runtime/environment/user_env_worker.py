@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from recipec.diagnostics.model import RecipeError
 from recipec.reading.user_code import WORLD, classes_in
 from recipec.runtime.environment.worker_main import BadObservation, GameError, checked, live
-from recipec.runtime.user_code import blamed, load_file
+from recipec.runtime.user_code import blamed, definition_of, load_file
 
 
 class Guarded:
@@ -30,8 +29,7 @@ class Guarded:
         try:
             return function(*values)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - any exception of the user's code is reported
-            line = blamed(error, self.file) or self.line
-            where = f"{Path(self.file).name}:{line}" if line else Path(self.file).name
+            where = _place(self.file, blamed(error, self.file) or self.line)
             raise GameError(f"{where}: {type(error).__name__}: {str(error)[:500]}".rstrip(": ")) from None
 
     def reset(self, task: Mapping[str, Any], seed: int) -> Any:
@@ -48,10 +46,13 @@ class Guarded:
         try:
             checked(answer)
         except BadObservation as error:
-            code = getattr(inspect.unwrap(method), "__code__", None)
-            where = f"{Path(self.file).name}:{code.co_firstlineno}" if code is not None else Path(self.file).name
+            where = _place(self.file, definition_of(method)[1])
             raise GameError(f"{where}: `{method.__name__}`: {_instead(answer) or error}") from None
         return answer
+
+
+def _place(file: str, line: int) -> str:
+    return f"{Path(file).name}:{line}" if line else Path(file).name
 
 
 def _instead(answer: Any) -> str:
@@ -99,8 +100,7 @@ def serve(argument: Mapping[str, Any]) -> Callable[[Any], Any]:
 
     def tasks(split: str, size: int | None, seed: int) -> Any:
         listing = first.call(rows, split, size, seed)
-        code = getattr(inspect.unwrap(listed), "__code__", None) if listed is not None else None
-        where = f"{Path(file).name}:{code.co_firstlineno if code is not None else line}"
+        where = _place(file, (0 if listed is None else definition_of(listed)[1]) or line)
         if not isinstance(listing, list):
             raise GameError(f"{where}: `{name}.tasks` returned {type(listing).__name__}, not a list of mappings")
         other = next((task for task in listing if not isinstance(task, Mapping)), None)

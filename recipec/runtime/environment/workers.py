@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from recipec.host.worker_pool import MEMORY, WorkerFailure, WorkerPool
+from recipec.runtime.environment.episode_state import TIMEOUT
 from recipec.runtime.environment.worker_main import MISSING, BadObservation, GameError, checked
 
-TIMEOUT = "timeout"
-"""Prefix of the error of an episode that timed out."""
 LANES = 2
 TASKS_SECONDS = 600.0
 

@@ -21,7 +21,7 @@ from recipec.reading.user_code import GIVEN, Signature
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.protocols import Part
-from recipec.runtime.user_code import TooLongError, blamed, calling, file_of, shown_name, text_of
+from recipec.runtime.user_code import TooLongError, blamed, calling, definition_of, shown_name, text_of
 from recipec.spec import reward as specs
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ class Function(Part):
         self.root = context.root
         self.say = context.say
         self.function = context.functions[spec.name]
-        self.file = file_of(self.function)
+        self.file, _ = definition_of(self.function)
         self.chat = False
         """Whether completions are lists of messages, as those of chat prompts are."""
         self.signature = _signature(spec.name, self.function, self._shown())
@@ -299,7 +299,7 @@ def _signature(name: str, function: Callable[..., Any], file: str) -> Signature:
     return Signature(
         name,
         file,
-        getattr(getattr(inspect.unwrap(function), "__code__", None), "co_firstlineno", 0),
+        definition_of(function)[1],
         tuple(p.name for p in named if p.default is p.empty),
         tuple(p.name for p in named if p.default is not p.empty),
         any(p.kind is p.VAR_KEYWORD for p in parameters),
