@@ -106,8 +106,7 @@ class ChainSampler(Part):
         signals = rows_from(prompt_P, leaves, by_prompt, self.spec.rows, self.episodes)
         self.errors.refuse(leaves, attempt)
         self.episodes += len(leaves)
-        errors = sum(leaf.position.error is not None for leaf in leaves)
-        return signals | metrics.episodes(leaves, self.spec.rows) | {"metric/episodes/errors": float(errors)}
+        return signals | metrics.episodes(leaves, self.spec.rows)
 
     def state(self) -> dict[str, Any]:
         """Return the counters."""
@@ -163,12 +162,7 @@ def texts(policy: Policy, completions: Sequence[Completion]) -> list[str]:
 
 
 def _statistics(completions: Sequence[Completion]) -> dict[str, float]:
-    """Tokens that were sampled, and lengths; `terminated` are rows that ended by themselves, `clipped` the others."""
+    """Count the tokens that were sampled, and the lengths of completions."""
     sampled = sum(len(c.ids) - (c.given[1] - c.given[0]) for c in completions)
-    metrics = {"metric/tokens/generated": float(sampled)}
-    ended = [len(c.ids) for c in completions if c.ended]
-    for name, lengths in {"": [len(c.ids) for c in completions], "terminated_": ended}.items():
-        for which, value in (("mean", np.mean), ("min", np.min), ("max", np.max)):
-            metrics[f"metric/completions/{which}_{name}length"] = float(value(lengths)) if lengths else 0.0
-    metrics["metric/completions/clipped_ratio"] = 1.0 - len(ended) / max(1, len(completions))
-    return metrics
+    counts = metrics.lengths([(len(c.ids), not c.ended) for c in completions])
+    return {"metric/tokens/generated": float(sampled), **{f"metric/{name}": value for name, value in counts.items()}}

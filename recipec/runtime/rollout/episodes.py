@@ -206,6 +206,14 @@ class Growth:
         return below
 
 
+def breadth_first(root: Node) -> list[Node]:
+    """Return every node of a tree, the root first, then level by level, children in order of their making."""
+    nodes = [root]
+    for node in nodes:
+        nodes += node.children
+    return nodes
+
+
 def _below(parent: Node, child: Node) -> Node:
     parent.children.append(child)
     return child

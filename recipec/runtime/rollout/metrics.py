@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from recipec.runtime.rollout.episodes import Node
+from recipec.runtime.rollout.episodes import Node, breadth_first
 
 
 def episodes(
@@ -25,7 +25,7 @@ def episodes(
     generated = sum(len(turn.ids) for turn in turns)
     failures = sum(turn.position.failures for turn in turns)
     each = [leaf.path() for leaf in kept]
-    counts = _lengths(kept)
+    counts = lengths([(sum(len(turn.ids) for turn in leaf.path()), leaf.position.truncated) for leaf in kept])
     counts |= {
         "episodes/turns": _mean(len(path) for path in each),
         "episodes/turns_max": float(max((len(path) for path in each), default=0)),
@@ -47,7 +47,7 @@ def episodes(
 
 def trees(roots: Sequence[Node]) -> dict[str, float]:
     """Count over whole trees: turns, deepest turn, and turns taken from a node that any was taken from."""
-    inside = [_below(root) for root in roots]
+    inside = [breadth_first(root)[1:] for root in roots]
     branching = [
         len(n.children) for root, nodes in zip(roots, inside, strict=True) for n in (root, *nodes) if n.children
     ]
@@ -93,20 +93,17 @@ def _tokens(turn: Node) -> int:
     return len(context) + len(turn.ids)
 
 
-def _below(root: Node) -> list[Node]:
-    nodes = list(root.children)
-    for node in nodes:
-        nodes += node.children
-    return nodes
+def lengths(every: Sequence[tuple[int, bool]]) -> dict[str, float]:
+    """Describe lengths, each with whether a limit cut it; `terminated` are those that were not cut.
 
-
-def _lengths(kept: Sequence[Node]) -> dict[str, float]:
+    >>> lengths([(3, False), (8, True)])["completions/mean_terminated_length"]
+    3.0
+    """
     metrics: dict[str, float] = {}
-    every = [(sum(len(turn.ids) for turn in leaf.path()), leaf.position.truncated) for leaf in kept]
     ended = [length for length, cut in every if not cut]
-    for name, lengths in {"": [length for length, _ in every], "terminated_": ended}.items():
+    for name, of in {"": [length for length, _ in every], "terminated_": ended}.items():
         for which, value in (("mean", np.mean), ("min", np.min), ("max", np.max)):
-            metrics[f"completions/{which}_{name}length"] = float(value(lengths)) if lengths else 0.0
+            metrics[f"completions/{which}_{name}length"] = float(value(of)) if of else 0.0
     metrics["completions/clipped_ratio"] = 1.0 - len(ended) / max(1, len(every))
     return metrics
 

@@ -17,6 +17,8 @@ from recipec.runtime.rollout.episodes import Node
 if TYPE_CHECKING:
     from recipec.runtime.batch import Task
 
+_Drawn = tuple[int, int, Sequence[float], int]
+"""Tokens that the policy drew: from one place to before another, their log-probabilities, the turn's number from 1."""
 BROKEN = "its prompt does not go on from the turn before, as rows of whole trajectories need"
 
 
@@ -31,6 +33,9 @@ class _Row:
     transcript: str
     step: int = 0
     state: Any = None
+
+    def drawn(self) -> list[_Drawn]:
+        return [(start, start + len(turn.ids), turn.logprob, number) for start, turn, number in self.turns]
 
 
 def rows_from(
@@ -70,7 +75,7 @@ def rows_from(
     prompt = np.array([by_prompt[i] for i in of_leaf], dtype=np.int64)
     ids = np.array([task.id for task in prompt_P], dtype=np.int64)
     columns: dict[str, Any] = {
-        **_tokens(laid),
+        **_padded([(row.ids, row.drawn()) for row in laid]),
         "text_R": [row.text for row in laid],
         "transcript_R": [row.transcript for row in laid],
         "by_prompt_R": torch.from_numpy(prompt),
@@ -140,19 +145,18 @@ def _goes_on(turn: Node, known: dict[int, bool]) -> bool:
     return known[id(turn)]
 
 
-def _tokens(laid: Sequence[_Row]) -> Mapping[str, torch.Tensor]:
-    """Pad rows on the right and mark in them what the policy wrote."""
-    length_R = np.array([len(row.ids) for row in laid], dtype=np.int64)
-    shape = (len(laid), int(length_R.max(initial=0)))
+def _padded(rows: Sequence[tuple[Sequence[int], Sequence[_Drawn]]]) -> dict[str, torch.Tensor]:
+    """Pad rows on the right and mark in them what the policy drew, which alone is trained."""
+    length_R = np.array([len(ids) for ids, _ in rows], dtype=np.int64)
+    shape = (len(rows), int(length_R.max(initial=0)))
     tokens_RT = np.zeros(shape, dtype=np.int64)
     turn_RT = np.zeros(shape, dtype=np.int64)
     logprob_RT = np.zeros(shape, dtype=np.float32)
-    for i, row in enumerate(laid):
-        tokens_RT[i, : len(row.ids)] = row.ids
-        for start, turn, number in row.turns:
-            end = start + len(turn.ids)
-            turn_RT[i, start:end] = number
-            logprob_RT[i, start:end] = turn.logprob
+    for i, (ids, drawn) in enumerate(rows):
+        tokens_RT[i, : len(ids)] = ids
+        for start, end, logprob, turn in drawn:
+            turn_RT[i, start:end] = turn
+            logprob_RT[i, start:end] = logprob
     return {
         "tokens_RT": torch.from_numpy(tokens_RT),
         "attend_RT": torch.from_numpy(np.arange(shape[1])[None] < length_R[:, None]),
@@ -168,26 +172,12 @@ def versions_of(columns: Mapping[str, Any], engine: RolloutEngine) -> dict[str, 
 
 
 def sampled_columns(rows: Sequence[tuple[tuple[int, ...], Completion]]) -> dict[str, torch.Tensor]:
-    """Pad prompt and completion to the right; what the policy wrote is trained, in turn 1, and nothing else."""
-    width = max((len(prompt) + len(completion.ids) for prompt, completion in rows), default=0)
-    tokens_RT = np.zeros((len(rows), width), dtype=np.int64)
-    logprob_RT = np.zeros((len(rows), width), dtype=np.float32)
-    for i, (prompt, completion) in enumerate(rows):
-        start, end = len(prompt), len(prompt) + len(completion.ids)
-        tokens_RT[i, :start], tokens_RT[i, start:end] = prompt, completion.ids
-        logprob_RT[i, start:end] = completion.logprob
-    column_T = np.arange(width)[None]
-    start_R1 = np.array([len(prompt) for prompt, _ in rows], dtype=np.int64)[:, None]
-    end_R1 = np.array([len(prompt) + len(c.ids) for prompt, c in rows], dtype=np.int64)[:, None]
-    attend_RT = column_T < end_R1
-    trained_RT = attend_RT & (column_T >= start_R1)
-    for i, (prompt, completion) in enumerate(rows):
-        first, last = completion.given
-        trained_RT[i, len(prompt) + first : len(prompt) + last] = False
-    return {
-        "tokens_RT": torch.from_numpy(tokens_RT),
-        "attend_RT": torch.from_numpy(attend_RT),
-        "trained_RT": torch.from_numpy(trained_RT),
-        "turn_RT": torch.from_numpy(trained_RT.astype(np.int64)),
-        "sampler_logprob_RT": torch.from_numpy(logprob_RT),
-    }
+    """Pad prompts and completions on the right; what the policy drew of a completion is turn 1."""
+    return _padded([((*prompt, *completion.ids), _drawn(len(prompt), completion)) for prompt, completion in rows])
+
+
+def _drawn(begin: int, completion: Completion) -> list[_Drawn]:
+    """Return the two parts of a completion around the tokens that were put into it."""
+    (first, last), logprob = completion.given, completion.logprob
+    end = begin + len(completion.ids)
+    return [(begin, begin + first, logprob[:first], 1), (begin + last, end, logprob[last:], 1)]

@@ -10,7 +10,7 @@ import torch
 
 from recipec.runtime.protocols import Environment, Part, Policy, RolloutEngine
 from recipec.runtime.rng import rng_for
-from recipec.runtime.rollout.episodes import Errors, Growth, Node, keys_of, roots, turn_sampling
+from recipec.runtime.rollout.episodes import Errors, Growth, Node, breadth_first, keys_of, roots, turn_sampling
 from recipec.runtime.rollout.metrics import episodes, trees
 from recipec.runtime.rollout.rows import rows_from, versions_of
 
@@ -126,14 +126,6 @@ def grow(growth: Growth, roots: Sequence[Node], keys: Sequence[Key], rounds: int
             chains += [(*keys[tree], number, i) for i in range(len(drawn))]
         if starts:
             growth.grow(starts, chains)
-
-
-def breadth_first(root: Node) -> list[Node]:
-    """Return every node of a tree, the root first, then level by level, children in order of their making."""
-    nodes = [root]
-    for node in nodes:
-        nodes += node.children
-    return nodes
 
 
 def candidates(root: Node) -> list[Node]:
