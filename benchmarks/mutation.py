@@ -32,7 +32,6 @@ MODULES = {
     "attention/prefix_tree": tuple(
         f"runtime/attention/test_{name}.py" for name in ("neighbours", "trie_attention", "microbatch_packing")
     ),
-    "attention/segments": ("runtime/attention/test_handover.py",),
     "attention/handover": ("runtime/attention/test_handover.py",),
     "attention/prefix_sharing": ("runtime/attention/test_trie_attention.py",),
     "stage/resume": ("runtime/stage/test_checkpoints.py", "runtime/stage/test_loop.py"),

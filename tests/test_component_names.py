@@ -21,7 +21,7 @@ ALLOWED = {
     "runtime/training/measured_sharing.py": ({"dense"}, "counts of rows that share nothing"),
     "runtime/attention/certification/verb.py": ({"dense"}, "what an attention is compared with"),
     "runtime/attention/sequence_logprobs.py": ({"auto", "dense", "packed", "trie"}, "values of a public function"),
-    "planning/attention_choice.py": ({"packed"}, "what `auto` is where a row is spread over devices"),
+    "planning/machine_choice.py": ({"packed"}, "what `auto` is where a row is spread over devices"),
     "reading/lists.py": ({"function", "mix"}, "what a list of the user's functions and of files is written as"),
     # names that are words, too
     "reading/foreign/converters/critics.py": ({"gae"}, "name of an estimator in other tools"),

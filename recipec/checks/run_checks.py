@@ -26,7 +26,6 @@ from recipec.checks import (
     preference,
     prompts,
     reward_models,
-    rollout_engine,
     sampling,
     signal_references,
     signed_advantage,
@@ -57,7 +56,7 @@ STAGES: Family = (
     preference,
 )
 NUMERICS: Family = (advantage, signed_advantage, advantage_levels, episodes, prompts, sampling, loss, optimizer)
-MACHINE: Family = (machine, rollout_engine, devices, staleness, attention)
+MACHINE: Family = (machine, devices, staleness, attention)
 TRUST: Family = (trust, places, user_code)
 
 

@@ -1,4 +1,4 @@
-"""What `auto` stands for in a recipe's machine and budget, and which change lets a stage fit: found by its plan."""
+"""What `auto` stands for in a machine, a budget and an attention, and which change lets a stage fit: by a plan."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from recipec.graph import Graph, Node, StageGraph
 from recipec.planning.cost import amount
 from recipec.planning.memory import memory, peak, training
 from recipec.planning.model_shapes import Shape
+from recipec.planning.sharing import Sharing
 from recipec.planning.stage_workload import CUDA_GRAPH_BYTES, StageWorkload, workload_of
+from recipec.spec.attention import Auto
 from recipec.spec.machine import ENGINE_SLOTS
 from recipec.spec.recipe import MICROBATCH, PAIRED_KINDS
 from recipec.spec.rollout_engine import SHARE, RolloutEngine
@@ -64,6 +66,29 @@ def _applied(stage: StageGraph, chosen: Sequence[Choice]) -> StageGraph:
             changed = node.spec.model_copy(update={name: one.value})
             stage = _with_spec(stage, node.slot, changed, {name: one.value, "reason": one.reason})
     return stage
+
+
+def choose_attention(graph: Graph, sharing: Mapping[str, Sharing | None]) -> Graph:
+    """Decide which attention computes each stage, where the recipe alone fixes how much its samples share.
+
+    The choice and its reason are in ``decided`` of the stage's attention node.  Where sharing depends on what is
+    sampled nothing is decided here, and the first samples of the run decide.
+    """
+    return replace(graph, stages=tuple(_with_attention(stage, sharing.get(stage.name)) for stage in graph.stages))
+
+
+def _with_attention(stage: StageGraph, sharing: Sharing | None) -> StageGraph:
+    if stage.required(TrainEngine).sequence_partitions() > 1:
+        decided = {"choice": "packed", "reason": "the tokens of a row are spread over devices"}
+    elif sharing is None or not sharing.fixed:
+        return stage
+    else:
+        decided = {"choice": sharing.best, "reason": sharing.reason}
+
+    def decide(node: Node) -> Node:
+        return replace(node, decided=decided) if isinstance(node.spec, Auto) else node
+
+    return replace(stage, setup=tuple(decide(node) for node in stage.setup))
 
 
 def _chosen(stage: StageGraph, work: StageWorkload | None) -> Iterator[Choice]:

@@ -16,7 +16,7 @@ Path = tuple[str | int, ...]
 def move(resolved: Resolved, at: Path, section: Mapping[str, Any], words: Sequence[str], text: str = "") -> Fix | None:
     """Return the edit that writes the value of the key ``at`` under ``words``, from the section around it on.
 
-    ``given`` is that section, and ``text`` the value, if it is written in another way there. The key must be alone on
+    ``section`` is what it has, and ``text`` the value, if it is written in another way there. The key must be alone on
     its line; None where that, or the place, does not allow it.
     """
     key, value = resolved.span(at, key=True), resolved.span(at)

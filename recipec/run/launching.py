@@ -23,8 +23,7 @@ from recipec.host.options import Options
 from recipec.host.packages import runtime_packages
 from recipec.host.progress import Progress
 from recipec.host.ranks import end_with_parent, place
-from recipec.planning.attention_choice import choose_attention
-from recipec.planning.machine_choice import apply
+from recipec.planning.machine_choice import apply, choose_attention
 from recipec.reading.user_code import check_use
 from recipec.run.check import check_requirements, located
 from recipec.run.executor import Outcome, run

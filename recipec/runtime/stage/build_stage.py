@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
 import torch
 
+from recipec import graph as graphs
 from recipec.component import load_object
 from recipec.diagnostics.errors import machine as machine_errors, ranks as rank_errors, run as errors
-from recipec.diagnostics.model import RecipeError
+from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.graph import Graph, Node, StageGraph, Value
 from recipec.host.artifacts import RunFolder
 from recipec.host.options import Options, StageRun
@@ -23,7 +25,8 @@ from recipec.runtime.environment.replayed import ReplayedEnvironment
 from recipec.runtime.evaluation.evaluate import Evaluator
 from recipec.runtime.graph_runner import GraphRunner, Values, arguments, build_part, located_at
 from recipec.runtime.logging.metrics_writer import MetricsWriter
-from recipec.runtime.logging.stage_trackers import trackers_of
+from recipec.runtime.logging.tensorboard_tracker import TensorBoardTracker
+from recipec.runtime.logging.tracker import LenientTracker, TrackedStage, Tracker
 from recipec.runtime.model.causal_lm import CausalLm
 from recipec.runtime.model.origin import Origin
 from recipec.runtime.model.weights import quiet
@@ -182,6 +185,17 @@ def build(
         replace=replace,
         values=before,
     )
+
+
+def trackers_of(
+    graph: Graph, stage: StageGraph, folder: RunFolder, digest: str, warn: Callable[[Diagnostic], None]
+) -> list[Tracker]:
+    """Build TensorBoard's and those of the recipe; ``digest`` is the run digest of the stage."""
+    key = graphs.digest(graph.name, folder.path.name, folder.begun(), stage.name, digest)
+    settings = {"seed": graph.seed, **graphs.settings_of(stage)}
+    about = TrackedStage(graph.name, stage.name, folder.path, key, settings)
+    named = [(name, spec.load()(spec, about)) for name, spec in graph.trackers.items()]
+    return [TensorBoardTracker(about), *(LenientTracker(name, tracker, warn) for name, tracker in named)]
 
 
 def build_engines(

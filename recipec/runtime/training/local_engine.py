@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.graph import Node, Value
-from recipec.runtime.attention.handover import Handover
+from recipec.runtime.attention.handover import Handover, handed_over
 from recipec.runtime.attention.microbatch_packing import Packing
-from recipec.runtime.attention.segments import handed_over
 from recipec.runtime.batch import Batch
 from recipec.runtime.context import StageContext
 from recipec.runtime.distributed.load_balancing import Assignment, assign_microbatches

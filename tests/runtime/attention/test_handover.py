@@ -14,10 +14,9 @@ from recipec.runtime.attention import handover
 from recipec.runtime.attention.certification.run import certify
 from recipec.runtime.attention.certification.tiny_config import shrink
 from recipec.runtime.attention.dense import DenseAttention
-from recipec.runtime.attention.handover import Handover
+from recipec.runtime.attention.handover import Handover, handed_over
 from recipec.runtime.attention.microbatch_packing import Packing
 from recipec.runtime.attention.prefix_tree import build
-from recipec.runtime.attention.segments import handed_over
 from recipec.runtime.attention.trie_attention import SharedPrefix, TrieAttention
 from recipec.runtime.batch import Batch, pad_rows
 from recipec.runtime.model.causal_lm import CausalLm
