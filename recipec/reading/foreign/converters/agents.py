@@ -14,6 +14,7 @@ from recipec.reading.foreign.converters.registry import (
     Values,
     converter,
     number,
+    of_value,
     on,
     whole,
 )
@@ -56,14 +57,13 @@ def number_of_tasks(value: Any, row: Row, file: File, name: str) -> Values:
     """How many tasks an evaluation has, of environments that have their tasks."""
     if not _has_tasks(file, name):
         raise Needless("all rows of the held-out file are answered")
-    return positive(value, row, file)
+    return {row.to: positive(value)}
 
 
 @converter
 def epochs_of_tasks(value: Any, row: Row, file: File, name: str) -> Values:
     """A number of epochs, which are single steps where the data is as long as a batch."""
-    found = same(value, row, file)
-    return found if _has_tasks(file, name) else {"budget.epochs": found[row.to]}
+    return {row.to if _has_tasks(file, name) else "budget.epochs": same(value)}
 
 
 @converter
@@ -71,7 +71,7 @@ def task_seed(value: Any, row: Row, file: File, name: str) -> Values:
     """The seed of an environment's tasks."""
     if not _has_tasks(file, name):
         raise Needless("tasks are drawn with the recipe's `seed`")
-    return same(value, row, file)
+    return {row.to: same(value)}
 
 
 @converter
@@ -80,17 +80,15 @@ def plus(value: Any, row: Row, file: File, other: str) -> Values:
     return {row.to: number(value) + number(file.get(other) or 0)}
 
 
-@converter
-def earlier_turns(value: Any, row: Row, file: File) -> Values:
+@of_value
+def earlier_turns(value: Any) -> Any:
     """A number of turns, the present one among them."""
-    del file
-    return {row.to: max(0, whole(value) - 1)}
+    return max(0, whole(value) - 1)
 
 
 @converter
 def needless(value: Any, row: Row, file: File, *why: str) -> Values:
     """What need not be written in this trainer."""
-    del value, row, file
     raise Needless(" ".join(why))
 
 
@@ -99,7 +97,7 @@ def step_discount(value: Any, row: Row, file: File, estimator: str) -> Values:
     """A discount factor of the steps of an episode, where steps have advantages of their own."""
     if str(file.get(estimator)) != "gigpo":
         raise Needless(f"`{file.get(estimator)}` does not read it: an episode has one score")
-    return same(value, row, file)
+    return {row.to: same(value)}
 
 
 @converter
@@ -116,7 +114,7 @@ def retriever(value: Any, row: Row, file: File, name: str) -> Values:
     ours = _environment(file.get(name), file.choices(name))
     if ours is None or isinstance(ours, Mapping):
         raise Needless("the environment does not search")
-    found = same(value, row, file)
+    found: Values = {row.to: same(value)}
     service = row.to.split(".")[2]
     if row.to.startswith("machine."):
         found |= {"environment.retriever.type": "http", "environment.retriever.service": service}

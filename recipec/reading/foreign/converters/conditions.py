@@ -14,6 +14,7 @@ from recipec.reading.foreign.converters.registry import (
     converter,
     number,
     number_or_zero,
+    of_value,
     on,
     whole,
 )
@@ -94,27 +95,25 @@ def absent(file: File, key: str) -> str:
     return f"`{key}` decides" if file.get(key) is not None else ""
 
 
-@converter
-def unless_value(value: Any, row: Row, file: File, usual: str) -> Values:
+@of_value
+def unless_value(value: Any, usual: str) -> Any:
     """A value that need not be written where it is the usual one."""
     if value == usual:
         raise Needless("it is the default")
-    return same(value, row, file)
+    return same(value)
 
 
-@converter
-def trained_on(value: Any, row: Row, file: File) -> Values:
+@of_value
+def trained_on(value: Any) -> Any:
     """Whether answers alone are trained, or all tokens."""
-    del file
     if value is None:
         raise Needless("it is not set")
-    return {row.to: "answers" if on(value) else "all"}
+    return "answers" if on(value) else "all"
 
 
 @converter
 def gate(value: Any, row: Row, file: File, key: str) -> Values:
     """A switch of what another name gives: reported with that name."""
-    del row, file
     raise Needless(f"with `{key}`" if on(value) else "it is off")
 
 
@@ -180,7 +179,6 @@ def relative(value: Any, row: Row, file: File, key: str) -> Values:
 @converter
 def pair(value: Any, row: Row, file: File, one: str, other: str, *usual: str) -> Values:
     """Two numbers that are one list here."""
-    del value
     found = [file.get(name) for name in (one, other)]
     return {row.to: [number(default if item is None else item) for item, default in zip(found, usual, strict=True)]}
 
@@ -188,7 +186,6 @@ def pair(value: Any, row: Row, file: File, one: str, other: str, *usual: str) ->
 @converter
 def refuse(value: Any, row: Row, file: File) -> Values:
     """What has a place here, but not as this value."""
-    del file
     if value is None or value is False:
         raise Needless("it is not set")
     raise Refused(row.note)
@@ -197,21 +194,18 @@ def refuse(value: Any, row: Row, file: File) -> Values:
 @converter
 def refuse_false(value: Any, row: Row, file: File) -> Values:
     """What cannot be switched off."""
-    del file
     if value is not None and not on(value):
         raise Refused(row.note or "it is always on")
     raise Needless("it is always on")
 
 
-@converter
-def one_plus(value: Any, row: Row, file: File) -> Values:
+@of_value
+def one_plus(value: Any) -> Any:
     """A distance above 1 that is a bound here."""
-    del file
-    return {row.to: 1 + number(value)}
+    return 1 + number(value)
 
 
-@converter
-def one_minus(value: Any, row: Row, file: File) -> Values:
+@of_value
+def one_minus(value: Any) -> Any:
     """A distance below 1 that is a bound here."""
-    del file
-    return {row.to: 1 - number(value)}
+    return 1 - number(value)

@@ -73,7 +73,7 @@ def normalised(value: Any, row: Row, file: File, switch: str, bypass: str) -> Va
     """Whether importance weights are divided by their mean."""
     if not on(file.get(switch)) or on(file.get(bypass)):
         raise Needless(f"`{switch}` is off" if not on(file.get(switch)) else f"`{bypass}` is on")
-    return truth(value, row, file)
+    return {row.to: truth(value)}
 
 
 @converter
@@ -106,9 +106,8 @@ def rejection_when(value: Any, row: Row, file: File, switch: str, expected: str,
     if str(file.get(switch)) != expected:
         raise Needless(f"`{switch}` is not `{expected}`")
     rejection(expected, row, file, other)
-    found = same(value, row, file)
     side = row.to.rpartition("_")[2]
-    return {f"loss.sampler_rejection.{side}": found[row.to]} if on(file.get(other)) else found
+    return {f"loss.sampler_rejection.{side}" if on(file.get(other)) else row.to: same(value)}
 
 
 @converter
@@ -120,7 +119,7 @@ def clip_of_loss(value: Any, row: Row, file: File, side: str, mode: str, lower: 
     if loss in _UNCLIPPED:
         raise Needless(f"`{loss}` does not clip")
     if loss != "cispo":
-        return same(value, row, file)
+        return {row.to: same(value)}
     low, high = (
         {"loss.ratio_min": max(0.0, round(1 - number(value), 12))},
         {"loss.ratio_max": round(1 + number(value), 12)},
@@ -135,20 +134,19 @@ def evaluated(value: Any, row: Row, file: File, files: str, switch: str) -> Valu
         raise Needless(f"`{files}` is off")
     if file.get(switch) is not None and not on(file.get(switch)):
         raise Needless(f"`{switch}` is off: the evaluation is greedy")
-    return same(value, row, file)
+    return {row.to: same(value)}
 
 
 @converter
 def evaluated_positive(value: Any, row: Row, file: File, files: str, switch: str) -> Values:
     """As ``evaluated``, off at 0 and -1."""
-    positive(value, row, file)
+    positive(value)
     return evaluated(value, row, file, files, switch)
 
 
 @converter
 def manager(value: Any, row: Row, file: File) -> Values:
     """What calls the reward function: the usual ones give every row its own score."""
-    del file
     if str(value) in {"naive", "dapo", "prime", "batch"} or not value:
         raise Needless("rows are scored one by one, and long ones are penalised by a level of their own")
     raise Refused(row.note)
@@ -157,33 +155,22 @@ def manager(value: Any, row: Row, file: File) -> Values:
 @converter
 def refuse_unless(value: Any, row: Row, file: File, *usual: str) -> Values:
     """What cannot be written, unless it has a usual value or is empty."""
-    del file
     if not on(value) or number_or_zero(value) < 0 or all(str(item) in usual for item in items_of(value)):
         raise Needless("it is off" if not on(value) else "it is what happens here, too")
     raise Refused(row.note)
 
 
 @converter
-def tis(value: Any, row: Row, file: File) -> Values:
-    """A cap of importance weights, which switches their truncation on."""
-    found = positive(value, row, file)
-    return {"loss.sampler_correction": "truncate", **found}
+def tis(value: Any, row: Row, file: File, how: str = "truncate") -> Values:
+    """A cap of importance weights, which switches their truncation or their mask on."""
+    return {row.to: positive(value), _HOW: how}
 
 
 @converter
-def tis_mask(value: Any, row: Row, file: File) -> Values:
-    """A cap of importance weights, which switches their mask on."""
-    found = positive(value, row, file)
-    return {"loss.sampler_correction": "mask", **found}
-
-
-@converter
-def threshold(value: Any, row: Row, file: File, switch: str, kind: str = "", filtered: str = "") -> Values:
+def threshold(value: Any, row: Row, file: File, kind: str, filtered: str) -> Values:
     """One bound, or a lower and an upper one: of weights, or of a filter, next to which weights have none."""
-    if not on(file.get(switch)):
-        raise Needless(f"`{switch}` is off")
     items = value.split() if isinstance(value, str) else items_of(value)
-    if filtered and str(file.get(kind)) == filtered:
+    if str(file.get(kind)) == filtered:
         low, high = map(number, items)
         return {"loss.sampler_rejection.floor": low, "loss.sampler_rejection.cap": high, row.to: _UNBOUNDED}
     found: Values = {row.to: number(items[-1])}
@@ -193,7 +180,6 @@ def threshold(value: Any, row: Row, file: File, switch: str, kind: str = "", fil
 @converter
 def weights_between(value: Any, row: Row, file: File, lower: str, upper: str, sequence: str) -> Values:
     """The bounds of importance weights, each with a name of its own; 0 sets none."""
-    del value
     floor, cap = number_or_zero(file.get(lower)), number_or_zero(file.get(upper))
     if not floor and not cap:
         raise Needless("weights have no bounds")
@@ -205,7 +191,6 @@ def weights_between(value: Any, row: Row, file: File, lower: str, upper: str, se
 @converter
 def kept_between(value: Any, row: Row, file: File, lower: str, upper: str, sequence: str, divergence: str) -> Values:
     """The bounds of ratios outside of which tokens or rows are left out, each with a name of its own; 0 sets none."""
-    del value
     floor, cap = number_or_zero(file.get(lower)), number_or_zero(file.get(upper))
     if not floor and not cap:
         raise Needless("nothing is left out")

@@ -17,6 +17,7 @@ from recipec.reading.foreign.converters.registry import (
     items_of,
     number,
     number_or_zero,
+    of_value,
     on,
     whole,
 )
@@ -29,8 +30,7 @@ _ROUNDING = 1e-6
 @converter
 def prompt_length(value: Any, row: Row, file: File, overlong: str = "drop", side: str = "") -> Values:
     """A bound of prompts, beyond which they are dropped or cut."""
-    found = positive(value, row, file)
-    return {**found, "data.overlong": overlong, **({"data.truncation_side": side} if side else {})}
+    return {row.to: positive(value), "data.overlong": overlong, **({"data.truncation_side": side} if side else {})}
 
 
 @converter
@@ -44,7 +44,7 @@ def length_after(value: Any, row: Row, file: File, prompt: str, data: str) -> Va
 @converter
 def length_cut(value: Any, row: Row, file: File, overlong: str = "truncate") -> Values:
     """A bound of examples, beyond which they are cut."""
-    return {**positive(value, row, file), f"{row.to.rpartition('.')[0]}.overlong": overlong}
+    return {row.to: positive(value), f"{row.to.rpartition('.')[0]}.overlong": overlong}
 
 
 @converter
@@ -63,9 +63,8 @@ def length_packed(value: Any, row: Row, file: File) -> Values:
 @converter
 def val_share(value: Any, row: Row, file: File) -> Values:
     """The share of the data that is held out, on which the loss, or the margin of pairs, is measured."""
-    found = positive(value, row, file)
-    if found[row.to] >= 1:
-        found = {f"{row.to.removesuffix('share')}rows": whole(found[row.to])}
+    share = positive(value)
+    found = {row.to: share} if share < 1 else {f"{row.to.removesuffix('share')}rows": whole(share)}
     return {**found, "evaluate.held_out.metrics": _held_out_metrics(file)}
 
 
@@ -89,20 +88,18 @@ def eval_split(value: Any, row: Row, file: File, split: str) -> Values:
     return found if file.kind == "rl" else {**found, "evaluate.held_out.metrics": _held_out_metrics(file)}
 
 
-@converter
-def eval_strategy(value: Any, row: Row, file: File) -> Values:
+@of_value
+def eval_strategy(value: Any) -> Any:
     """Whether held-out data is evaluated after each epoch, or after a number of steps."""
-    del file
     if value != "epoch":
         raise Needless("with `eval_steps`" if on(value) else "it is off")
-    return {row.to: 1}
+    return 1
 
 
-@converter
-def keep(value: Any, row: Row, file: File) -> Values:
+@of_value
+def keep(value: Any) -> Any:
     """A number of checkpoints: at least 2 are kept."""
-    found = positive(value, row, file)
-    return {path_: max(2, whole(count)) for path_, count in found.items()}
+    return max(2, whole(positive(value)))
 
 
 @converter
@@ -118,8 +115,7 @@ def epochs(value: Any, row: Row, file: File, steps: str) -> Values:
 @converter
 def warmup(value: Any, row: Row, file: File) -> Values:
     """Updates of warm-up, or a share below 1."""
-    found = positive(value, row, file)
-    count = found[row.to]
+    count = positive(value)
     return {"optimizer.warmup_ratio": count} if count < 1 else {row.to: whole(count)}
 
 
@@ -136,7 +132,7 @@ def every(value: Any, row: Row, file: File, steps: str, passes: str) -> Values:
     """Steps between checkpoints or evaluations; a number below 1 is a share of all steps."""
     share = number_or_zero(value)
     if not 0 < share < 1:
-        return positive(value, row, file)
+        return {row.to: positive(value)}
     if number_or_zero(file.get(steps)) > 0:
         return {row.to: max(1, round(share * number(file.get(steps))))}
     times = 1 / (share * (number_or_zero(file.get(passes)) or 1))
@@ -148,22 +144,21 @@ def every(value: Any, row: Row, file: File, steps: str, passes: str) -> Values:
 _PER_EPOCH = {"budget.save_every": "budget.saves_per_epoch", "evaluate.held_out.every": "evaluate.held_out.per_epoch"}
 
 
-@converter
-def save_strategy(value: Any, row: Row, file: File) -> Values:
+@of_value
+def save_strategy(value: Any) -> Any:
     """When checkpoints are saved: after each epoch, or as another name counts."""
-    del file
     if str(value) == "epoch":
-        return {row.to: 1}
+        return 1
     raise Needless("checkpoints are counted in steps (`budget.save_every`), and the end of a stage is always saved")
 
 
-@converter
-def per_epoch(value: Any, row: Row, file: File) -> Values:
+@of_value
+def per_epoch(value: Any) -> Any:
     """Epochs between checkpoints or evaluations, of which there are whole numbers in each."""
-    found = positive(value, row, file)[row.to]
+    found = positive(value)
     if found > 1 or abs(1 / found - round(1 / found)) > _ROUNDING:
         raise Refused("they are counted in steps, or several times in an epoch")
-    return {row.to: round(1 / found)}
+    return round(1 / found)
 
 
 @converter
@@ -171,7 +166,7 @@ def checkpointing(value: Any, row: Row, file: File) -> Values:
     """Steps between checkpoints, or `epoch`."""
     if str(value) == "epoch":
         return {"budget.saves_per_epoch": 1}
-    return positive(value, row, file)
+    return {row.to: positive(value)}
 
 
 @converter
@@ -190,7 +185,6 @@ def lr_kwargs(value: Any, row: Row, file: File) -> Values:
 @converter
 def zero_file(value: Any, row: Row, file: File) -> Values:
     """A ZeRO stage, by the name of its file."""
-    del file
     if not value:
         raise Needless("it is not set")
     found = re.search(r"(?:zero|z|stage)_?([0-3])", str(value).lower()) if isinstance(value, str) else None
@@ -204,7 +198,6 @@ def zero_file(value: Any, row: Row, file: File) -> Values:
 @converter
 def zero(value: Any, row: Row, file: File) -> Values:
     """A ZeRO stage."""
-    del file
     if whole(value) == 0:
         raise Needless("ZeRO stage 0 shards nothing")
     return {"machine.train.type": part("zero"), row.to: whole(value)}
@@ -213,7 +206,6 @@ def zero(value: Any, row: Row, file: File) -> Values:
 @converter
 def offload(value: Any, row: Row, file: File, strategy: str) -> Values:
     """Offloading of the optimizer, under a strategy that has it."""
-    del file
     if not on(value):
         raise Needless("it is off")
     return {"machine.train.type": part(strategy), row.to: True}
@@ -229,27 +221,24 @@ def _product(file: File, *keys: str) -> int:
 @converter
 def nodes(value: Any, row: Row, file: File) -> Values:
     """A number of nodes, which something must start."""
-    return {**above_one(value, row, file), "machine.launcher": "ray"}
+    return {row.to: above_one(value), "machine.launcher": "ray"}
 
 
 @converter
 def hf_batch(value: Any, row: Row, file: File) -> Values:
     """Rows of a step: batch of a device, accumulation and devices multiplied."""
-    del value
     return {row.to: _product(file, "per_device_train_batch_size", "gradient_accumulation_steps")}
 
 
 @converter
 def axolotl_batch(value: Any, row: Row, file: File) -> Values:
     """Rows of a step: micro-batch, accumulation and devices multiplied."""
-    del value
     return {row.to: _product(file, "micro_batch_size", "gradient_accumulation_steps")}
 
 
 @converter
 def axolotl_prompts(value: Any, row: Row, file: File) -> Values:
     """Prompts of a step: completions divided by those of a prompt."""
-    del value
     count = _product(file, "micro_batch_size", "gradient_accumulation_steps")
     return {row.to: divide(count, whole(file.get("trl.num_generations") or 8), "trl.num_generations")}
 
@@ -257,7 +246,6 @@ def axolotl_prompts(value: Any, row: Row, file: File) -> Values:
 @converter
 def trl_prompts(value: Any, row: Row, file: File) -> Values:
     """Prompts that TRL samples before it trains: completions divided by those of a prompt."""
-    del value
     updated = _product(file, "per_device_train_batch_size", "gradient_accumulation_steps")
     per_step = file.get("steps_per_generation")
     total = whole(file.get("generation_batch_size") or 0)
@@ -273,7 +261,6 @@ def trl_prompts(value: Any, row: Row, file: File) -> Values:
 @converter
 def trl_updates(value: Any, row: Row, file: File) -> Values:
     """Updates of one generation, reported with the prompts of a step."""
-    del row
     each = whole(file.get("gradient_accumulation_steps") or 1)
     if whole(value) <= each:
         raise Needless("one update follows each generation")
@@ -298,7 +285,6 @@ def trl_steps(value: Any, row: Row, file: File) -> Values:
 @converter
 def roll_batch(value: Any, row: Row, file: File) -> Values:
     """Rows of an update: batch of a replica, accumulation and replicas multiplied."""
-    del value
     worker = row.name.partition(".")[0]
     spread = 1
     for size in ("tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size"):
@@ -358,8 +344,8 @@ def open_instruct_filter(value: Any, row: Row, file: File) -> Values:
 @converter
 def verl_warmup(value: Any, row: Row, file: File) -> Values:
     """Warm-up in rollouts, times the updates of each."""
-    found = positive(value, row, file)
+    warm = whole(positive(value))
     prompts = whole(file.get("data.train_batch_size") or 1)
     taken = whole(file.get("actor_rollout_ref.actor.ppo_mini_batch_size") or prompts)
     updates = max(1, -(-prompts // taken)) * whole(file.get("actor_rollout_ref.actor.ppo_epochs") or 1)
-    return {row.to: whole(found[row.to]) * updates}
+    return {row.to: warm * updates}

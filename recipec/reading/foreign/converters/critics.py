@@ -47,7 +47,7 @@ def critic_origin(value: Any, row: Row, file: File, policy: str) -> Values:
     """Weights of the critic, unless they are those of the policy."""
     if not value or value == file.get(policy):
         raise Needless("a critic starts from the weights that the policy starts from")
-    return origin(value, row, file)
+    return {row.to: origin(value)}
 
 
 @converter
@@ -61,7 +61,6 @@ def as_policy(value: Any, row: Row, file: File, policy: str) -> Values:
 @converter
 def as_policy_optimizer(value: Any, row: Row, file: File, rate: str) -> Values:
     """A whole optimizer that is the policy's."""
-    del value
     return {row.to: number(file.get(rate))}
 
 
@@ -69,17 +68,15 @@ def as_policy_optimizer(value: Any, row: Row, file: File, rate: str) -> Values:
 def token_discount(value: Any, row: Row, file: File, estimator: str = "") -> Values:
     """A discount factor of tokens, with a critic; of episodes otherwise."""
     if _asks(file, estimator):
-        return same(value, row, file)
+        return {row.to: same(value)}
     if number(value) == 1:
         raise Needless("1 is the default")
     raise Refused("a discount factor is `gamma` of a reward `environment`, where episodes have several turns")
 
 
 @converter
-def token_kl(value: Any, row: Row, file: File, switch: str, estimator: str = "") -> Values:
+def token_kl(value: Any, row: Row, file: File, estimator: str = "") -> Values:
     """A KL coefficient in the reward: of each token, with a critic; of the row otherwise."""
-    if switch != "always" and not on(file.get(switch)):
-        raise Needless(f"`{switch}` is off")
     if not number_or_zero(value):
         raise Off("it is 0")
     if _asks(file, estimator):
@@ -88,11 +85,9 @@ def token_kl(value: Any, row: Row, file: File, switch: str, estimator: str = "")
 
 
 @converter
-def token_kl_estimator(value: Any, row: Row, file: File, switch: str, estimator: str = "") -> Values:
+def token_kl_estimator(value: Any, row: Row, file: File, estimator: str = "") -> Values:
     """The estimator of that KL."""
-    if switch != "always" and not on(file.get(switch)):
-        raise Needless(f"`{switch}` is off")
-    ((_, ours),) = (choice(value, row, file) if file.choices(row.name) else same(value, row, file)).items()
+    ours = choice(value, row, file)[row.to] if file.choices(row.name) else same(value)
     return {row.to if _asks(file, estimator) else "reward.kl.kl": ours}
 
 
@@ -103,7 +98,7 @@ def kl_places(value: Any, row: Row, file: File, in_loss: str, in_reward: str, es
         raise Off("it is 0")
     found = {"loss.beta": number(value)} if on(file.get(in_loss)) else {}
     if on(file.get(in_reward)):
-        found |= token_kl(value, replace(row, to="advantage.credit.beta"), file, "always", estimator)
+        found |= token_kl(value, replace(row, to="advantage.credit.beta"), file, estimator)
     if not found:
         raise Needless(f"`{in_loss}` and `{in_reward}` are off")
     return found
@@ -114,7 +109,7 @@ def kl_places_estimator(value: Any, row: Row, file: File, in_loss: str, in_rewar
     """The estimator of that KL."""
     found = {"loss.kl": str(value)} if on(file.get(in_loss)) else {}
     if on(file.get(in_reward)):
-        found |= token_kl_estimator(value, replace(row, to="advantage.credit.kl"), file, "always", estimator)
+        found |= token_kl_estimator(value, replace(row, to="advantage.credit.kl"), file, estimator)
     if not found:
         raise Needless(f"`{in_loss}` and `{in_reward}` are off")
     return found
@@ -125,7 +120,7 @@ def kl_term(value: Any, row: Row, file: File, switch: str, estimator: str = "") 
     """A KL coefficient: of the loss where a switch says so, else in the reward."""
     if not number_or_zero(value):
         raise Off("it is 0")
-    return {"loss.beta": number(value)} if on(file.get(switch)) else token_kl(value, row, file, "always", estimator)
+    return {"loss.beta": number(value)} if on(file.get(switch)) else token_kl(value, row, file, estimator)
 
 
 @converter
@@ -134,22 +129,19 @@ def kl_term_estimator(value: Any, row: Row, file: File, switch: str, coefficient
     if not number_or_zero(file.get(coefficient)):
         raise Needless(f"`{coefficient}` is 0")
     if not on(file.get(switch)):
-        return token_kl_estimator(value, row, file, "always", estimator)
+        return token_kl_estimator(value, row, file, estimator)
     return choice(value, replace(row, to="loss.kl"), file) if file.choices(row.name) else {"loss.kl": str(value)}
 
 
 @converter
-def reward_model(value: Any, row: Row, file: File, switch: str = "", function: str = "") -> Values:
+def reward_model(value: Any, row: Row, file: File, function: str = "") -> Values:
     """A reward model in the place of a rule; a function that is given has its answers, and gives the score."""
-    if switch and not on(file.get(switch)):
-        raise Needless(f"`{switch}` is off")
     if function and any(on(file.get(name)) for name in function.split("|")):
         raise Refused("your function asks this model there: here `reward: {NAME: {type: judge}}` asks one by a rubric")
     text = str(value or "")
     if text.startswith("http"):
         raise Refused("a service does not score here: a function of yours may call it")
-    found = origin(value, row, file)
-    return {f"{row.to.rpartition('.')[0]}.type": part("reward_model"), **found}
+    return {row.to: origin(value), f"{row.to.rpartition('.')[0]}.type": part("reward_model")}
 
 
 @converter

@@ -15,6 +15,7 @@ from recipec.reading.foreign.converters.registry import (
     condition,
     converter,
     items_of,
+    of_value,
     on,
     whole,
 )
@@ -26,18 +27,17 @@ _NAMED = re.compile(r"(language_model|model\.layers|text_model)[^$]*[.]\(([a-z_|
 """Patterns of layers of a decoder that end in their names: ``…layers.[\\d]+.(mlp|self_attn).(up|down)_proj``."""
 
 
-@converter
-def template(value: Any, row: Row, file: File) -> Values:
+@of_value
+def template(value: Any) -> Any:
     """A chat template: a file or its text."""
-    del file
     if not value:
         raise Needless("it is not set")
     text = str(value)
     if "{" in text or "\n" in text:
-        return {row.to: text}
+        return text
     if not text.endswith((".j2", ".jinja", ".jinja2")):
         raise Refused("a template is a Jinja file, not a name or a tokenizer")
-    return {row.to: home_less(text)}
+    return home_less(text)
 
 
 @condition
@@ -95,7 +95,6 @@ def _family(name_: str) -> str:
 @converter
 def plugins(value: Any, row: Row, file: File) -> Values:
     """Extensions of axolotl: kernels and trackers change no result."""
-    del row, file
     others = [str(item) for item in items_of(value) if not _HARMLESS.search(str(item))]
     if others:
         raise Refused(f"`{others[0].rpartition('.')[2]}` is not offered")
@@ -108,54 +107,48 @@ _HARMLESS = re.compile(r"(?i)liger|cross_?entropy|swanlab|kernels|spectrum_scann
 @converter
 def backend(value: Any, row: Row, file: File) -> Values:
     """An engine that generates, with its degrees of parallelism, such as ``sglang:d4t2``."""
-    del file
     found = re.search(r"t(\d+)", str(value).partition(":")[2])
     spread = int(found[1]) if found else 1
     return {row.to: part("engine"), **({"machine.rollout.tensor_parallel": spread} if spread > 1 else {})}
 
 
-@converter
-def train_backend(value: Any, row: Row, file: File) -> Values:
+@of_value
+def train_backend(value: Any) -> Any:
     """An engine that trains, such as ``fsdp:d4``."""
-    del file
     if not value:
         raise Needless("it is not set")
-    return {row.to: part("sharded")}
+    return part("sharded")
 
 
-@converter
-def device(value: Any, row: Row, file: File) -> Values:
+@of_value
+def device(value: Any) -> Any:
     """A type of device."""
-    del file
     if str(value) not in {"cpu", "cuda", "auto"}:
         raise Refused("devices are `cpu` and `cuda`")
-    return {row.to: str(value)}
+    return str(value)
 
 
-@converter
-def dtype(value: Any, row: Row, file: File) -> Values:
+@of_value
+def dtype(value: Any) -> Any:
     """A data type of weights."""
-    del file
     text = str(value).lower().removeprefix("torch.")
     known = {"bf16": "bfloat16", "bfloat16": "bfloat16", "fp32": "float32", "float32": "float32", "float": "float32"}
     if text in {"none", "null", "auto"}:
         raise Needless("the default is float32")
     if text not in known:
         raise Refused("`policy.dtype` is float32 or bfloat16")
-    return {row.to: known[text]}
+    return known[text]
 
 
 @converter
 def lora(value: Any, row: Row, file: File) -> Values:
     """The switch of LoRA, reported with its parameters."""
-    del row, file
     raise Needless("with the parameters of the adapter" if on(value) else "it is off")
 
 
 @converter
 def adapter(value: Any, row: Row, file: File) -> Values:
     """The kind of adapter, or of fine-tuning."""
-    del file
     text = str(value or "").lower()
     if text in {"lora", "qlora"}:
         return {f"{row.to}.r": 8} if row.name == "_" else _switched(text)

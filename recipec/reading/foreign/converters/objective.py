@@ -20,6 +20,7 @@ from recipec.reading.foreign.converters.registry import (
     items_of,
     number,
     number_or_zero,
+    of_value,
     on,
     whole,
 )
@@ -27,13 +28,12 @@ from recipec.reading.foreign.tables import Row
 from recipec.reading.foreign.values import part, value_names
 
 
-@converter
-def greedy(value: Any, row: Row, file: File) -> Values:
+@of_value
+def greedy(value: Any) -> Any:
     """The switch of sampling: off is temperature 0."""
-    del file
     if on(value):
         raise Needless("sampling is the default")
-    return {row.to: 0.0}
+    return 0.0
 
 
 @converter
@@ -42,24 +42,23 @@ def samples(value: Any, row: Row, file: File, estimator: str, greedy: str) -> Va
     return {row.to: whole(value) + (str(file.get(estimator)) == greedy)}
 
 
-@converter
-def sampled(value: Any, row: Row, file: File) -> Values:
+@of_value
+def sampled(value: Any) -> Any:
     """The switch of greedy decoding."""
-    return greedy(not on(value), row, file)
+    return greedy(not on(value))
 
 
-@converter
-def top_k(value: Any, row: Row, file: File) -> Values:
+@of_value
+def top_k(value: Any) -> Any:
     """A number of tokens; a huge one means no bound."""
     if number_or_zero(value) >= 10**6:
         raise Needless("it bounds nothing")
-    return positive(value, row, file)
+    return positive(value)
 
 
 @converter
 def no_dropout(value: Any, row: Row, file: File) -> Values:
     """The switch of dropout, which is off here."""
-    del row, file
     if on(value):
         raise Needless("dropout is off by default")
     raise Needless("dropout of the model's configuration is `policy.dropout`")
@@ -70,17 +69,14 @@ def clip_c(value: Any, row: Row, file: File) -> Values:
     """The bound of dual clipping, in losses that have it."""
     if str(file.get("actor_rollout_ref.actor.policy_loss.loss_mode") or "vanilla") != "vanilla":
         raise Needless("the loss has no dual clip")
-    return same(value, row, file)
+    return {row.to: same(value)}
 
 
 @converter
 def low_high(value: Any, row: Row, file: File) -> Values:
     """Two clip ranges."""
-    del file
-    items = value.split() if isinstance(value, str) else items_of(value)
-    if len(items) != 2:
-        raise Refused("two numbers are expected")
-    return {row.to: number(items[0]), f"{row.to}_high": number(items[1])}
+    low, high = range_(value)
+    return {row.to: low, f"{row.to}_high": high}
 
 
 @converter
@@ -99,7 +95,6 @@ def scale(value: Any, row: Row, file: File, estimator: str) -> Values:
 @converter
 def gdpo_levels(value: Any, row: Row, file: File, estimator: str) -> Values:
     """Rewards that are standardised each on its own: levels of the reward and of the advantage."""
-    del value, row
     if str(file.get(estimator)) != "gdpo":
         raise Needless(f"`{file.get(estimator)}` does not read it")
     found: Values = {}
@@ -117,7 +112,6 @@ def gdpo_levels(value: Any, row: Row, file: File, estimator: str) -> Values:
 @converter
 def gdpo_weights(value: Any, row: Row, file: File, estimator: str) -> Values:
     """Weights of the levels of the advantage, in the order of the rewards."""
-    del row
     if str(file.get(estimator)) != "gdpo":
         raise Needless(f"`{file.get(estimator)}` does not read it")
     levels, items = _gdpo(file), items_of(value)
@@ -135,18 +129,15 @@ def _gdpo(file: File) -> dict[str, str]:
 @converter
 def kl_level(value: Any, row: Row, file: File) -> Values:
     """A KL coefficient in the reward."""
-    del file
     if not number_or_zero(value):
         raise Off("it is 0")
     return {f"{row.to.rpartition('.')[0]}.type": part("kl"), row.to: number(value)}
 
 
-@converter
-def tries(value: Any, row: Row, file: File, switch: str) -> Values:
+@of_value
+def tries(value: Any) -> Any:
     """Rounds of dynamic sampling; no bound there is 10 here."""
-    if not on(file.get(switch)):
-        raise Needless(f"`{switch}` is off")
-    return {row.to: whole(value) if number_or_zero(value) > 0 else 10}
+    return whole(value) if number_or_zero(value) > 0 else 10
 
 
 @converter
@@ -157,46 +148,39 @@ def filter_metric(value: Any, row: Row, file: File, switch: str) -> Values:
     return {row.to: "score"}
 
 
-@converter
-def range_(value: Any, row: Row, file: File, switch: str) -> Values:
+@of_value
+def range_(value: Any) -> Any:
     """A range of mean rewards of a group."""
-    if not on(file.get(switch)):
-        raise Needless(f"`{switch}` is off")
     items = value.split() if isinstance(value, str) else items_of(value)
     if len(items) != 2:
         raise Refused("two numbers are expected")
-    return {row.to: [number(item) for item in items]}
+    return [number(item) for item in items]
 
 
 @converter
-def between(value: Any, row: Row, file: File, switch: str, low: str, high: str) -> Values:
+def between(value: Any, row: Row, file: File, low: str, high: str) -> Values:
     """The bounds of the mean rewards of a group, each with a name of its own."""
-    del value
-    if not on(file.get(switch)):
-        raise Needless(f"`{switch}` is off")
     lowest, highest = file.get(low), file.get(high)
     return {row.to: [number(0.0 if lowest is None else lowest), number(1.0 if highest is None else highest)]}
 
 
-@converter
-def both_sides(value: Any, row: Row, file: File) -> Values:
+@of_value
+def both_sides(value: Any) -> Any:
     """A bound on both sides of 0."""
-    found = positive(value, row, file)[row.to]
-    return {row.to: [-found, found]}
+    found = positive(value)
+    return [-found, found]
 
 
 @converter
 def and_held_out(value: Any, row: Row, file: File, data: str) -> Values:
     """A parameter of sampling that evaluations have, too, where there is data for them."""
-    found = same(value, row, file)
-    return {**found, **({f"evaluate.held_out.{row.to}": found[row.to]} if file.get(data) else {})}
+    found = same(value)
+    return {row.to: found, **({f"evaluate.held_out.{row.to}": found} if file.get(data) else {})}
 
 
 @converter
-def overlong(value: Any, row: Row, file: File, switch: str, longest: str) -> Values:
+def overlong(value: Any, row: Row, file: File, longest: str) -> Values:
     """The soft penalty of long completions."""
-    if not on(file.get(switch)):
-        raise Needless(f"`{switch}` is off")
     level = row.to.rpartition(".")[0]
     return {
         f"{level}.type": part("overlong"),
@@ -206,18 +190,17 @@ def overlong(value: Any, row: Row, file: File, switch: str, longest: str) -> Val
 
 
 @converter
-def overlong_after(value: Any, row: Row, file: File, switch: str, longest: str) -> Values:
+def overlong_after(value: Any, row: Row, file: File, longest: str) -> Values:
     """As ``overlong``, switched on by its own number."""
-    positive(value, row, file)
+    positive(value)
     if file.get(longest) is None:
         raise Refused("the longest completion is not given")
-    return overlong(value, row, file, switch, longest)
+    return overlong(value, row, file, longest)
 
 
 @converter
 def own_reward(value: Any, row: Row, file: File) -> Values:
     """A file with a reward function."""
-    del file
     if not value:
         raise Needless("it is not set")
     path = resolved(home_less(str(value)))
@@ -297,7 +280,7 @@ def reward_weights(value: Any, row: Row, file: File) -> Values:
 @converter
 def input_key(value: Any, row: Row, file: File) -> Values:
     """The column of prompts; without one of answers it holds the conversation."""
-    return same(value, row, file) if file.get("data.output_key") else {"data.columns.messages": value}
+    return {row.to: same(value)} if file.get("data.output_key") else {"data.columns.messages": value}
 
 
 @converter
@@ -325,7 +308,6 @@ def axolotl_type(value: Any, row: Row, file: File) -> Values:
 @converter
 def spelling(value: Any, row: Row, file: File, *known: str) -> Values:
     """A key of a message, of which two spellings are read."""
-    del file
     if str(value) in known:
         raise Needless(f"messages are read with the key `{value}`")
     raise Refused(row.note)
@@ -341,13 +323,12 @@ def above_one_env(value: Any, row: Row, file: File, key: str = "", *known: str) 
     raise Refused(f"turns are bounded by `{row.to}`, of an environment")
 
 
-@converter
-def grad_norm(value: Any, row: Row, file: File) -> Values:
+@of_value
+def grad_norm(value: Any) -> Any:
     """A bound of the gradient; off at -1."""
-    del file
     if value is None or number_or_zero(value) < 0:
-        return {row.to: 0.0}
-    return {row.to: number(value)}
+        return 0.0
+    return number(value)
 
 
 @converter

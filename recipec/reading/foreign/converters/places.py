@@ -15,6 +15,7 @@ from recipec.reading.foreign.converters.registry import (
     converter,
     items_of,
     number,
+    of_value,
 )
 from recipec.reading.foreign.tables import Row
 
@@ -23,15 +24,14 @@ _FORMS = {"json", "parquet", "csv", "text", "arrow"}
 _LOCAL = re.compile(r"^(\.{0,2}/|~|\$)|\.(jsonl?|parquet|csv|txt|arrow)$")
 
 
-@converter
-def name(value: Any, row: Row, file: File) -> Values:
+@of_value
+def name(value: Any) -> Any:
     """A name of a run, from a name or a directory."""
-    del file
     known = re.sub(r"\$\([^)]*\)|\$\{[^}]*\}|\$\w+|`[^`]*`", "", str(value or ""))
     word = re.sub(r"[^A-Za-z0-9._-]+", "-", posixpath.basename(known.rstrip("/"))).strip("-._")[:100]
     if not word or not re.match(r"[A-Za-z0-9]", word):
         raise Refused("it gives no name")
-    return {row.to: word}
+    return word
 
 
 def home_less(text: str) -> str:
@@ -48,7 +48,6 @@ def home_less(text: str) -> str:
 @converter
 def path(value: Any, row: Row, file: File) -> Values:
     """A file of data; of several files their folder, if they share one."""
-    del file
     files = [home_less(str(item)) for item in items_of(value)]
     if not files:
         raise Needless("it is empty")
@@ -108,21 +107,20 @@ _ORGANISATIONS = {
 """Organisations of models that the hub also has under their name alone."""
 
 
-@converter
-def origin(value: Any, row: Row, file: File) -> Values:
+@of_value
+def origin(value: Any) -> Any:
     """A model: of the hub, or a directory."""
-    del file
     if not value or str(value) in {"null", "None"}:
         raise Needless("it is not set")
     text = str(value)
     moved = resolved(home_less(text))
     if moved in _ORGANISATIONS:
-        return {row.to: f"{_ORGANISATIONS[moved]}/{moved}"}
+        return f"{_ORGANISATIONS[moved]}/{moved}"
     if moved.startswith(("./", "../", "/")) or (re.fullmatch(r"[\w.-]+/[\w.@-]+", moved) and moved == text):
-        return {row.to: moved.rstrip("/")}
+        return moved.rstrip("/")
     if moved == text and "/" not in moved:
         raise Refused(f"`{text}` is a model without an organisation: write `org/name` or a directory")
-    return {row.to: f"./{moved.rstrip('/')}"}
+    return f"./{moved.rstrip('/')}"
 
 
 @converter
@@ -130,7 +128,7 @@ def same_model(value: Any, row: Row, file: File, key: str) -> Values:
     """A reference model, unless it is the policy's."""
     if not value or value == file.get(key):
         raise Needless("it is the policy as it entered the stage")
-    return origin(value, row, file)
+    return {row.to: origin(value)}
 
 
 @converter
@@ -261,19 +259,17 @@ def described(value: Any, row: Row, file: File) -> Values:
     return _several(sets, head)
 
 
-@converter
-def split(value: Any, row: Row, file: File) -> Values:
+@of_value
+def split(value: Any) -> Any:
     """A split, or a part of one."""
-    del file
     if not value:
         raise Needless("it is not set")
-    return {row.to: str(value)}
+    return str(value)
 
 
 @converter
 def pretraining(value: Any, row: Row, file: File) -> Values:
     """A form of raw text."""
-    del row, file
     if str(value) in {"pretrain", "completion"}:
         raise Needless("raw text is the column `text`, and its files are read whole")
     raise Refused("raw text is a column, `data.columns.text`, of files that are read whole")

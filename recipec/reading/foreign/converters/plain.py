@@ -17,138 +17,124 @@ from recipec.reading.foreign.converters.registry import (
     items_of,
     number,
     number_or_zero,
+    of_value,
     on,
     whole,
 )
 from recipec.reading.foreign.tables import Row
 
 
-@converter
-def same(value: Any, row: Row, file: File) -> Values:
+@of_value
+def same(value: Any) -> Any:
     """The same value; text that is a number becomes one."""
-    del file
     if value is None:
         raise Needless("it is not set")
     if isinstance(value, str) and re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", value):
         value = number(value)
     elif isinstance(value, str) and value.lower() in {"true", "false"}:
         value = on(value)
-    return {row.to: value}
+    return value
 
 
-@converter
-def positive(value: Any, row: Row, file: File) -> Values:
+@of_value
+def positive(value: Any) -> Any:
     """A number; 0, -1 or nothing switch it off."""
-    del file
     if value is None or str(value).lower() in {"null", "none"} or number_or_zero(value) <= 0:
         raise Off("it is off")
-    return {row.to: number(value)}
+    return number(value)
 
 
-@converter
-def count(value: Any, row: Row, file: File) -> Values:
+@of_value
+def count(value: Any) -> Any:
     """A whole number; 0, -1 or nothing switch it off."""
-    return {path: whole(number_) for path, number_ in positive(value, row, file).items()}
+    return whole(positive(value))
 
 
-@converter
-def percent(value: Any, row: Row, file: File) -> Values:
+@of_value
+def percent(value: Any) -> Any:
     """A percentage that is a share here."""
-    return {path: round(number(to) / 100, 12) for path, to in same(value, row, file).items()}
+    return round(number(same(value)) / 100, 12)
 
 
-@converter
-def nonzero(value: Any, row: Row, file: File) -> Values:
+@of_value
+def nonzero(value: Any) -> Any:
     """A number or switch that is off at 0."""
     if not on(value) or re.fullmatch(r"[+-]?0*\.?0*", str(value)):
         raise Off("it is off")
-    return same(value, row, file)
+    return same(value)
 
 
-@converter
-def above_one(value: Any, row: Row, file: File) -> Values:
+@of_value
+def above_one(value: Any) -> Any:
     """A degree of parallelism, 1 by default."""
-    del file
     if number_or_zero(value) <= 1:
         raise Needless("1 is the default")
-    return {row.to: whole(value)}
+    return whole(value)
 
 
-@converter
-def flag(value: Any, row: Row, file: File, ours: str) -> Values:
+@of_value
+def flag(value: Any, ours: str) -> Any:
     """A switch that is one value here."""
-    del file
     if not on(value):
         raise Needless("it is off")
-    return {row.to: ours}
+    return ours
 
 
-@converter
-def flag_number(value: Any, row: Row, file: File, ours: str) -> Values:
+@of_value
+def flag_number(value: Any, ours: str) -> Any:
     """A switch that is one number here."""
-    del file
-    if not on(value):
-        raise Needless("it is off")
-    return {row.to: number(ours)}
+    return number(flag(value, ours))
 
 
-@converter
-def flag_list(value: Any, row: Row, file: File, ours: str) -> Values:
+@of_value
+def flag_list(value: Any, ours: str) -> Any:
     """A switch that is one item of a list here."""
-    del file
-    if not on(value):
-        raise Needless("it is off")
-    return {row.to: [ours]}
+    return [flag(value, ours)]
 
 
-@converter
-def section(value: Any, row: Row, file: File, ours: str) -> Values:
+@of_value
+def section(value: Any, ours: str) -> Any:
     """A section that is one value here."""
-    del value, file
-    return {row.to: ours}
+    del value
+    return ours
 
 
-@converter
-def truth(value: Any, row: Row, file: File) -> Values:
+@of_value
+def truth(value: Any) -> Any:
     """A switch that may be a word."""
-    del file
-    return {row.to: on(value)}
+    return on(value)
 
 
-@converter
-def negated(value: Any, row: Row, file: File) -> Values:
+@of_value
+def negated(value: Any) -> Any:
     """A switch of the opposite."""
-    del file
-    return {row.to: not on(value)}
+    return not on(value)
 
 
-@converter
-def yes_no(value: Any, row: Row, file: File, yes: str, no: str) -> Values:
+@of_value
+def yes_no(value: Any, yes: str, no: str) -> Any:
     """A switch that is one of two values here."""
-    del file
-    return {row.to: yes if on(value) else no}
+    return yes if on(value) else no
 
 
-@converter
-def list_(value: Any, row: Row, file: File) -> Values:
+@of_value
+def list_(value: Any) -> Any:
     """A list, also where one item or a text of a list is given."""
-    del file
     items = items_of(value)
     if not items:
         raise Needless("it is empty")
-    return {row.to: items}
+    return items
 
 
-@converter
-def first(value: Any, row: Row, file: File) -> Values:
+@of_value
+def first(value: Any) -> Any:
     """The first item of a list."""
-    del file
     items = items_of(value)
     if not items:
         raise Needless("it is empty")
     if len({*map(str, items)}) > 1:
         raise Refused("several are given, and a stage has one")
-    return {row.to: str(items[0])}
+    return str(items[0])
 
 
 @converter

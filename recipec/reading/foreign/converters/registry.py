@@ -78,6 +78,10 @@ _ALONE_AS = {"token_discount": "same", "save_steps": "positive"}
 """Converters that ask whether another name is on, and what they do if it is."""
 
 
+_ALONE = {"choice", "dataset", "epochs", "low_high", "nodes", "offload", "warmup", "zero", "zero_file"}
+"""Converters that look at nothing but the value, next to those of a single key (``of_value``)."""
+
+
 def convert(row: Row, value: Any, file: File, *, alone: bool = False) -> Values:
     """Return what a row's value is here, by path; ``alone``: conditions on other names are taken to hold.
 
@@ -113,6 +117,14 @@ def converter(function: Converter) -> Converter:
     return function
 
 
+def of_value(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Register a function that looks at nothing but the value, and returns what the row's key has here."""
+    name = function.__name__.strip("_")
+    _CONVERTERS[name] = lambda value, row, _, *arguments: {row.to: function(value, *arguments)}
+    _ALONE.add(name)
+    return function
+
+
 def condition(function: Condition) -> Condition:
     """Register a function that says why a value has no effect, or returns an empty text."""
     _CONDITIONS[function.__name__] = function
@@ -129,24 +141,6 @@ def conditions() -> frozenset[str]:
     return frozenset(_CONDITIONS)
 
 
-_ALONE = {
-    "warmup",
-    "dtype",
-    "zero_file",
-    "zero",
-    "keep",
-    "dataset",
-    "origin",
-    "split",
-    "template",
-    "offload",
-    "low_high",
-    "save_strategy",
-    "nodes",
-    "epochs",
-}
-
-
 _NEVER = ("refuse_", "same_as")
 
 
@@ -158,7 +152,7 @@ def is_refused(row: Row) -> bool:
 def reads_alone(row: Row) -> bool:
     """Whether a converter looks at nothing but the value, so that its result is right wherever the name is found."""
     name = (row.how.split() or ["same"])[0]
-    return name in _ALONE or name in _ALONE_AS or _CONVERTERS[name].__module__.endswith(".plain")
+    return name in _ALONE or name in _ALONE_AS
 
 
 def number(value: Any, why: str = "it is not a number") -> int | float:

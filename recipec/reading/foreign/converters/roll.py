@@ -14,6 +14,7 @@ from recipec.reading.foreign.converters.registry import (
     converter,
     number,
     number_or_zero,
+    of_value,
     on,
     whole,
 )
@@ -97,7 +98,6 @@ def roll_norm(value: Any, row: Row, file: File) -> Values:
 @converter
 def roll_rule(value: Any, row: Row, file: File) -> Values:
     """A worker that scores answers: that of mathematics compares them as numbers."""
-    del row, file
     if str(value).endswith("MathRuleRewardWorker"):
         return {"reward.score.type": part("maths")}
     raise Refused("workers of ROLL are not read: `reward` has those that are shipped, and `{type: function}`")
@@ -115,7 +115,6 @@ def roll_dual_clip(value: Any, row: Row, file: File) -> Values:
 @converter
 def loss_share(value: Any, row: Row, file: File) -> Values:
     """A share of distillation in a loss that is also cross-entropy."""
-    del file
     if number(value) == 1:
         raise Needless("it is all of the loss here, too")
     raise Refused(row.note)
@@ -134,30 +133,27 @@ def async_prompts(value: Any, row: Row, file: File) -> Values:
 @converter
 def async_steps(value: Any, row: Row, file: File) -> Values:
     """Steps: prompts divided by those of a step."""
-    found = positive(value, row, file)
+    prompts = whole(positive(value))
     mini = "actor_rollout_ref.actor.ppo_mini_batch_size"
     step = async_prompts(file.get(mini), row, file)["budget.prompts_per_step"]
-    return {row.to: max(1, whole(found[row.to]) // step)}
+    return {row.to: max(1, prompts // step)}
 
 
 @converter
 def async_warmup(value: Any, row: Row, file: File) -> Values:
     """Warm-up in batches that are fetched, times the updates of each."""
-    found = positive(value, row, file)
-    return {row.to: whole(found[row.to]) * whole(file.get("async_training.require_batches") or 1)}
+    return {row.to: whole(positive(value)) * whole(file.get("async_training.require_batches") or 1)}
 
 
-@converter
-def stale_share(value: Any, row: Row, file: File) -> Values:
+@of_value
+def stale_share(value: Any) -> Any:
     """A share of rollouts that may be older; here all of a step are."""
-    del file
     if number_or_zero(value) <= 0:
         raise Needless("0 is the default")
-    return {row.to: ceil(number(value))}
+    return ceil(number(value))
 
 
 @converter
 def unread(value: Any, row: Row, file: File) -> Values:
     """A name that has no effect with this trainer."""
-    del value, file
     raise Needless(row.note)

@@ -36,7 +36,7 @@ def verl_teacher(value: Any, row: Row, file: File, model: str) -> Values:
     mode, rewarded = str(settings["loss_mode"]), on(settings["use_task_rewards"])
     clamp = settings["loss_max_clamp"]
     bound = {} if clamp is None else {"clamp": number(clamp)}
-    teacher = origin(file.get(model), row, file)
+    teacher = {row.to: origin(file.get(model))}
     if on(settings["use_policy_gradient"]) and mode in {"k1", "kl"}:
         weight = {"weight": number(settings["distillation_loss_coef"])} if rewarded else {}
         found = {"type": part("teacher_credit"), **weight, **bound}
@@ -57,7 +57,6 @@ _VERL = (
 @converter
 def own_samples(value: Any, row: Row, file: File) -> Values:
     """The share of the policy's own samples."""
-    del row, file
     if number(value) == 1:
         raise Needless("every answer is sampled")
     raise Refused(
@@ -69,7 +68,7 @@ def own_samples(value: Any, row: Row, file: File) -> Values:
 @converter
 def teacher_of(value: Any, row: Row, file: File) -> Values:
     """A teacher that gives credit to tokens by its log-probabilities."""
-    return {**origin(value, row, file), "advantage.teacher.type": part("teacher_credit")}
+    return {row.to: origin(value), "advantage.teacher.type": part("teacher_credit")}
 
 
 @converter
