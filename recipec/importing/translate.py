@@ -100,7 +100,7 @@ def translate(read: ForeignFile, found: Recognised, devices: int = 0) -> Transla
     entries = last(read.entries) if read.form == "shell" else together(gathered(read.entries, found), found)
     values = {entry.name: entry.value for entry in entries}
     values |= {name: values[old] for old, present in tool.aliases.items() if old in values for name in present}
-    given = _File(found, values, trainer.kind, devices)
+    file = _File(found, values, trainer.kind, devices)
     made = Translation(found, trainer.kind)
     for entry in entries:
         row = tool.row(entry.name, trainer.kind, trainer)
@@ -108,10 +108,10 @@ def translate(read: ForeignFile, found: Recognised, devices: int = 0) -> Transla
             entry = replace(entry, name=entry.name[3:], value=False)  # noqa: PLW2901 - as argparse reads it
             row = tool.row(entry.name, trainer.kind, trainer)
         if row is not None:
-            _take(made, entry, row, given, several=read.form != "shell")
+            _take(made, entry, row, file, several=read.form != "shell")
         else:
             made.fates.append(_without_row(entry, read, found))
-    _defaults(made, given, values)
+    _defaults(made, file, values)
     for path, value in trainer.sets.items():
         made.settings.setdefault(path, Setting(path, value, trainer.title, origin="trainer"))
     for path, (value, note) in trainer.assumes.items():
@@ -119,13 +119,13 @@ def translate(read: ForeignFile, found: Recognised, devices: int = 0) -> Transla
             made.settings[path] = Setting(path, value, "assumed", note=note, origin="assumed")
             made.fates.append(Fate(shown(path), value, 0, "assumed", text=note))
     _spread(made, read)
-    if given.missed and "machine.devices" not in made.settings:
+    if file.missed and "machine.devices" not in made.settings:
         made.fates.append(Fate("machine.devices", 1, 0, "assumed", text=_ONE_DEVICE))
     made.fates += [Fate(trainer.title, None, 0, "missing", text=text) for text in trainer.lost]
     made.fates += [
-        Fate(name, given.get(name), 0, "earlier", text=text)
+        Fate(name, file.get(name), 0, "earlier", text=text)
         for name, (text, unless) in trainer.earlier.items()
-        if values.get(name) is None and not on(given.get(unless))
+        if values.get(name) is None and not on(file.get(unless))
     ]
     made.fates += [Fate(text, None, line, "assumed", text=what) for line, text, what in read.assumed]
     made.fates += [
@@ -188,17 +188,17 @@ def _stands_for(known: str, path: str) -> bool:
     return known == path or (path == "data.path" and known in {"data.hub", "data.type"})
 
 
-def _take(made: Translation, entry: Entry, row: Row, given: _File, *, several: bool) -> None:
+def _take(made: Translation, entry: Entry, row: Row, file: _File, *, several: bool) -> None:
     """Translate one name of the file."""
 
     def say(verdict: Verdict, text: str, paths: Sequence[str] = ()) -> None:
         made.fates.append(Fate(entry.name, entry.value, entry.line, verdict, tuple(map(shown, paths)), text))
 
     if row.verdict != "kept":
-        harmless = _harmless(entry.value, row, given) if row.verdict == "missing" else ""
+        harmless = _harmless(entry.value, row, file) if row.verdict == "missing" else ""
         say("unneeded" if harmless else row.verdict, harmless or row.note)
         return
-    values = _converted(made, entry, row, given, say)
+    values = _converted(made, entry, row, file, say)
     if values is None:
         return
     unknown = [text for text in entry.unresolved if text in str(list(values.values()))]
@@ -261,10 +261,10 @@ def _replaced(made: Translation, before: Setting, after: Setting) -> None:
 Say = Callable[..., None]
 
 
-def _converted(made: Translation, entry: Entry, row: Row, given: _File, say: Say) -> dict[str, Any] | None:
+def _converted(made: Translation, entry: Entry, row: Row, file: _File, say: Say) -> dict[str, Any] | None:
     """Return the values of a name, or say why it has none."""
     try:
-        return convert(row, entry.value, given)
+        return convert(row, entry.value, file)
     except Several as several:
         return mixture(several.each)
     except Refused as reason:
@@ -284,13 +284,13 @@ _OFF_BY_VALUE = {"positive", "nonzero", "above_one", "nodes"}
 """Converters that judge by the value whether it need not be written."""
 
 
-def _harmless(value: Any, row: Row, given: _File) -> str:
+def _harmless(value: Any, row: Row, file: _File) -> str:
     """Say why a value loses nothing that cannot be written, or return an empty text."""
     if _is_off(value):
         return "it is off"
     if row.usual and str(value).lower() == row.usual.lower():
         return "it is what happens here, too"
-    return f"`{row.switch}` is off" if row.switch and not on(given.get(row.switch)) else ""
+    return f"`{row.switch}` is off" if row.switch and not on(file.get(row.switch)) else ""
 
 
 def _is_off(value: Any) -> bool:
@@ -298,7 +298,7 @@ def _is_off(value: Any) -> bool:
     return value in (None, False, 0, -1, "", "null", "none", "no", "disabled", [], {}) and value is not True
 
 
-def _defaults(made: Translation, given: _File, values: Mapping[str, Any]) -> None:
+def _defaults(made: Translation, file: _File, values: Mapping[str, Any]) -> None:
     """Write what the tool does where the file says nothing, if it is not what happens here anyway."""
     tool, trainer = made.found.tool, made.found.trainer
     for name, value in trainer.defaults.items():
@@ -308,7 +308,7 @@ def _defaults(made: Translation, given: _File, values: Mapping[str, Any]) -> Non
         if row.how.startswith("choice") and row.to in made.settings:
             continue  # given under another name
         try:
-            found = convert(row, value, given)
+            found = convert(row, value, file)
         except Needless:
             continue
         except Refused as reason:

@@ -92,7 +92,7 @@ def _first_line(span: Span) -> Span:
     return span._replace(end_line=span.line, end_column=span.column + 1)
 
 
-class _Stop(Exception):  # noqa: N818 - it ends the reading, after the reason has been noted
+class _Ended(Exception):  # noqa: N818 - it ends the reading, after the reason has been noted
     """The rest of the text must not be read."""
 
 
@@ -158,7 +158,7 @@ class _Reader:
 
     def _stop(self, diagnostic: Diagnostic) -> None:
         self.found.append(diagnostic)
-        raise _Stop
+        raise _Ended
 
     def _place(self) -> str:
         return ".".join(frame.key for frame in self.stack if frame.key)
@@ -360,7 +360,7 @@ def _read(text: Text, *, merge_keys: bool = False) -> _Reader:
         reader = _Reader(text, merge_keys)
         try:
             reader.read()
-        except _Stop:
+        except _Ended:
             reader.abandon()
         except (yaml.YAMLError, ValueError, OverflowError) as error:  # the last two from impossible escapes
             repaired = repair(text, error, spare) if left else None

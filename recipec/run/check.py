@@ -30,6 +30,7 @@ from recipec.host.preflight import (
 )
 from recipec.planning.cost import amount
 from recipec.planning.hours import clock
+from recipec.planning.memory import peak
 from recipec.planning.plan import Plan, StagePlan
 from recipec.run.inputs import counted_rows
 from recipec.run.machine_time import add_times
@@ -205,11 +206,27 @@ def allowed(diagnostic: Diagnostic, options: Options) -> bool:
     )
 
 
-def located(diagnostic: Diagnostic, locate: Locate) -> Diagnostic:
-    """Add the place of the key that a diagnostic names, after the places that it has."""
-    if not diagnostic.path or any(span in diagnostic.spans for span in locate(diagnostic.path)):
+def located(diagnostic: Diagnostic, locate: Locate, stage: str = "") -> Diagnostic:
+    """Add the place of the key that a diagnostic names, after the one that it has in a file.
+
+    The key is absolute, or one of ``stage``; what names none and has no place is about the stage as a whole.
+
+    >>> from recipec.diagnostics.errors.preference import no_pairs_left
+    >>> found = no_pairs_left("align", "kg_rank", 4, {})
+    >>> located(found, lambda key: [Span(key, 1, 1, 1, 2)], "align").spans[0].file
+    'stages.align.preference'
+    """
+    key, spans = diagnostic.path, diagnostic.spans
+    if key:
+        if stage and key.partition(".")[0] not in {"stages", "evaluate", "machine", "trackers"}:
+            key = f"stages.{stage}.{key}"
+        places = tuple(locate(key))
+        known = any(place in spans for place in places)
+        return replace(diagnostic, spans=spans if known else (*spans, *(places[:1] if spans else places)), path=key)
+    if spans or not stage:
         return diagnostic
-    return replace(diagnostic, spans=(*diagnostic.spans, *locate(diagnostic.path)[:1]))
+    ended = (span.labelled(f"stage `{stage}` ended here") for span in locate(f"stages.{stage}")[:1])
+    return replace(diagnostic, spans=tuple(ended))
 
 
 def few_rows(graph: Graph, root: Path, known: Sequence[Diagnostic]) -> Iterator[Diagnostic]:
@@ -261,7 +278,7 @@ def disk_problems(planned: Plan, free: float, folder: Path) -> Iterator[Diagnost
 def memory_problems(planned: Plan, free: float | None, device: str) -> Iterator[Diagnostic]:
     """Yield RC927 for every unfinished stage that needs more than the device has."""
     for stage in planned.stages:
-        needs = sum(part.bytes or 0.0 for part in stage.memory)
+        needs, _ = peak(stage.memory)
         if free is not None and stage.action != "skip" and needs > free:
             problem = errors.memory_too_small(stage.name, amount(needs, "B"), amount(free, "B"), device)
             yield replace(problem, path=f"stages.{stage.name}")

@@ -9,9 +9,9 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from types import FrameType
 
 from recipec import graph as graphs
 from recipec.diagnostics.errors import ranks as rank_errors, run as errors, run_progress as progress_errors
-from recipec.diagnostics.model import Diagnostic, RecipeError, Span
+from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.graph import Graph, StageGraph
 from recipec.host import journal
 from recipec.host.artifacts import RESOLVED, RunFolder, check_folder, read_manifest, replace_folder, write_atomic
@@ -30,7 +30,7 @@ from recipec.host.ranks import Ranks, place
 from recipec.host.small_files import read_small
 from recipec.report import page, results
 from recipec.report.live import LiveReport
-from recipec.run.check import check_requirements, check_rows, check_services
+from recipec.run.check import check_requirements, check_rows, check_services, located
 from recipec.run.digests import run_digest, stage_inputs
 from recipec.run.longer import go_on
 
@@ -158,7 +158,7 @@ def stages(
             ended = run_stage(graph, stage, folder, options, run)
         except RecipeError as error:
             raise RecipeError(
-                *(located_in_stage(diagnostic, stage.name, options.locate) for diagnostic in error.diagnostics)
+                *(located(diagnostic, options.locate, stage.name) for diagnostic in error.diagnostics)
             ) from error
         outcome.stages_run.append(stage.name)
         if not ended:
@@ -169,28 +169,7 @@ def stages(
 
 def note(outcome: Outcome, stage: str, options: Options, diagnostic: Diagnostic) -> None:
     """Keep what a stage reports while it runs, with its place where it names a key."""
-    outcome.diagnostics.append(located_in_stage(diagnostic, stage, options.locate) if diagnostic.path else diagnostic)
-
-
-def located_in_stage(diagnostic: Diagnostic, stage: str, locate: Callable[[str], Sequence[Span]]) -> Diagnostic:
-    """Give what a stage was refused for a place in the recipe, after the one that it has in a file.
-
-    The place is the key that it names, absolute or the stage's own; without any place, the stage as a whole.
-
-    >>> from recipec.diagnostics.errors.preference import no_pairs_left
-    >>> found = no_pairs_left("align", "kg_rank", 4, {})
-    >>> located_in_stage(found, "align", lambda key: [Span(key, 1, 1, 1, 2)]).spans[0].file
-    'stages.align.preference'
-    """
-    key = f"stages.{stage}"
-    if diagnostic.path:
-        is_absolute = diagnostic.path.partition(".")[0] in {"stages", "evaluate", "machine", "trackers"}
-        key = diagnostic.path if is_absolute else f"{key}.{diagnostic.path}"
-        places = tuple(span for span in locate(key) if span not in diagnostic.spans)
-        return replace(diagnostic, spans=(*diagnostic.spans, *(places[:1] if diagnostic.spans else places)), path=key)
-    if diagnostic.spans:
-        return diagnostic
-    return replace(diagnostic, spans=tuple(span.labelled(f"stage `{stage}` ended here") for span in locate(key)[:1]))
+    outcome.diagnostics.append(located(diagnostic, options.locate, stage) if diagnostic.path else diagnostic)
 
 
 def check_same_recipe(graph: Graph, folder: RunFolder, options: Options, allowed: Collection[str] = ()) -> None:
