@@ -205,7 +205,7 @@ def measured(folder: Path, values: dict[str, Any]) -> dict[str, float]:
     found["tokens update"] = (steps[-1]["num_tokens"] - steps[-2]["num_tokens"]) / steps[-1].get("token_ratio", 1.0)
     found["memory"], found["resident"] = allocated.stop(), resident("VmHWM") - before
     stage = folder / "out" / "stages" / "learn"
-    found["disk"] = float(sum(f.stat().st_size for f in stage.rglob("*") if f.is_file() and "samples" not in f.parts))
+    found["disk"] = float(sum(f.stat().st_size for f in stage.rglob("*") if f.is_file()))
     return found
 
 

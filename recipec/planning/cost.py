@@ -4,8 +4,8 @@ Sequences of lengths :math:`l_i`, :math:`T = \sum l_i`, :math:`A = \sum l_i (l_i
 
 .. math:: F = 2 P_{lin} T + 4 H_q d_h L A + 2 h V M
 
-is one forward pass; a backward pass multiplies the matrices by 2 (by 1 where only adapters train), attention by 2.5,
-and the head by 3, the logits of which are computed again; with checkpointing a forward pass of the layers is added.
+is one forward pass; a backward pass multiplies matrices and head by 2 (by 1 where only adapters train) and attention by
+2.5.  Logits of more than one chunk are computed again; with checkpointing a forward pass of the layers is added.
 Adapters of Q parameters add :math:`2 Q T` to a forward pass of the policy, and twice this to a backward pass.
 Lengths are the longest that the recipe allows, so every figure is an upper bound.
 
@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 from recipec.lowering.optimise import OLD_PASS, REFERENCE_PASS, UNREAD_LOGITS
 from recipec.planning.model_shapes import Shape
-from recipec.planning.stage_workload import StageWorkload
+from recipec.planning.stage_workload import LOGITS, StageWorkload
 from recipec.planning.token_runs import Counts
 
 
@@ -61,15 +61,18 @@ def operations(shape: Shape, counts: Counts, matrices: float = 1.0, attention: f
 
 
 def backward(work: StageWorkload, counts: Counts) -> float:
-    """Count a backward pass: of the head with its logits again, of what is frozen for its input alone."""
-    matrices = (1.0 if work.lora else 2.0) + work.extra_forward_passes
-    flops = operations(work.shape, counts, matrices, 2.5 + work.extra_forward_passes, 3.0)
+    """Count a backward pass; of what is frozen, for its input alone."""
+    trained = 1.0 if work.lora else 2.0
+    again = work.extra_forward_passes
+    in_pass = counts.logits * min(1.0, work.microbatch / max(1.0, counts.tokens))
+    head = trained + (in_pass * work.shape.vocabulary > LOGITS)
+    flops = operations(work.shape, counts, trained + again, 2.5 + again, head)
     if not work.lora:
         return flops
     # what the first layer's queries, keys and values read are frozen embeddings, which need no gradient
     width = work.shape.head_dim * (work.shape.heads + 2 * work.shape.kv_heads) + 3 * int(work.lora["r"])
     unread = 2.0 * work.shape.hidden * width * counts.tokens
-    return flops + (2.0 + work.extra_forward_passes) * adapters(work, counts) - unread
+    return flops + (2.0 + again) * adapters(work, counts) - unread
 
 
 def adapters(work: StageWorkload, counts: Counts) -> float:

@@ -20,10 +20,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from recipec.planning.cost import amount
-from recipec.planning.stage_workload import CUDA_GRAPH_BYTES, FLOAT32_BYTES, StageWorkload
+from recipec.planning.stage_workload import CUDA_GRAPH_BYTES, FLOAT32_BYTES, LOGITS, StageWorkload
 
-LOGITS = 1 << 25
-"""Most logits alive at once; the runtime's head has the same bound."""
+ROW = 400
+"""Bytes of a recorded row besides its tokens, about: names, rewards, advantage, short columns of the data."""
+LETTERS = 1000
+"""A vocabulary of fewer tokens has letters or bytes, one each; others have about four bytes of text a token."""
 COLUMNS = 31
 """Bytes of a token in the columns of a step, which every process has: ids, masks, turns and log-probabilities."""
 When = Literal["always", "update", "step", "sample"]
@@ -258,10 +260,20 @@ def _checkpoint(work: StageWorkload) -> float:
     return float(sum(one.trainable_bytes + one.optimizer_bytes for one in (work, critic) if one is not None))
 
 
-def disk(work: StageWorkload) -> Iterator[Holding]:
-    """Yield what the stage leaves on disk."""
+def disk(work: StageWorkload, steps: int | None) -> Iterator[Holding]:
+    """Yield what the stage leaves on disk, after a number of steps that may be unknown."""
     keep = int(work.stage.settings["budget"]["keep"])
     note = f"{keep} kept, each with trained parameters and the optimizer's state"
     yield Holding("checkpoints", _checkpoint(work) * keep, note)
     policy = work.trainable_bytes + work.weight_bytes if work.lora else work.weight_bytes
     yield Holding("policy", float(policy), "the adapter, and the weights under it" if work.lora else "all weights")
+    if work.stage.kind == "rl" and steps and work.size.row:
+        each = _recorded(work, work.size.row)
+        note = f"of {steps:,} steps, and a copy for later stages; about {amount(each, 'B')} a row of full length"
+        yield Holding("samples", 2 * each * work.size.rows * steps, note)
+
+
+def _recorded(work: StageWorkload, length: int) -> float:
+    """Return about how many bytes of JSON a recorded row has: its ids, its text, and its prompt again as a column."""
+    digits, text = len(str(work.shape.vocabulary)), 1 if work.shape.vocabulary < LETTERS else 4
+    return ROW + float(length * (digits + len(", ") + text) + (work.size.prompt or 0) * text)

@@ -248,7 +248,7 @@ def _with_costs(planned: StagePlan, work: StageWorkload) -> StagePlan:
         model=_model(work),
         phases=times,
         memory=holdings,
-        disk=tuple(disk(work)),
+        disk=tuple(disk(work, planned.steps)),
         removed=tuple(replace(removal, flops=saved(work, removal.what)) for removal in planned.removed),
         seconds=planned.steps * schedule.step if planned.steps and schedule else None,
         pace=pace.assumes if pace else "",

@@ -23,6 +23,8 @@ CUDA_GRAPH_BYTES = 1.5e9
 """CUDA graphs and buffers of a rollout engine, about."""
 NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 """Per weight: four bits; a block of 64 shares a scale of eight, 256 of these one of 32 (QLoRA, section 3)."""
+LOGITS = 1 << 25
+"""Most logits alive at once: those of more tokens are computed in chunks, and again in the backward pass."""
 
 
 @dataclass(frozen=True, slots=True)

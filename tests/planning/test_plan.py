@@ -10,12 +10,12 @@ from support.built_recipes import dpo, part, recipe, rl, scratch, sft, three
 from recipec.graph import Graph
 from recipec.lowering.lower import lower
 from recipec.lowering.optimise import optimise
-from recipec.planning.cost import operations, phases
-from recipec.planning.memory import LOGITS, memory
+from recipec.planning.cost import backward, operations, phases
+from recipec.planning.memory import disk, memory
 from recipec.planning.model_shapes import known_shape, scratch_shape
 from recipec.planning.plan import Plan, Previous, plan
 from recipec.planning.plan_text import render_plan
-from recipec.planning.stage_workload import StageWorkload
+from recipec.planning.stage_workload import LOGITS, StageWorkload
 from recipec.planning.step_sizes import lengths
 from recipec.planning.token_runs import Counts
 from recipec.spec.machine import Machine
@@ -58,6 +58,17 @@ def test_forward_counts_pairs() -> None:
     assert operations(SHAPE, counts, 1, 0, 0) == 2 * SHAPE.linear * rows * 7
     assert operations(SHAPE, counts, 0, 1, 0) == 4 * 2 * 16 * 2 * rows * sum(range(1, 8))
     assert operations(SHAPE, counts, 0, 0, 1) == 2 * 32 * SHAPE.vocabulary * rows * 2
+
+
+def test_logits_are_counted_again_where_they_are_in_chunks() -> None:
+    """A backward pass multiplies the head by 2, by 1 under an adapter; one more where logits do not fit in a chunk."""
+    assert SHAPE is not None
+    few, many = Counts(0, 0, 100.0), Counts(0, 0, 1.0 + LOGITS // SHAPE.vocabulary)
+    full, adapter = work(recipe(a=rl())), work(recipe(a=rl(policy=part("policy", "causal_lm", lora={"r": 2}))))
+    for counts, again in ((few, 0), (many, 1)):
+        head = operations(SHAPE, counts)
+        assert backward(full, counts) == (2 + again) * head
+        assert backward(adapter, counts) == (1 + again) * head
 
 
 def test_sampling_counts_pairs() -> None:
@@ -164,6 +175,16 @@ def test_reference_is_held(more: dict[str, object], expected: float | None) -> N
     """A copy of the weights is held; an adapter that is switched off costs nothing."""
     held = _held(work(recipe(a=rl(loss=part("loss", "clipped", beta=0.1), **more))))
     assert held.get("reference") == expected
+
+
+def test_recorded_rows_are_on_disk_twice() -> None:
+    """The rows of every step of an rl stage are kept as samples and as rollouts; without a number of steps, unknown."""
+    found = {part.name: part.bytes for part in disk(work(recipe(a=rl())), 5)}
+    text = 48 + 32  # one byte a token of so few; the prompt is a column too
+    assert SHAPE is not None
+    assert found["samples"] == 2 * 5 * 8 * (400 + 48 * (len(str(SHAPE.vocabulary)) + 2) + text)
+    assert "samples" not in {part.name for part in disk(work(recipe(a=rl())), None)}
+    assert "samples" not in {part.name for part in disk(work(recipe(a=sft())), 5)}
 
 
 def test_logits_bound_is_the_runtimes() -> None:
