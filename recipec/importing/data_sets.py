@@ -68,7 +68,8 @@ def mixture(each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         ((first, value), *_) = values.items()
         head = first.rpartition(".")[0]
         place = PurePath(str(value))
-        stem = place.parent.name if place.stem.lower() in _SPLITS and place.parent.name else place.stem
+        stem = place.name if first.endswith(".hub") else place.stem
+        stem = place.parent.name if stem.lower() in _SPLITS and place.parent.name else stem
         name = re.sub(r"[^a-z0-9]+", "_", str(values.get(f"{head}.split") or stem).lower()).strip("_")
         name = name if name[:1].isalpha() else f"source_{number}"
         name = f"{name}_{number}" if any(f".sources.{name}." in known for known in made) else name

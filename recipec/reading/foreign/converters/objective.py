@@ -226,7 +226,7 @@ def own_class(value: Any, row: Row, file: File) -> Values:
     """A file with the class of an environment."""
     files = own_reward(value, row, file)[row.to]
     own = {row.to: "Environment", "environment.type": part("own_class"), "environment.history": "append_only"}
-    return {**own, "use": files}
+    return {**own, "use": files, "reward.episode.type": value_names().levels["reward.episode"]}
 
 
 @converter
@@ -278,8 +278,10 @@ def reward_weights(value: Any, row: Row, file: File) -> Values:
 
 
 @converter
-def input_key(value: Any, row: Row, file: File) -> Values:
-    """The column of prompts; without one of answers it holds the conversation."""
+def input_key(value: Any, row: Row, file: File, *raw: str) -> Values:
+    """The column of prompts; without one of answers it holds the conversation, or raw text where a switch is on."""
+    if any(on(file.get(name)) for name in raw):
+        return {"data.columns.text": value}
     return {row.to: same(value)} if file.get("data.output_key") else {"data.columns.messages": value}
 
 
