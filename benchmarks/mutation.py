@@ -28,12 +28,17 @@ MODULES = {
     "objective/loss": ("runtime/objective/test_loss.py", "runtime/objective/test_preference_losses.py", "golden"),
     "objective/compiler_ops": ("runtime/objective/test_compiler_ops.py", "golden"),
     "training/minibatch": ("runtime/training/test_minibatch.py",),
-    "data/encode": tuple(f"runtime/data/test_{name}.py" for name in ("sources", "chat_template", "prompt_columns")),
+    "data/encode": (
+        *(f"runtime/data/test_{name}.py" for name in ("sources", "chat_template", "prompt_columns", "encode")),
+        "runtime/vision/test_image_rows.py",
+    ),
     "attention/prefix_tree": tuple(
         f"runtime/attention/test_{name}.py" for name in ("neighbours", "trie_attention", "microbatch_packing")
     ),
     "attention/handover": ("runtime/attention/test_handover.py",),
-    "attention/prefix_sharing": ("runtime/attention/test_trie_attention.py",),
+    "attention/prefix_sharing": tuple(
+        f"runtime/attention/test_{name}.py" for name in ("prefix_sharing", "trie_attention", "handover")
+    ),
     "stage/resume": ("runtime/stage/test_checkpoints.py", "runtime/stage/test_loop.py"),
 }
 """Modules of `recipec/runtime`, and what of `tests` tries them."""

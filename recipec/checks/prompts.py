@@ -1,4 +1,4 @@
-"""Data of a stage that does not fit it: prompts that share little, RC458, packing, RC448, and ends cut off, RC477."""
+"""Data that do not fit a stage: prompts that share little, RC458, packing, RC448, ends cut off, RC477, RC479."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from recipec.checks.queries import (
     at_field,
     at_part,
+    at_path,
     display_name,
     field_span,
     is_given,
@@ -112,6 +113,26 @@ def nothing_to_pack(reading: Reading) -> Iterator[Finding]:
         else:
             continue
         yield at_field(reading, part, "packing").finding(f"`packing` of {display_name(part)} cannot be done: {problem}")
+
+
+@check("RC479", "prompts-not-trained")
+def prompts_not_trained(reading: Reading) -> Iterator[Finding]:
+    """All tokens of examples are to be trained, but the stage has no examples.
+
+    What it checks: `train_on: all` is in an `sft` stage.
+    Why it matters: of a pair and of a rollout the answers alone are trained; the parameter has no effect.
+    Example: `data: {path: pairs.jsonl, train_on: all}` in a stage of kind `dpo`.
+    How to fix: drop `train_on`.
+    References: Axolotl, `train_on_inputs`, and LLaMA-Factory, `train_on_prompt`: both are of supervised fine-tuning.
+    """
+    for stage in reading.stages.values():
+        part, spec = next(iter(stage.of("data")), None), spec_of(stage, "data")
+        if part is None or spec is None or stage.kind in {"sft", None}:
+            continue
+        for path in spec.all_trained():
+            yield at_path(reading, (*part.path, *path)).finding(
+                f"`train_on: all` has no effect in a stage of kind `{stage.kind}`, which trains answers alone"
+            )
 
 
 @check("RC477", "end-of-prompt-cut", "warning")

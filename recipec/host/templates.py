@@ -105,10 +105,13 @@ def template_columns(text: str) -> frozenset[str]:
     >>> sorted(template_columns("{% for x in rows %}{{ x }}{{ y }}{% endfor %}"))
     ['rows', 'y']
     """
-    from jinja2.meta import find_undeclared_variables  # noqa: PLC0415
+    from jinja2.meta import TrackingCodeGenerator  # noqa: PLC0415
 
     environment = _environment()
-    return frozenset(find_undeclared_variables(environment.parse(text))) - set(environment.globals)
+    names = TrackingCodeGenerator(environment)
+    names.optimizer = None  # it folds constants, whatever the environment is set to
+    names.visit(environment.parse(text))
+    return frozenset(names.undeclared_identifiers) - set(environment.globals)
 
 
 def render_rows(

@@ -100,9 +100,9 @@ def _slot(
     """Read one slot of a stage, or stand in for one that is not named."""
     at, data = (*path, slot.name), section.get(slot.name)
     node = f"{owner}/{slot.name}"
-    if slot.levels and data == {}:  # no levels are as good as none
+    if slot.levels and isinstance(data, dict) and not any(level is not None for level in data.values()):
         findings.consume(data, at, node)
-        data = None
+        data = None  # no levels are as good as none
     if kind is not None and data is not None and slot.in_kind(kind) == "no":
         findings.consume(data, at, node)
         kinds = [other for other in KINDS if slot.in_kind(other) != "no"]

@@ -341,11 +341,11 @@ class DataSource(TaskSource):
     """A component of ``data``: its rows are read and encoded before anything is drawn."""
 
     @abstractmethod
-    def prepare(self, kind: Kind) -> None:
-        """Read and encode the rows for a stage of ``kind``.
+    def prepare(self, kind: Kind, signals: Collection[str] | None = None) -> None:
+        """Read and encode the rows for a stage of ``kind``, which provides ``signals``.
 
         Raises:
-            RecipeError: RC700 to RC718, naming file and row.
+            RecipeError: RC700 to RC718, RC878, naming file and row.
         """
 
     @property

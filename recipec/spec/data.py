@@ -85,6 +85,10 @@ class Data(Component):
         """Return how many rows there are, where the spec itself says it."""
         return None
 
+    def all_trained(self) -> tuple[tuple[str, ...], ...]:
+        """Return the paths of the parameters that train all tokens of examples."""
+        return ()
+
 
 class _Prompts(Data):
     """Parameters of data sources that render prompts."""
@@ -153,6 +157,10 @@ class File(_Prompts):
             raise ValueError("`part: val` needs `val_share` or `val_rows`, the rows that are held out")
         return self
 
+    def all_trained(self) -> tuple[tuple[str, ...], ...]:
+        """Return `train_on`, if it is `all`."""
+        return (("train_on",),) if self.train_on == "all" else ()
+
 
 class MixedFile(File):
     """One source of a mixture: a file, a directory or a dataset of the Hub."""
@@ -192,6 +200,10 @@ class Mix(Data):
     def first(self, count: int) -> Self:
         """Return the same data, of which only the first ``count`` rows of each source are read."""
         return self.model_copy(update={"sources": {name: part.first(count) for name, part in self.sources.items()}})
+
+    def all_trained(self) -> tuple[tuple[str, ...], ...]:
+        """Return `train_on` of the sources where it is `all`."""
+        return tuple(("sources", name, *path) for name, part in self.sources.items() for path in part.all_trained())
 
 
 @component(

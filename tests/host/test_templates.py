@@ -103,6 +103,12 @@ def test_columns_are_known_without_rendering():
     assert template_columns("{% set a = 1 %}{{ a }}{{ b }}{{ range(2) }}") == {"b"}
 
 
+@pytest.mark.parametrize("bomb", ["{{ 9**(9**(9**9)) }}", "{{ 'a' * 10**10 }}", "{% if 9**(9**(9**9)) %}{% endif %}"])
+def test_columns_are_known_without_computing(bomb):
+    """Constants of a template are not computed to know its columns: no limit would hold."""
+    assert template_columns(bomb + "{{ question }}") == {"question"}
+
+
 def test_templates_in_the_recipe_itself(folder):
     """A prompt template and a chat template may be text, also in a file that is extended from another folder."""
     (folder.path / "shared").mkdir()

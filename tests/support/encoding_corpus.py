@@ -116,11 +116,16 @@ def shape_of(name, marks):
     return put(SHAPES[name])
 
 
-def prepare(folder, policy, kind, *rows, **of_data):
-    """Read rows as a stage of ``kind`` does, with parameters of its data; return what it draws first."""
+def source_of(folder, policy, *rows, **of_data):
+    """Return a source of rows, with parameters of its data."""
     (Path(folder) / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     context = StageContext(root=Path(folder), cache=Path(folder), seed=0, stage="s")
-    source = File(specs.File(path="a.jsonl", shuffle=False, **of_data), context, policy=policy)
+    return File(specs.File(path="a.jsonl", shuffle=False, **of_data), context, policy=policy)
+
+
+def prepare(folder, policy, kind, *rows, **of_data):
+    """Read rows as a stage of ``kind`` does, with parameters of its data; return what it draws first."""
+    source = source_of(folder, policy, *rows, **of_data)
     source.prepare(kind)
     return source.draw(1)
 

@@ -341,11 +341,13 @@ def nothing_kept(artifact: str, counts: str) -> Finding:
 def unused_column(path: str, row: int, column: str, problem: str) -> Finding:
     """A column or a key of a message would change the text of a row, and nothing uses it.
 
-    What it checks: the content of messages, their tool calls and reasoning, the thinking in answers that are trained,
-    `tools` and `chat_template_kwargs`, against the chat template; a `prompt` next to conversations that are used in its
-    place; a column `system` next to conversations with another system message; earlier turns in a column `history`;
-    a system message, images or variables of the chat template next to plain text; messages that are marked as not
-    trained, where `data.train_on` is `all`.
+    What it checks: the content of messages, their tool calls and reasoning, tools in a message, the thinking in answers
+    that are trained, `tools` and `chat_template_kwargs`, against the chat template; a `prompt`, `messages` or `text`
+    next to a conversation that is used in its place; a column `system` next to conversations with another system
+    message; earlier turns in a column `history`, and an `input` next to `instruction`, where no template takes them;
+    a system message, images or variables of the chat template next to plain text; a `label` that calls an answer bad,
+    where the loss reads none; messages that are marked as not trained, where `data.train_on` is `all` or a reward
+    model scores them, and turns of a prompt that are marked as trained.
     Why it matters: the policy would be trained on another text than the data contains.
     Example: `tools` in the data, and a chat template that never writes them; a system message in `prompt` alone;
     answers with `<think>…</think>`, and a template that cuts thoughts away.

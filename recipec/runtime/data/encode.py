@@ -14,7 +14,8 @@ from recipec.diagnostics.model import RecipeError, file_span
 from recipec.runtime.batch import Example, Message, Task, text_of
 from recipec.runtime.data.files import Row
 from recipec.runtime.data.image_parts import before_text, places_in, with_places
-from recipec.runtime.data.messages import SAID, TRAIN, Text, calls_as_text, check_all_trained, read_text
+from recipec.runtime.data.messages import SAID, SHOWN, TRAIN, Text, calls_as_text, read_text
+from recipec.runtime.data.unused_columns import check_all_trained, squeezed
 from recipec.runtime.images.picture import Picture, places
 from recipec.spec.data import Columns
 
@@ -146,13 +147,13 @@ class Encoder:
         Raises:
             RecipeError: RC878.
         """
-        present = [key for key in SAID if any(message.get(key) for message in messages)]
+        said, shown = ([key for key in keys if any(message.get(key) for message in messages)] for keys in (SAID, SHOWN))
         template = self.policy.tokenizer.chat_template or ""
         source = "".join(template.values()) if isinstance(template, dict) else str(template)
-        for key in (*variables, *present):
-            if key in source:
+        for key, inside in (*((key, False) for key in (*variables, *said)), *((key, True) for key in shown)):
+            if key in source and not inside:  # `tools` may be the variable
                 continue
-            less = {name: value for name, value in variables.items() if name != key}
+            less = variables if inside else {name: value for name, value in variables.items() if name != key}
             without = [{name: value for name, value in message.items() if name != key} for message in messages]
             all_ids = self._render(row, messages, images, variables, generation=False)
             if all_ids == self._render(row, without, images, less, generation=False):
@@ -173,7 +174,7 @@ class Encoder:
         Raises:
             RecipeError: RC878.
         """
-        shown = _squeezed(self.policy.decode(ids))
+        shown = squeezed(self.policy.decode(ids))
         for number, message in enumerate(messages):
             content = text_of(message.get("content", ""))
             parts = [("content", content, _OTHER)]
@@ -181,8 +182,8 @@ class Encoder:
             if closed and number in trained and isinstance(message["content"], str):
                 parts.append(("thinking", thinking.rpartition("<think>")[2], rest))
             for name, text, other in parts:
-                squeezed = _squeezed(text)
-                if squeezed in {"", _OTHER} or (len(squeezed) >= _SURE and squeezed in shown):
+                sought = squeezed(text)
+                if sought in {"", _OTHER} or (len(sought) >= _SURE and sought in shown):
                     continue
                 changed = [*messages[:number], _with_text(message, other), *messages[number + 1 :]]
                 if self._same(row, messages, changed, images, variables):
@@ -329,10 +330,6 @@ def all_trained(row: Row, example: Example, columns: Columns) -> Example:
     for start, end in places(example.ids, example.images):
         trained[start:end] = [False] * (end - start)
     return replace(example, trained=tuple(trained))
-
-
-def _squeezed(text: str) -> str:
-    return "".join(text.split())
 
 
 def _with_text(message: Message, text: str) -> Message:

@@ -25,10 +25,19 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 SHAREGPT = {"human": "user", "gpt": "assistant", "observation": "tool"}
 """Roles of ShareGPT that have another name here."""
 _OTHER_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
-SAID = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking")
+SAID = (
+    "tool_calls", "function_call", "function_calls", "reasoning_content", "reasoning", "reasoning_details", "thinking",
+    "thinking_blocks", "tool_plan",
+)  # fmt: skip
 """Keys of a message with what an assistant writes besides its content."""
+SHOWN = ("tools", "functions")
+"""Keys of a message with what it shows the model besides its content."""
 TRAIN = "train"
-"""Key of a message with whether it is trained; no template sees it."""
+"""Key of a message with whether it is trained, where the row states it; no template sees it."""
+TRAIN_KEYS: Mapping[str, tuple[Any, Any]] = {"weight": (0, 1), TRAIN: (False, True), "loss": (False, True)}
+"""Keys with which data state it: those of OpenAI, Axolotl and ms-swift, and their values."""
+_PARTLY = ("train_detail", "loss_scale", "loss_weight")
+"""Keys with which data of other tools train parts of a message, or weigh it."""
 _SPEAKER = re.compile(r"""['"](?:role|from)['"]\s*:\s*['"](?:system|user|assistant|tool|human|gpt)['"]""")
 """Who speaks, in a list of messages as JSON or as Python writes it."""
 DEPTH = 64
@@ -195,18 +204,26 @@ def _spelt(message: Any) -> Any:
 
 
 def _with_training(row: Row, where: str, message: dict[str, Any]) -> dict[str, Any]:
-    """Mark a message that is not trained by one key, where the row has one: ``weight`` 0 or 1, or ``train``."""
-    weight, train = message.pop("weight", None), message.pop(TRAIN, None)
-    for key, value, known in (("weight", weight, (0, 1)), (TRAIN, train, (False, True))):
-        if value is not None and value not in known:
-            problem = f"has `{key}` {value!r}, known are {known[0]} and {known[1]}"
+    """Mark a message of the assistant by one key where the row states whether it is trained."""
+    marks = {key: message.pop(key, None) for key in TRAIN_KEYS}
+    for key, value in marks.items():
+        if value is not None and value not in TRAIN_KEYS[key]:
+            problem = f"has `{key}` {value!r}, known are {TRAIN_KEYS[key][0]} and {TRAIN_KEYS[key][1]}"
             raise RecipeError(errors.wrong_type(row.file, row.number, where, problem))
-    if train and message["role"] != "assistant":
-        problem = f"has `{TRAIN}`, and is not the assistant's: the answers of the assistant alone are trained"
+    for key in _PARTLY:
+        if message.pop(key, None) is not None:
+            problem = "trains a part of a message, which nothing reads: mark whole messages by `train`"
+            raise RecipeError(errors.unused_column(row.file, row.number, f"{where}.{key}", problem))
+    stated = [bool(value) for value in marks.values() if value is not None]
+    if message["role"] != "assistant":
+        if marks[TRAIN]:
+            problem = f"has `{TRAIN}`, and is not the assistant's: the answers of the assistant alone are trained"
+            raise RecipeError(errors.wrong_type(row.file, row.number, where, problem))
+        return message
+    if len(set(stated)) > 1:
+        problem = f"is marked as trained and as not trained: keep one of {', '.join(f'`{key}`' for key in TRAIN_KEYS)}"
         raise RecipeError(errors.wrong_type(row.file, row.number, where, problem))
-    if message["role"] == "assistant" and (weight == 0 or train is False or train == 0) and train is not True:
-        message[TRAIN] = False
-    return message
+    return {**message, TRAIN: stated[0]} if stated else message
 
 
 def _with_calls(row: Row, where: str, message: dict[str, Any]) -> dict[str, Any]:
@@ -269,24 +286,17 @@ def bare(message: Message) -> tuple[str, str]:
     return str(message["role"]), text_of(message["content"]).strip()
 
 
-def check_agrees(row: Row, column: str, used: Sequence[Message]) -> None:
-    """Refuse a column that differs from the conversation that is used in its place.
+def check_one_form(row: Row, columns: tuple[str, str], pair: tuple[Text, Text]) -> None:
+    """Refuse a pair of which one answer is text, and the other a conversation.
 
     Raises:
-        RecipeError: RC878.
+        RecipeError: RC706.
     """
-    if row.columns.get(column) is None:
-        return
-    answer = read_text(row, column)
-    if isinstance(answer, str):
-        agrees = any(text_of(message["content"]).strip() == answer.strip() for message in used)
-    else:
-        agrees = [bare(m) for m in answer] == [bare(m) for m in used][: len(answer)]
-        own = [bare(m) for m in used if m["role"] != "system"]
-        agrees = agrees or [bare(m) for m in answer] == own[: len(answer)]
-    if not agrees:
-        problem = "differs from the conversation that is used in its place: keep one of them"
-        raise RecipeError(errors.unused_column(row.file, row.number, column, problem))
+    chosen, rejected = pair
+    if isinstance(chosen, str) != isinstance(rejected, str):
+        text, chat = columns if isinstance(chosen, str) else reversed(columns)
+        problem, remedy = f"is text, and `{chat}` is a list of chat messages", "write both in one form"
+        raise RecipeError(errors.wrong_type(row.file, row.number, text, problem, remedy))
 
 
 def shared_beginning(one: Text, other: Text) -> int:
@@ -326,33 +336,6 @@ def read_system(row: Row, column: str, prompt: Text) -> str | None:
         problem = "differs from the system message of the conversation: keep one of them"
         raise RecipeError(errors.unused_column(row.file, row.number, column, problem))
     return system
-
-
-def check_history(row: Row) -> None:
-    """Refuse earlier turns in a column of pairs, as LLaMA-Factory reads them: nothing here does.
-
-    Raises:
-        RecipeError: RC878.
-    """
-    turns = row.columns.get("history")
-    if isinstance(turns, list) and turns and all(isinstance(turn, list) and len(turn) == 2 for turn in turns):
-        problem = "holds earlier turns, which nothing reads: write the whole conversation as chat messages"
-        raise RecipeError(errors.unused_column(row.file, row.number, "history", problem))
-
-
-def check_all_trained(row: Row, columns: Sequence[str]) -> None:
-    """Refuse messages that are marked as not trained, where every token is.
-
-    Raises:
-        RecipeError: RC878.
-    """
-    for column in columns:
-        messages = row.columns.get(column)
-        for number, message in enumerate(messages if isinstance(messages, list) else ()):
-            if isinstance(message, Mapping) and 0 in (message.get("weight"), message.get(TRAIN)):
-                where = f"{column}[{number}]"
-                problem = "is marked as not trained, and `data.train_on: all` trains every token"
-                raise RecipeError(errors.unused_column(row.file, row.number, where, problem))
 
 
 def read_number(row: Row, column: str) -> float | None:

@@ -16,8 +16,9 @@ from recipec.diagnostics.errors import data as errors, images as image_errors
 from recipec.diagnostics.model import RecipeError
 from recipec.host.templates import render_rows
 from recipec.package_files import named_file
-from recipec.runtime.batch import Example, Message, Task
+from recipec.runtime.batch import Example, Task
 from recipec.runtime.context import StageContext
+from recipec.runtime.data import unused_columns
 from recipec.runtime.data.blocks import best_fit
 from recipec.runtime.data.encode import Encoder, all_trained, opening
 from recipec.runtime.data.files import Row, hub_folder, part_of, read_rows
@@ -25,12 +26,9 @@ from recipec.runtime.data.image_parts import DEFAULT, OTHER, image_names, places
 from recipec.runtime.data.messages import (
     TRAIN,
     Text,
-    bare,
-    check_agrees,
-    check_history,
+    check_one_form,
     read_conversation,
     read_label,
-    read_messages,
     read_number,
     read_system,
     read_text,
@@ -38,8 +36,8 @@ from recipec.runtime.data.messages import (
     shared_beginning,
     talk,
 )
-from recipec.runtime.data.table import Table
-from recipec.runtime.data.templates import template_text
+from recipec.runtime.data.table import COLUMNS, Table
+from recipec.runtime.data.templates import columns_taken, template_text
 from recipec.runtime.data.truncation import shortened_pair, shortened_prompt
 from recipec.runtime.images.embedded import EMBEDDED, named_images
 from recipec.runtime.images.image_store import is_vision_model
@@ -50,12 +48,6 @@ from recipec.spec.recipe import Kind
 
 Spec = specs.File | specs.Mix | specs.ReasoningGym | specs.Rollouts | specs.EnvironmentTasks
 Encoded = tuple[Task, *tuple[Example, ...]]
-COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "rl": ("prompt_P",),
-    "sft": ("prompt_P", "completion_P"),
-    "dpo": ("prompt_P", "chosen_P", "rejected_P"),
-    "rm": ("prompt_P", "chosen_P", "rejected_P"),
-}
 
 
 class Source(DataSource, ABC):
@@ -92,20 +84,21 @@ class Source(DataSource, ABC):
         assert isinstance(self._common, specs.File | specs.ReasoningGym), "other sources have token ids, or need none"
         return Encoder(self.policy, self._common.system, self._common.chat, opening(self.policy))
 
-    def prepare(self, kind: Kind) -> None:
-        """Read and encode the rows for a stage of ``kind``.
+    def prepare(self, kind: Kind, signals: Collection[str] | None = None) -> None:
+        """Read and encode the rows for a stage of ``kind``, which provides ``signals``.
 
         Raises:
-            RecipeError: RC700 to RC718, naming file and row.
+            RecipeError: RC700 to RC718, RC878, naming file and row.
         """
         rows = self.read(kind)
+        if signals is not None:
+            unused_columns.check_labels(rows, signals, self.place)
         if not rows:
             raise RecipeError(errors.no_rows(self.shown, f"all {self.left_out} are too long"))
         if self.left_out or self.truncated:
             done = f"{self.left_out} are left out and {self.truncated} cut, {len(rows)} are used"
             self.context.say(f"{self.shown}: of rows that are too long, {done}")
-        columns = {name: [row[i] for row in rows] for i, name in enumerate(COLUMNS[kind])}
-        blocks = None
+        columns, blocks = {name: [row[i] for row in rows] for i, name in enumerate(COLUMNS[kind])}, None
         if self._common.packing:
             lengths = [len(one.ids) for one in columns["completion_P"] if isinstance(one, Example)]
             blocks = best_fit(lengths, self._common.max_length or max(lengths))
@@ -228,6 +221,11 @@ class File(Source):
             return named_file(self.context.root, self.spec.path)
         return hub_folder(*(given for given in (self.spec.hub, self.spec.config) if given))
 
+    @functools.cached_property
+    def _rendered(self) -> frozenset[str]:
+        """Columns that the template takes; empty without one."""
+        return columns_taken(self.context.root, self.spec.template)
+
     def rows(self) -> list[Row]:
         """Read the rows of the split and part."""
         spec = self.spec
@@ -251,7 +249,12 @@ class File(Source):
         if self.kind != "sft":
             return replace(example, margin=read_number(row, self.spec.columns.margin))
         marked = all_trained(row, example, self.spec.columns) if self.spec.train_on == "all" else example
-        return replace(marked, label=read_label(row, self.spec.columns.label))
+        return replace(marked, label=self.label(row))
+
+    def label(self, row: Row) -> bool | None:
+        """Return whether the answer of a row is good; None where no column of labels says it."""
+        name = self.spec.columns.label
+        return None if name in {self.spec.columns.completion, *self._rendered} else read_label(row, name)
 
     def _kept_images(self, columns: Mapping[str, Any]) -> dict[str, Any]:
         """Name the images that a row holds itself, and keep them where the policy reads images."""
@@ -264,16 +267,15 @@ class File(Source):
     def _pictures(self, rows: Sequence[Row], path: Path) -> dict[int, tuple[Picture, ...]]:
         """Return the images of each row; their paths begin at the folder of the data."""
         column = self.spec.columns.images
-        folder = path if path.is_dir() else path.parent
-        parent = Path(self.shown) if path.is_dir() else Path(self.shown).parent
+        folder, parent = (path, Path(self.shown)) if path.is_dir() else (path.parent, Path(self.shown).parent)
         by_row: dict[int, tuple[Picture, ...]] = {}
         for row in rows:
             name, paths = image_names(row, column)
-            place = (row.file, row.number)
             if paths:
                 self._shown(row, name, paths[0])
             by_row[row.index] = tuple(
-                self.policy.image_store.picture(folder, one, (parent / one).as_posix(), *place) for one in paths
+                self.policy.image_store.picture(folder, one, (parent / one).as_posix(), row.file, row.number)
+                for one in paths
             )
         if column and is_vision_model(self.policy) and not any(by_row.values()):
             raise RecipeError(image_errors.no_images(self.shown, column, rows[0].columns))
@@ -320,17 +322,23 @@ class File(Source):
         return (self._encoded(row, prompt),)
 
     def _encoder(self, row: Row, prompt: Text) -> Encoder:
-        """Return the encoder, with the row's own system message where nothing else writes the prompt."""
-        if self.spec.template is not None or self.environment is not None:
+        """Return the encoder, with the row's own system message where neither template nor environment writes it."""
+        column = self.spec.columns.system
+        if self.environment is not None:
             return self.encoder
-        check_history(row)
-        own = read_system(row, self.spec.columns.system, prompt)
+        unused_columns.check_other_turns(row, self.spec.columns, self._rendered)
+        own = None if column in self._rendered else read_system(row, column, prompt)
         return self.encoder if own is None else replace(self.encoder, system=own)
 
     def _encoded(self, row: Row, prompt: Text) -> Task:
-        return self._encoder(row, prompt).task(
-            row, prompt, images=self._images[row.index], variables=self._variables(row)
-        )
+        if not (self.kind == "sft" and self.spec.train_on == "all"):
+            unused_columns.check_prompt_untrained(row, prompt)
+        encoder = self._encoder(row, prompt)
+        if self.kind != "sft" and self.environment is None and self.spec.template is None:
+            unused_columns.check_conversation(
+                row, self.spec.columns.messages, encoder.with_system(talk(prompt, "user"))
+            )
+        return encoder.task(row, prompt, images=self._images[row.index], variables=self._variables(row))
 
     def _variables(self, row: Row) -> dict[str, Any]:
         variables = {**self.spec.chat_template_kwargs, **read_variables(row, self.spec.columns)}
@@ -340,14 +348,14 @@ class File(Source):
         return variables
 
     def _sft(self, row: Row, rendered: str | None) -> Encoded:
-        names = self.spec.columns
-        set_columns = {name for name, value in row.columns.items() if value is not None}
+        names, set_columns = self.spec.columns, {name for name, value in row.columns.items() if value is not None}
         if rendered is None and names.completion not in set_columns and names.messages in set_columns:
             messages = read_conversation(row, names.messages)
             messages = self._encoder(row, messages).with_system(messages)
             images = self._images[row.index]
             messages = with_places(row, names.images, messages, len(images))
-            check_agrees(row, names.prompt, messages)
+            unused_columns.check_agrees(row, names.prompt, messages)
+            unused_columns.check_text(row, names.text, messages)
             variables = self._variables(row)
             example = self.encoder.conversation(row, messages, images=images, variables=variables)
             start = example.trained.index(True)
@@ -360,41 +368,32 @@ class File(Source):
             return Task(row.index, "", example.ids[:1], row.columns), example
         task = self._encoded(row, self._prompt(row, rendered))
         answer = read_text(row, self._need(row, "completion"))
-        if rendered is None and row.columns.get(names.messages) is not None:
-            check_agrees(row, names.messages, [*talk(task.prompt, "user"), *talk(answer, "assistant")])
+        if rendered is None:
+            used = [*talk(task.prompt, "user"), *talk(answer, "assistant")]
+            unused_columns.check_agrees(row, names.messages, used)
+            unused_columns.check_text(row, names.text, used)
         return task, self.encoder.example(row, task, answer)
 
-    def _whole_prompt(self, row: Row, shared: Sequence[Message]) -> Sequence[Message]:
-        """Return the prompt that both conversations begin with, with what the column of prompts has before it."""
-        column = self.spec.columns.prompt
-        prompt = row.columns.get(column)
-        if isinstance(prompt, list):
-            messages = read_messages(row, column)
-            before = messages[: max(0, len(messages) - len(shared))]
-            if before and [bare(m) for m in messages[len(before) :]] == [bare(m) for m in shared]:
-                return messages
-        check_agrees(row, column, shared)
-        return shared
-
     def _pair(self, row: Row, rendered: str | None) -> Encoded:
+        names = self.spec.columns
         chosen, rejected = (read_text(row, self._need(row, param)) for param in ("chosen", "rejected"))
         prompt: Text
-        if isinstance(chosen, str) != isinstance(rejected, str):
-            names = self.spec.columns.chosen, self.spec.columns.rejected
-            text, chat = names if isinstance(chosen, str) else reversed(names)
-            problem, remedy = f"is text, and `{chat}` is a list of chat messages", "write both in one form"
-            raise RecipeError(errors.wrong_type(row.file, row.number, text, problem, remedy))
+        check_one_form(row, (names.chosen, names.rejected), (chosen, rejected))
         if isinstance(chosen, str) or chosen[0]["role"] == "assistant":
             prompt = self._prompt(row, rendered)
         elif rendered is not None:
             problem = "begins with a message that is not the assistant's, and a template renders the prompt"
-            raise RecipeError(errors.wrong_type(row.file, row.number, self.spec.columns.chosen, problem))
+            raise RecipeError(errors.wrong_type(row.file, row.number, names.chosen, problem))
         else:
             # The prompt is what both conversations begin with, whether or not a column repeats it.
             shared = shared_beginning(chosen, rejected)
             if not 0 < shared < min(len(chosen), len(rejected)):
                 problem = "must begin with the prompt, as `rejected` does, and end with an answer"
-                raise RecipeError(errors.wrong_type(row.file, row.number, self.spec.columns.chosen, problem))
-            prompt, chosen, rejected = self._whole_prompt(row, chosen[:shared]), chosen[shared:], rejected[shared:]
+                raise RecipeError(errors.wrong_type(row.file, row.number, names.chosen, problem))
+            prompt = unused_columns.whole_prompt(row, names.prompt, chosen[:shared])
+            chosen, rejected = chosen[shared:], rejected[shared:]
+        if self.kind == "rm":
+            unused_columns.check_compared_whole(row, names.chosen, chosen)
+            unused_columns.check_compared_whole(row, names.rejected, rejected)
         task = self._encoded(row, prompt)
         return task, self.encoder.example(row, task, chosen), self.encoder.example(row, task, rejected)

@@ -8,6 +8,15 @@ from typing import Any
 from recipec.runtime.context import StageContext
 from recipec.runtime.protocols import TaskSource
 from recipec.runtime.rng import rng_for
+from recipec.spec.recipe import Kind
+
+COLUMNS: Mapping[Kind, tuple[str, ...]] = {
+    "rl": ("prompt_P",),
+    "sft": ("prompt_P", "completion_P"),
+    "dpo": ("prompt_P", "chosen_P", "rejected_P"),
+    "rm": ("prompt_P", "chosen_P", "rejected_P"),
+}
+"""Signals of the data of a stage."""
 
 
 class Table(TaskSource):

@@ -8,7 +8,7 @@ from recipec.component import is_inline
 from recipec.diagnostics.errors import data as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.host.small_files import read_small
-from recipec.host.templates import template_problem
+from recipec.host.templates import template_columns, template_problem
 from recipec.package_files import named_file
 
 
@@ -36,6 +36,13 @@ def template_text(root: Path, template: str) -> tuple[str, str]:
         if is_inline(template)
         else (read_template(named_file(root, template), template), template)
     )
+
+
+def columns_taken(root: Path, template: str | None) -> frozenset[str]:
+    """Return the columns that a template takes; none without one, or of one that rendering will refuse."""
+    if template is None or choose(root, template):
+        return frozenset()
+    return template_columns(template_text(root, template)[0])
 
 
 def choose(root: Path, name: str | None) -> list[Diagnostic]:

@@ -349,5 +349,5 @@ def find_source(stage: StageGraph, runner: GraphRunner, before: Values) -> TaskS
     if columns:
         return Table(columns, runner.context)
     instance = runner.instance(required(stage, "data"))
-    instance.prepare(stage.kind)
+    instance.prepare(stage.kind, {signal for node in stage.nodes() for signal in node.outputs})
     return instance  # type: ignore[no-any-return]

@@ -16,9 +16,10 @@ from recipec.runtime.batch import Message, Task, question
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.encode import Variables
 from recipec.runtime.data.files import ENDINGS, Row
-from recipec.runtime.data.messages import SAID, read_label, read_number
+from recipec.runtime.data.messages import SAID, read_number
 from recipec.runtime.data.mixture import Mixture
 from recipec.runtime.data.sources import File
+from recipec.runtime.data.unused_columns import bad_answer
 from recipec.runtime.model.causal_lm import CausalLm
 from recipec.runtime.protocols import DataSource
 from recipec.runtime.reward.function import Function
@@ -115,7 +116,7 @@ def scan(
         files = {f"data.sources.{name}": file for name, file in source.sources.items()}
     for key, file in files.items():
         first = file if is_small(file.path) else File(file.spec.first(FIRST), file.context, policy=file.policy)
-        scanned.problems += [replace(problem, path=f"{key}.path") for problem in _unmarked(first, signals)]
+        scanned.problems += [replace(problem, path=f"{key}.path") for problem in _unmarked(first, kind, signals)]
         if first is not file:
             continue
         columns = () if len(files) > 1 else columns_asked(rewards, file.context)
@@ -126,12 +127,16 @@ def scan(
     return scanned
 
 
-def _unmarked(file: File, signals: Collection[str]) -> Iterator[Diagnostic]:
-    """Yield RC891 and RC950 for the first row without what a loss needs of it."""
+def _unmarked(file: File, kind: Kind, signals: Collection[str]) -> Iterator[Diagnostic]:
+    """Yield RC891, RC950 and RC878 for the first row without what a loss needs of it, or with what it does not read."""
     names = file.spec.columns
-    rows = _read(file) if {"desirable_R", "margin_R"} & set(signals) else ()
+    imitates = kind == "sft" and signals and "desirable_R" not in signals
+    rows = _read(file) if imitates or {"desirable_R", "margin_R"} & set(signals) else ()
     for row in rows:
-        if "desirable_R" in signals and read_label(row, names.label) is None:
+        if imitates and file.label(row) is False:
+            yield bad_answer(row.file, row.number)
+            return
+        if "desirable_R" in signals and file.label(row) is None:
             yield objective_errors.no_label(row.number, row.file)
             return
         if "margin_R" in signals and read_number(row, names.margin) is None:

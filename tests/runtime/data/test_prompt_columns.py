@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from support.encoding_corpus import TOOL, bot, call, policy_of, prepare, user
+from support.encoding_corpus import TOOL, bot, call, policy_of, prepare, source_of, user
 
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.batch import Example
@@ -321,3 +321,140 @@ def test_a_turn_that_changes_earlier_ones_is_named(tmp_path):
     code, _, _, message = refused(tmp_path, policy, "sft", {"messages": [user("a"), bot("b"), user("c"), bot("d")]})
     assert code == "RC710"
     assert "before turn 2 when" in message
+
+
+SYSTEM = {"role": "system", "content": "be brief"}
+PAIR = {"chosen": "yes it is", "rejected": "no it is not"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "column"),
+    [
+        ("sft", {"messages": TALK, "text": "of another talk"}, "text"),
+        ("sft", {"prompt": "hi", "completion": "ok", "text": "of another talk"}, "text"),
+        ("rl", {"prompt": "hi", "messages": [SYSTEM, *TALK]}, "messages"),
+        ("rl", {"prompt": "hi", "messages": [user("earlier"), bot("so"), *TALK]}, "messages"),
+        ("dpo", {"prompt": "hi", "messages": [{"from": "system", "value": "S"}, user("hi")], **PAIR}, "messages"),
+        ("rm", {"prompt": TALK[:1], "messages": [user("other"), bot("ok")], **PAIR}, "messages"),
+    ],
+)
+def test_a_second_column_with_the_conversation_agrees(tmp_path, kind, row, column):
+    """What a column has and the one that is used lacks would be lost: it is refused, unless its name is empty."""
+    policy = policy_of("gpt2", "chatml")
+    row, data = dict(row), {} if kind in {"sft", "rl"} else {"chat": True}
+    code, file, line, message = refused(tmp_path, policy, kind, row, **data)
+    assert (code, file, line) == ("RC878", "a.jsonl", 1)
+    assert f"`{column}`" in message
+    (task,) = prepare(tmp_path, policy, kind, row, columns={column: ""}, **data)["prompt_P"]
+    del row[column]
+    assert prepare(tmp_path, policy, kind, row, **data)["prompt_P"][0].prompt_ids == task.prompt_ids
+
+
+@pytest.mark.parametrize(
+    ("kind", "row"),
+    [
+        ("sft", {"messages": TALK, "text": "<|user|> hi\n<|bot|> ok </s>"}),
+        ("sft", {"prompt": "About: a text.\nhi", "completion": "ok", "text": "a  text"}),
+        ("sft", {"messages": TALK, "text": None}),
+        ("sft", {"messages": TALK, "text": ["of", "another"]}),
+        ("rl", {"prompt": "hi\nBe brief.", "messages": TALK}),
+        ("rl", {"prompt": [SYSTEM, *TALK[:1]], "messages": TALK}),
+        ("rl", {"prompt": "hi", "system": "be brief", "messages": [SYSTEM, *TALK]}),
+        ("rl", {"prompt": "hi", "messages": ["another", "kind"]}),
+        ("rl", {"prompt": "hi", "messages": [], "text": "a text for rewards"}),
+        ("dpo", {"prompt": "hi", "messages": [user("hi"), bot("yes it is")], **PAIR}),
+    ],
+)
+def test_a_second_column_may_say_the_same(tmp_path, kind, row):
+    """Markup, instructions around a prompt, an answer at the end and values that are no conversation are accepted."""
+    prepare(tmp_path, policy_of("gpt2", "chatml"), kind, row)
+
+
+@pytest.mark.parametrize("mark", [{"train": True}, {"weight": 1}, {"loss": True}])
+@pytest.mark.parametrize("kind", ["rl", "sft", "dpo", "rm"])
+def test_a_turn_of_the_prompt_that_is_marked_as_trained_is_refused(tmp_path, kind, mark):
+    """Only answers are trained, but for `train_on: all`; as a part of `messages` the turn is."""
+    policy = policy_of("gpt2", "chatml")
+    prompt = [user("a"), bot("b", **mark), user("c")]
+    answers = {"sft": {"completion": "d"}, "rl": {}}.get(kind, {"chosen": "d", "rejected": "e"})
+    code, file, line, message = refused(tmp_path, policy, kind, {"prompt": prompt, **answers})
+    assert (code, file, line) == ("RC878", "a.jsonl", 1)
+    assert "`train` marks a turn of the prompt as trained" in message
+    prepare(tmp_path, policy, kind, {"prompt": [user("a"), bot("b"), user("c")], **answers})
+    if kind == "sft":
+        prepare(tmp_path, policy, "sft", {"prompt": prompt, **answers}, train_on="all")
+        (example,) = prepare(tmp_path, policy, "sft", {"messages": [*prompt, bot("d")]})["completion_P"]
+        trained = [i for i, t in zip(example.ids, example.trained, strict=True) if t]
+        assert policy.tokenizer.decode(trained) == "b<|im_end|>d<|im_end|>"
+
+
+def test_marks_of_other_tools(tmp_path):
+    """`loss: false` leaves a turn out as `train: false` does; marks that contradict, or train a part, are refused."""
+    policy = policy_of("gpt2", "chatml")
+    talk = [user("a"), bot("b", loss=False), user("c"), bot("d", loss=None, train=True)]
+    (example,) = prepare(tmp_path, policy, "sft", {"messages": talk})["completion_P"]
+    trained = [i for i, t in zip(example.ids, example.trained, strict=True) if t]
+    assert policy.tokenizer.decode(trained) == "d<|im_end|>"
+    both = {"messages": [user("a"), bot("b", weight=0, train=True)]}
+    assert refused(tmp_path, policy, "sft", both)[0] == "RC706"
+    part = {"messages": [user("a"), bot("b", train_detail=[{"begin_offset": 0, "end_offset": 0, "train": False}])]}
+    code, _, _, message = refused(tmp_path, policy, "sft", part)
+    assert code == "RC878"
+    assert "`messages[1].train_detail`" in message
+
+
+def test_a_reward_model_scores_whole_answers(tmp_path):
+    """A turn that is marked as not trained would end what a reward model reads before the answer does."""
+    policy = policy_of("gpt2", "chatml")
+    pair = {"chosen": [*TALK, user("a"), bot("b", train=False)], "rejected": [*TALK, user("a"), bot("c")]}
+    code, _, _, message = refused(tmp_path, policy, "rm", pair)
+    assert code == "RC878"
+    assert "`chosen[0]`" in message
+
+
+@pytest.mark.parametrize("key", ["tools", "functions"])
+def test_tools_inside_a_message_are_written_or_refused(tmp_path, key):
+    """A system message may have the tools; a template that has a variable of that name does not write them."""
+    policy = policy_of("gpt2", "tools")
+    row = {"messages": [{**SYSTEM, key: [TOOL]}, *TALK]}
+    code, _, _, message = refused(tmp_path, policy, "sft", row)
+    assert code == "RC878"
+    assert f"`{key}`" in message
+    policy.tokenizer.chat_template = policy.tokenizer.chat_template.replace(
+        "{{ m.role }}\n", f"{{{{ m.role }}}}{{{{ m.{key} | tojson if m.{key} }}}}\n"
+    )
+    (example,) = prepare(tmp_path, policy, "sft", row)["completion_P"]
+    assert "get_weather" in text_of_example(policy, example)
+
+
+def test_what_a_template_leaves_out_of_a_prompt(tmp_path):
+    """A row's system message is used next to a template; an `input` or `history` that it does not take is refused."""
+    policy = policy_of("gpt2", "chatml")
+    row = {"instruction": "Add.", "input": "2+2", "output": "4", "system": "be brief", "history": [["a", "b"]]}
+    plain = {name: row[name] for name in ("instruction", "output", "system")}
+    names = {"prompt": "instruction", "completion": "output"}
+    for given, more in ((names, {}), ({"completion": "output"}, {"template": "{{ instruction }}"})):
+        for column in ("input", "history"):
+            code, _, _, message = refused(tmp_path, policy, "sft", plain | {column: row[column]}, columns=given, **more)
+            assert code == "RC878"
+            assert f"`{column}`" in message
+        (example,) = prepare(tmp_path, policy, "sft", plain | {"input": ""}, columns=given, **more)["completion_P"]
+        assert policy.decode(example.ids).startswith("be brief\n\nAdd.")
+    whole = "{{ system }}:{% for a, b in history %}{{ a }}{{ b }}{% endfor %}{{ instruction }}{{ input }}"
+    (example,) = prepare(tmp_path, policy, "sft", row, columns=names, template=whole)["completion_P"]
+    assert policy.decode(example.ids).startswith("be brief:abAdd.2+2")
+
+
+def test_a_label_that_nothing_reads(tmp_path):
+    """An answer that is labelled as bad is refused where the loss reads no labels; with `kto`, it is used."""
+    policy = policy_of("gpt2", "chatml")
+    rows = [{"prompt": "hi", "completion": "ok", "label": good} for good in (True, 1, False)]
+    source = source_of(tmp_path, policy, *rows)
+    source.prepare("sft", {"desirable_R"})
+    with pytest.raises(RecipeError) as error:
+        source.prepare("sft", {"tokens_RT"})
+    (found,) = error.value.diagnostics
+    assert (found.code, found.spans[0].file, found.spans[0].line) == ("RC878", "a.jsonl", 3)
+    assert "`label`" in found.message
+    other = source_of(tmp_path, policy, {"prompt": "hi", "label": "false"}, columns={"completion": "label"})
+    other.prepare("sft", {"tokens_RT"})

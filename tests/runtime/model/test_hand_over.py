@@ -1,5 +1,6 @@
 """From stage to stage: what a policy computes stays the same, and what is trained is what the recipe says."""
 
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,15 @@ from support.policies import dense_policy
 from transformers import AutoModelForCausalLM
 
 from recipec.diagnostics.model import RecipeError
+from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.context import StageContext
+from recipec.runtime.model import quantization
 from recipec.runtime.model.causal_lm import CausalLm
 from recipec.runtime.model.origin import Origin
+from recipec.runtime.model.reward_model import RewardModel
 from recipec.runtime.objective.reference import Frozen
 from recipec.spec import policy as specs, reference
+from recipec.spec.attention import Dense
 
 SIZES = {"hidden_size": 32, "layers": 2, "heads": 4, "max_positions": 64}
 TOKENS = torch.arange(12)[None] * 7 % 90 + 4
@@ -148,3 +153,75 @@ def test_the_parameters_that_the_recipe_says_are_trained(parents, family, dtype,
     made.model(input_ids=TOKENS, use_cache=False).logits.float().square().sum().backward()
     reached = {name for name, parameter in made.model.named_parameters() if parameter.grad is not None}
     assert reached == {name for name in made.trainable_parameters() if "visual" not in name}
+
+
+CANNOT = pytest.mark.skipif(bool(quantization.problem()), reason=quantization.problem() or "it can")
+TABLE = [
+    pytest.param(tied, kind, narrow, dtype, *way, marks=CANNOT if narrow else ())
+    for tied, kind, narrow, dtype, way in product(
+        (True, False), ("policy", "reward"), (None, "nf4", "int8"), ("float32", "bfloat16"), HAND_OVERS
+    )
+    if narrow is None or (way[2] and dtype == "bfloat16")
+]
+
+
+@pytest.fixture(scope="module")
+def handed(tmp_path_factory) -> Path:
+    """Save a policy and a reward model, tied and not, with and without an adapter, each after some training."""
+    root = tmp_path_factory.mktemp("handed")
+    for tied, kind, name in product((True, False), ("policy", "reward"), ("full", "adapter")):
+        made = of_kind(root, Origin("scratch"), kind, tied=tied, lora=specs.Lora(r=2) if name == "adapter" else None)
+        shift(made)
+        made.save(root / f"{name}-{kind}-{tied}")
+    return root
+
+
+def of_kind(root: Path, origin: Origin, kind: str, *, tied: bool = True, **params) -> CausalLm:
+    """Build or load a policy, or a reward model as a stage of kind `rm` does."""
+    if kind == "policy":
+        return policy(root, origin, tied=tied, **params)
+    context = StageContext(root=root, cache=root / "cache", seed=0, stage="s", temperature=1.0)
+    scratch = specs.Scratch(architecture="llama", tie_embeddings=tied, **SIZES) if origin.kind == "scratch" else None
+    made = RewardModel(specs.CausalLm(scratch=scratch, **params), context, origin)
+    made.set_attention(DenseAttention(Dense(), context))
+    return made
+
+
+def shift(made: CausalLm) -> None:
+    """Change everything that is trained, as a stage does."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for _, parameter in sorted(made.trainable_parameters().items()):
+            noise = torch.randn(parameter.shape, generator=generator) * 0.05
+            parameter.add_(noise.to(parameter.device, parameter.dtype))
+
+
+def outputs(made: CausalLm) -> torch.Tensor:
+    """Compute logits, or the score of each row."""
+    if not isinstance(made, RewardModel):
+        return logits(made).cpu()
+    with torch.no_grad():
+        return made.scores(TOKENS, torch.ones_like(TOKENS, dtype=torch.bool)).cpu()
+
+
+@pytest.mark.parametrize(("tied", "kind", "narrow", "dtype", "parent", "how", "described", "trained"), TABLE)
+def test_a_hand_over(handed, tmp_path, tied, kind, narrow, dtype, parent, how, described, trained):
+    """A stage begins with what its parent computed, trains what its recipe states, and saves what it computes."""
+    name = f"./{parent}-{kind}-{tied}"
+    before = outputs(of_kind(handed, Origin("directory", name, "continue" if parent == "adapter" else None), kind))
+    lora = specs.Lora(r=2) if described else None
+    made = of_kind(handed, Origin("directory", name, how), kind, dtype=dtype, lora=lora, quantization=narrow)
+    exact = dtype == "float32" and not narrow
+    rounding = 1e-5 if exact else 0.1 * float(before.abs().max())
+    assert torch.allclose(outputs(made), before, rtol=0, atol=rounding)
+    fixed = {name: p.detach().clone() for name, p in made.model.named_parameters() if not p.requires_grad}
+    adapter = {name for name in made.trainable_parameters() if "lora_" in name}
+    assert (bool(adapter), bool(fixed)) == (trained == "adapter", trained == "adapter")
+    shift(made)
+    changed = outputs(made)
+    assert (changed - before).abs().max() > max(1e-3, 0.1 * rounding)
+    assert all(torch.equal(p, fixed[name]) for name, p in made.model.named_parameters() if name in fixed)
+    made.save(tmp_path / "again")
+    saved = Origin("directory", "./again", "continue" if trained == "adapter" else None)
+    again = outputs(of_kind(tmp_path, saved, kind, dtype=dtype))
+    assert torch.allclose(again, changed, rtol=0, atol=rounding if narrow else 1e-6)

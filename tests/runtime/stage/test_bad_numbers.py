@@ -18,12 +18,7 @@ from recipec.graph import Value
 from recipec.runtime.stage import loop, rollout_log
 from recipec.signals import SIGNALS
 
-PAIRS = rows(
-    *(
-        {"prompt": f"p{i}", "chosen": f"c{i}", "rejected": f"r{i}z", "completion": f"c{i}", "label": i % 2 == 0}
-        for i in range(4)
-    )
-)
+PAIRS = rows(*({"prompt": f"p{i}", "chosen": f"c{i}", "rejected": f"r{i}z", "completion": f"c{i}"} for i in range(4)))
 WHOLE = RL.replace(
     "loss: {type: clipped}",
     "loss: {type: clipped, beta: 0.1, entropy: 0.01, ratio_to: old_logprob_RT, sampler_correction: truncate}",
@@ -31,7 +26,7 @@ WHOLE = RL.replace(
 
 
 def paired(kind: str, *more: str) -> str:
-    """Make a stage of pairs, or of labelled answers."""
+    """Make a stage of pairs."""
     made = SFT.replace("kind: sft", f"kind: {kind}").replace("rows_per_step", "pairs_per_step")
     return made.replace("    budget", "".join(f"    {line}\n" for line in more) + "    budget")
 
