@@ -164,11 +164,7 @@ def ideal(policy: Policy, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tenso
     spent = [0.0, 0.0]
     for part in parts:
         tokens, scored = tokens_RT[part].cpu().numpy(), scored_RT[part].cpu().numpy().astype(bool)
-        scored[:, 0] = False
         tree = prefix_tree.build(tokens, np.maximum(lengths_R[part].cpu().numpy() - 1, 0))
-        row, column = scored.nonzero()
-        unique = len(np.unique(tree.node_RT[row, column - 1]))
-        dense = tree.dense_tokens
-        spent[0] += flops.required(of, dense, tree.dense_pairs, len(row), backward=True)
-        spent[1] += flops.required(of, tree.size, tree.pairs, unique, backward=True, dense=dense)
+        for place, operations in enumerate(flops.of_tree(of, tree, scored)):
+            spent[place] += operations
     return spent[0] / spent[1] if spent[1] else 1.0

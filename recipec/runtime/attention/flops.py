@@ -19,11 +19,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from recipec.runtime.attention import recurrent_layers
+from recipec.runtime.attention.prefix_tree import PrefixTree
 from recipec.runtime.model.vision_families import family_of
 
 
@@ -98,6 +101,13 @@ def required(
     operations = 2.0 * (of.linear * tokens + of.recurrent * (tokens if dense is None else dense)) * (1 + matrices)
     operations += 4.0 * of.width * pairs * (3.5 if backward else 1.0)
     return operations + 2.0 * of.head * logits * ((3.0 if head else 2.0) if backward else 1.0)
+
+
+def of_tree(of: Sizes, tree: PrefixTree, scored_RT: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the operations of rows, each on its own, and of their prefix tree, forward and backward."""
+    dense = required(of, tree.dense_tokens, tree.dense_pairs, int(scored_RT[:, 1:].sum()), backward=True)
+    unique = tree.predictors(scored_RT)
+    return dense, required(of, tree.size, tree.pairs, unique, backward=True, dense=tree.dense_tokens)
 
 
 @contextmanager

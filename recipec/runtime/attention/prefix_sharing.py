@@ -101,9 +101,7 @@ class PrefixSharing(Attention):
 
     def tree(self, tokens: Any, lengths: Any, scored: Any) -> prefix_tree.PrefixTree:
         """Return the prefix tree of rows; those of earlier passes are kept."""
-        prompts = None
-        if self.sharing == "prompts":
-            prompts = np.minimum(np.where(scored.any(-1), scored.argmax(-1), lengths), lengths)
+        prompts = prefix_tree.prompt_lengths(scored, lengths) if self.sharing == "prompts" else None
         digest = hashlib.blake2b(digest_size=16)
         for part in (tokens, lengths, prompts):
             digest.update(b"|" if part is None else np.ascontiguousarray(part).tobytes())

@@ -99,6 +99,11 @@ class PrefixTree:
         """Number of (query, key) pairs of its attention."""
         return int((self.position_N + 1).sum())
 
+    def predictors(self, scored_RT: NDArray[np.bool_]) -> int:
+        """Count the unique tokens that predict a scored one; a first token is predicted by none."""
+        row, column = scored_RT[:, 1:].nonzero()
+        return len(np.unique(self.node_RT[row, column]))
+
     @property
     def dense_tokens(self) -> int:
         """Number of tokens of the sequences."""
@@ -108,6 +113,16 @@ class PrefixTree:
     def dense_pairs(self) -> int:
         """Number of (query, key) pairs if each sequence is computed on its own."""
         return int((self.lengths_R * (self.lengths_R + 1) // 2).sum())
+
+
+def prompt_lengths(scored_RT: NDArray[Any], lengths_R: NDArray[Any]) -> NDArray[Any]:
+    """Return how many tokens of each row come before its first scored one: all, where it has none.
+
+    >>> prompt_lengths(np.array([[False, True], [False, False]]), np.array([2, 1])).tolist()
+    [1, 1]
+    """
+    before_R: NDArray[Any] = np.minimum(np.where(scored_RT.any(-1), scored_RT.argmax(-1), lengths_R), lengths_R)
+    return before_R
 
 
 def build(tokens_RT: NDArray[Any], lengths_R: NDArray[Any], prompts_R: NDArray[Any] | None = None) -> PrefixTree:

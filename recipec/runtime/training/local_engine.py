@@ -21,13 +21,13 @@ from recipec.runtime.attention.handover import Handover, handed_over
 from recipec.runtime.attention.microbatch_packing import Packing
 from recipec.runtime.batch import Batch
 from recipec.runtime.context import StageContext
-from recipec.runtime.distributed.load_balancing import Assignment, assign_microbatches
+from recipec.runtime.distributed.load_balancing import Assignment
 from recipec.runtime.graph_runner import GraphRunner, Values
 from recipec.runtime.logging.sampler_gap import Gap, gap_metrics, gap_of
 from recipec.runtime.protocols import Policy, TrainEngine
 from recipec.runtime.training.culprit import culprit
 from recipec.runtime.training.optimizer import AdamW
-from recipec.runtime.training.packing import costs, pack_for, trim_padding
+from recipec.runtime.training.packing import divide, trim_padding
 from recipec.spec.train_engine import TrainEngine as TrainEngineSpec
 
 
@@ -93,10 +93,7 @@ class LocalEngine(TrainEngine):
             minibatch |= {signal: values[Value(signal, node.id)] for signal in node.outputs}
         rows = minibatch.rows(rows_to_train(minibatch, nodes[at]))
         context, ranks = self.context, self.context.ranks
-        packing = pack_for(rows, policy, tokens, 1 if context.bitwise_reproducible else context.data_parallel_size)
-        assignments = assign_microbatches(
-            costs(rows, packing, policy), context.data_parallel_size, lockstep=self.lockstep
-        )
+        packing, assignments = divide(rows, policy, tokens, context, lockstep=self.lockstep)
         with self._memory(step):
             counts_of_ranks = ranks.all_gather(
                 f"stage {stage}, step {step + 1}: gradients",

@@ -17,7 +17,7 @@ from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.graph import Graph, StageGraph
 from recipec.host.jsonl import read_objects
 from recipec.runtime.attention.microbatch_packing import pack
-from recipec.runtime.attention.prefix_tree import PrefixTree, build
+from recipec.runtime.attention.prefix_tree import PrefixTree, build, prompt_lengths
 from recipec.runtime.batch import pad_rows
 from recipec.runtime.data.scored_rows import LARGEST_ID, token_ids, trained_tokens
 from recipec.runtime.rng import rng_for
@@ -121,11 +121,9 @@ class _PaddedRows:
         """Merge some rows, with ``prompts`` by whole prompts only; each predictor of a trained token counts once."""
         read_R = (self.lengths_R[index] - 1).numpy()
         trained_RT = self.trained_RT[index].numpy()
-        prompt_R = np.where(trained_RT.any(-1), trained_RT.argmax(-1), read_R)
-        tree = build(self.tokens_RT[index].numpy(), read_R, np.minimum(prompt_R, read_R) if prompts else None)
-        row, column = trained_RT.nonzero()
-        logits = len(np.unique(tree.node_RT[row, column - 1]))
-        return [tree.size, tree.pairs, logits], tree
+        prompt_R = prompt_lengths(trained_RT, read_R) if prompts else None
+        tree = build(self.tokens_RT[index].numpy(), read_R, prompt_R)
+        return [tree.size, tree.pairs, tree.predictors(trained_RT)], tree
 
 
 def read(path: Path) -> tuple[list[RecordedRow], bool]:

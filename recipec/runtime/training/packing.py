@@ -7,6 +7,8 @@ import torch
 from recipec.runtime.attention.flops import required, sizes
 from recipec.runtime.attention.microbatch_packing import Packing, pack
 from recipec.runtime.batch import Batch
+from recipec.runtime.context import StageContext
+from recipec.runtime.distributed.load_balancing import Assignment, assign_microbatches
 from recipec.runtime.protocols import Policy, Sharing
 from recipec.runtime.training.minibatch import groups, microbatches
 
@@ -38,6 +40,15 @@ def pack_for(batch: Batch, policy: Policy, tokens: int, ranks: int = 1) -> Packi
         if busiest(packing, ranks) < busiest(best, ranks):
             best = packing
     return best
+
+
+def divide(
+    batch: Batch, policy: Policy, tokens: int, context: StageContext, *, lockstep: bool
+) -> tuple[Packing, list[list[Assignment]]]:
+    """Divide samples among forward passes of a policy, and these among the ranks; raises what ``pack_for`` raises."""
+    ranks = context.data_parallel_size
+    packing = pack_for(batch, policy, tokens, 1 if context.bitwise_reproducible else ranks)
+    return packing, assign_microbatches(costs(batch, packing, policy), ranks, lockstep=lockstep)
 
 
 def busiest(packing: Packing, ranks: int) -> int:

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from recipec.runtime.batch import Batch
-from recipec.runtime.distributed.load_balancing import assign_microbatches
 from recipec.runtime.protocols import Part, Policy, Reference
-from recipec.runtime.training.packing import costs, pack_for, trim_padding
+from recipec.runtime.training.packing import divide, trim_padding
 
 Score = Callable[..., dict[str, Tensor]]
 
@@ -35,12 +34,7 @@ class ScoringPass(Part):
         batch = Batch(tokens_RT=tokens_RT, attend_RT=attend_RT, trained_RT=trained_RT, **images)
         scores_RT = torch.zeros(tokens_RT.shape, dtype=torch.float32)
         context, layout = self.scorer.context, self.scorer.layout
-        packing = pack_for(
-            batch, self.scorer, self.tokens, 1 if context.bitwise_reproducible else context.data_parallel_size
-        )
-        assignments = assign_microbatches(
-            costs(batch, packing, self.scorer), context.data_parallel_size, lockstep=layout.collective
-        )
+        packing, assignments = divide(batch, self.scorer, self.tokens, context, lockstep=layout.collective)
         with torch.no_grad():
             for assignment in assignments[context.data_parallel_rank]:
                 index = packing.parts[assignment.microbatch]

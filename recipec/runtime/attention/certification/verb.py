@@ -226,16 +226,10 @@ def _counted(policy: CausalLm, batch: Batch, sharing: Sharing) -> dict[str, Any]
     lengths = np.maximum(batch["attend_RT"].sum(-1).numpy() - 1, 0)
     scored = batch["trained_RT"].numpy().copy()
     scored[:, 0] = False
-    prompts = np.where(scored.any(-1), scored.argmax(-1), lengths) if sharing == "prompts" else None
-    tree = prefix_tree.build(tokens, lengths, None if prompts is None else np.minimum(prompts, lengths))
-    row, column = scored.nonzero()
-    unique = len(np.unique(tree.node_RT[row, column - 1]))
-    of, dense_tokens = flops.sizes(policy.model), tree.dense_tokens
-    dense = flops.required(of, dense_tokens, tree.dense_pairs, len(row), backward=True)
-    return {
-        "token_ratio": dense_tokens / tree.size,
-        "ideal_speedup": dense / flops.required(of, tree.size, tree.pairs, unique, backward=True, dense=dense_tokens),
-    }
+    prompts = prefix_tree.prompt_lengths(scored, lengths) if sharing == "prompts" else None
+    tree = prefix_tree.build(tokens, lengths, prompts)
+    dense, merged = flops.of_tree(flops.sizes(policy.model), tree, scored)
+    return {"token_ratio": tree.dense_tokens / tree.size, "ideal_speedup": dense / merged}
 
 
 def _seconds(policy: CausalLm, kinds: dict[str, Any], batch: Batch) -> dict[str, float]:
