@@ -26,7 +26,7 @@ def verdict(name: str, kind: str) -> str:
     value: object = 3
     for word in reversed(words[1:]):
         value = {word: value}
-    found = for_key(words[0], value, ("stages", "train"), keys_of(Stage), (), kind)
+    found = for_key(words[0], value, ("stages", "train"), keys_of(Stage), {}, kind)
     leaf = found.text
     if " cannot be written here" in leaf:
         return "missing"

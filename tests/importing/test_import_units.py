@@ -23,7 +23,7 @@ RLHF = "python3 -m openrlhf.cli.train_ppo_ray --pretrain org/m --advantage_estim
 # name: file, text, settings of the recipe, names that cannot be written
 FILES = {
     "several completions under another name": ("a.sh", VERL.replace("actor_rollout_ref.rollout.n", "data.n_samples") + "algorithm.adv_estimator=rloo", {"sampler.num_generations": 4}, []),
-    "an advantage without a deviation": ("a.sh", VERL + "algorithm.adv_estimator=gpg", {"advantage.group.type": "group_relative", "advantage.group.scale": "none"}, []),
+    "an advantage without a deviation": ("a.sh", VERL + "algorithm.adv_estimator=gpg actor_rollout_ref.actor.policy_loss.loss_mode=gpg", {"loss.type": "clipped", "advantage.group.type": "group_relative", "advantage.group.scale": "none"}, []),
     "code of a reward model": ("a.sh", GRPO + "reward_model.enable=True reward_model.model.path=org/r reward_model.model.trust_remote_code=True", {"reward.quality.from": "org/r"}, []),
     "turns that are switched off": ("a.sh", GRPO + "actor_rollout_ref.rollout.multi_turn.enable=False actor_rollout_ref.rollout.multi_turn.tool_config_path=t.yaml actor_rollout_ref.rollout.multi_turn.max_user_turns=3", {"environment.type": None, "environment.max_turns": None}, []),
     "a share of all steps": ("a.yml", CHAT + "split: train}\nval_set_size: 0.1\nsave_steps: 0.1\neval_steps: 0.25\n", {"budget.saves_per_epoch": 5, "budget.save_every": None, "evaluate.held_out.per_epoch": 2, "evaluate.held_out.every": None}, []),
@@ -40,6 +40,7 @@ FILES = {
     "ratios of rows between bounds": ("a.sh", INSTRUCT + "--rho_mask_upper_bound 1.1 --rho_mask_sequence_level --rho_clamp_lower_bound 0.8 --async_steps 1", {"loss.sampler_correction": "clip", "loss.sampler_correction_floor": 0.8, "loss.sampler_correction_cap": 2.0, "loss.sampler_correction_level": "geometric", "loss.sampler_rejection.level": "geometric", "loss.sampler_rejection.floor": 0.0}, []),
     "ratios without a correction": ("a.sh", INSTRUCT + "--use_rho_correction False --rho_mask_upper_bound 5 --async_steps 1", {"loss.sampler_rejection.cap": None, "loss.sampler_correction_cap": None}, []),
     "another divergence than ratios": ("a.sh", INSTRUCT + "--rho_mask_upper_bound 5 --rho_mask_tv_divergence --async_steps 1", {"loss.sampler_rejection.cap": None}, ["rho_mask_upper_bound", "rho_mask_tv_divergence"]),
+    "a warm-up of 0 under an earlier name": ("a.sh", RLHF + "--prompt_data org/d --lr_warmup_ratio 0.0", {"optimizer.warmup_ratio": None, "optimizer.schedule": "cosine"}, []),
     "an agent that rewards": ("a.sh", RLHF.replace("--remote_rm_url ./score.py", "--agent_func_path ./agent.py --async_train") + "--prompt_data org/d", {"environment.type": "own", "reward.episode.type": "environment", "reward.score.type": None, "sampler.max_staleness": 1}, []),
     "raw text": ("a.sh", "deepspeed --module openrlhf.cli.train_sft --pretrain org/m --dataset org/d --input_key text --pretrain_mode --max_len 64", {"data.columns.text": "text", "data.columns.messages": None}, []),
     "defaults of labelled answers": ("a.sh", "deepspeed --module openrlhf.cli.train_kto --pretrain org/m --dataset org/d --input_key q --output_key a", {"loss.type": "kto", "loss.beta": 0.01, "optimizer.schedule": "cosine", "optimizer.min_ratio": 0.1, "optimizer.warmup_ratio": 0.03, "optimizer.betas": [0.9, 0.95], "data.columns.label": "label"}, []),
@@ -142,3 +143,16 @@ def test_a_script_without_names_says_what_to_import(text, told):
         import_recipe("a.sh", text)
     [refusal] = error.value.diagnostics
     assert (refusal.code, told in f"{refusal.message} {refusal.help}") == ("RC910", True)
+
+
+def test_a_choice_with_another_meaning_says_so():
+    """GPG is written as what has its gradient, and both notes are in the recipe and the report."""
+    found = import_recipe(
+        "a.sh", VERL + "algorithm.adv_estimator=gpg actor_rollout_ref.actor.policy_loss.loss_mode=gpg"
+    )
+    notes = {f.name.rpartition(".")[2]: f.text for f in found.made.fates if f.verdict == "other"}
+    assert notes == {
+        "adv_estimator": "multiplied by the rows of a step over those with a reward there, a factor of the whole step",
+        "loss_mode": "GPG has no ratio: the gradient is the same with one update a step",
+    }
+    assert all(note in found.text for note in notes.values())

@@ -57,6 +57,9 @@ SAID = {
     "reward model": ("rl", "", "", "    reward_model: {model: {path: org/m}}\n", ["type: model"], ["here it is `from`"]),
     "kind orpo": ("dpo", "kind: dpo", "kind: orpo", "", ["loss: {type: orpo}"], ["is `dpo` here"]),
     "kind cpo": ("dpo", "kind: dpo", "kind: cpo", "", ["loss: {type: cpo}"], ["did you mean"]),
+    "loss gvpo": ("rl", "{type: clipped}", "{type: gvpo}", "", ["GVPO compares"], ["did you mean"]),
+    "loss gpg": ("rl", "{type: clipped}", "{type: gpg}", "", ["with one update a step"], ["did you mean"]),
+    "advantage gpg": ("rl", "{type: group_relative}", "{type: gpg}", "", ["`scale: none`"], ["did you mean"]),
     "kind reward": ("dpo", "kind: dpo", "kind: reward", "", ["kind `rm`"], ["did you mean `rl`"]),
     "variant simpo": ("dpo", "type: dpo", "type: dpo, variant: simpo", "", ["loss: {type: simpo}"], ["did you mean"]),
     "variant kto_pair": ("dpo", "type: dpo", "type: dpo, variant: kto_pair", "", ["another objective"], ["did you mean"]),
@@ -227,3 +230,12 @@ def test_names_of_whole_tools_are_answered_and_never_with_another_key(name):
         if row is not None and row.verdict == "kept" and row.to:
             assert row.to.split(".")[-1] in found.text, (word, row.to, found.text)
     assert answered >= 0.8 * len(names), (answered, len(names))
+
+
+def test_the_benchmark_of_names_counts_what_is_answered(monkeypatch):
+    """It types names as `validate` reads them: a name with a key here, one without, one that is not needed."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    import foreign_names
+
+    typed = ("rollout.n", "algorithm.use_pf_ppo", "trainer.logger", "zzyzx")
+    assert [foreign_names.verdict(name, "rl") for name in typed] == ["named", "missing", "unneeded", "no help"]
