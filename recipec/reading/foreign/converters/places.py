@@ -173,6 +173,18 @@ def dataset_at(value: Any, row: Row, file: File) -> Values:
 
 
 @converter
+def files_or_sets(value: Any, row: Row, file: File) -> Values:
+    """Files of data, or data sets of the hub with a split, ``org/name:split``."""
+    items = [str(item) for item in items_of(value)]
+    if len(items) > 1:
+        raise Several([files_or_sets(item, row, file) for item in items])
+    if not items or posixpath.splitext(items[0])[1].lower() in {".parquet", ".json", ".jsonl"}:
+        return path(value, row, file)
+    place, _, split = items[0].partition(":")
+    return {**dataset(place, row, file), **({f"{row.to.rpartition('.')[0]}.split": split} if split else {})}
+
+
+@converter
 def dataset_in(value: Any, row: Row, file: File) -> Values:
     """A data set of the hub with the folder of a configuration, ``org/name@folder``, or a file."""
     found = dataset(value, row, file)
