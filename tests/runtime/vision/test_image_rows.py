@@ -75,6 +75,14 @@ def read(stage, ids):
     return stage.policy.decode(ids)
 
 
+@pytest.mark.parametrize(("kind", "column"), [("rl", "prompt"), ("sft", "messages")])
+def test_a_variable_next_to_an_image_is_refused_where_nothing_writes_it(seeing, kind, column):
+    """What the chat template leaves out is found with the images of the row in their places."""
+    row = {column: ASK if kind == "rl" else [*ASK, *SAY], "image": "a.png"}
+    assert code(seeing, kind, {**row, "chat_template_kwargs": {"note": "x"}}) == "RC878"
+    prepared(seeing, kind, row)
+
+
 def test_a_plain_prompt_has_its_images_before_the_text(seeing):
     """Without a conversation the images come first, in the order of the column, and the task keeps them."""
     (task,) = prepared(seeing, "rl", {"prompt": "Which?", "images": ["b.png", "a.png"]}).tasks
