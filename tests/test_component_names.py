@@ -29,7 +29,7 @@ ALLOWED = {
     "reading/foreign/converters/roll.py": ({"gae", "reinforce"}, "names of estimators in ROLL"),
     "importing/shell_flow.py": ({"local"}, "word of a shell"),
     "importing/shell_script.py": ({"deepspeed"}, "program that starts others"),
-    "reading/suggestions.py": ({"function"}, "a key that is meant for `name`"),
+    "reading/plain_mistakes.py": ({"function"}, "a key that is meant for `name`"),
     "component.py": ({"function"}, "kind of the user's own code"),
     "checks/user_code.py": ({"function"}, "kind of the user's own code"),
     "runtime/stage/build_stage.py": ({"function", "auto"}, "kind of the user's own code; device"),

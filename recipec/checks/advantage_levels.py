@@ -1,4 +1,4 @@
-"""Advantage levels that do not fit together, or have parameters without effect: RC432 to RC438, RC449, RC478."""
+"""Advantage levels that do not fit together, or have parameters without effect: RC432 to RC438, RC449, RC478, RC480."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from recipec.diagnostics.model import Finding, check
 from recipec.diagnostics.phrases import nearest, question
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.signals import reward_level
-from recipec.spec.advantage import Advantage, GroupRelative, Remax
+from recipec.spec.advantage import Advantage, Gae, GroupRelative, Remax
 from recipec.spec.reward import Environment
 from recipec.spec.sampler import Chain, Sampler
 
@@ -259,3 +259,28 @@ def greedy_baseline(reading: Reading) -> Iterator[Finding]:
 
 _WITH_GREEDY = 2
 """Completions of a prompt of which one is trained on."""
+
+
+@check("RC480", "credit-added-twice", "warning")
+def credit_added_twice(reading: Reading) -> Iterator[Finding]:
+    """A level of `gae` and a level that compares rows credit the same reward, and are added up.
+
+    What it checks: of stages with a level `gae`, no other level has its `value`.
+    Why it matters: each of the two is the advantage of the whole reward: their sum is that of no published method.
+    Levels of `extends` stay unless they are removed.
+    Example: `extends: [recipec:algorithms/grpo]`, and `advantage: {credit: {type: gae}}`.
+    How to fix: remove one of them, for a level of another file as in `advantage: {group: null}`.
+    References: Schulman et al., GAE, https://arxiv.org/abs/1506.02438, 2016: one estimate of each advantage.
+    """
+    for stage, part, spec in parts_of(reading, Gae):
+        for other in stage.of("advantage"):
+            level = other.spec
+            if isinstance(level, Gae) or not isinstance(level, Advantage):  # RC205 refuses a second one
+                continue
+            if level.value != spec.value or not level.weight:
+                continue
+            yield at_path(reading, part.path, key=True).finding(
+                f"{display_name(part)} and {display_name(other)} credit the same reward, and are added up",
+                *related_span(reading, other.path, "the other level", key=True),
+                remedy=f"remove one of them, as in `advantage: {{{other.level}: null}}`",
+            )

@@ -1,4 +1,4 @@
-"""Multi-turn rollouts: what does not fit the environment: RC450 to RC457."""
+"""Multi-turn rollouts: what does not fit the environment: RC450 to RC457, RC481."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from recipec.checks.queries import (
     at_field,
+    at_part,
     display_name,
     field_span,
     is_given,
@@ -208,3 +209,27 @@ def filter_without_rewards(reading: Reading) -> Iterator[Finding]:
             f"stage `{stage.name}` is of kind `{stage.kind}`, but groups are filtered by rewards",
             *related_span(reading, (*stage.path, "kind"), "it has no rewards"),
         )
+
+
+@check("RC481", "tasks-of-a-file")
+def tasks_of_a_file(reading: Reading) -> Iterator[Finding]:
+    """An environment that has games of its own gets its tasks from elsewhere.
+
+    What it checks: with `alfworld`, `textworld` and `webshop`, the data of a stage is `environment`.
+    Why it matters: a task names one of the games or goals of the environment; a row of a file names none.
+    Example: `environment: {type: alfworld}` with `data: {path: tasks.jsonl}`.
+    How to fix: use `data: {type: environment}`; which games there are is a parameter of the environment.
+    References: Shridhar et al., ALFWorld, https://arxiv.org/abs/2010.03768, 2021: its tasks are its games.
+    """
+    for stage in reading.stages.values():
+        data, world = _one(stage, "data"), _one(stage, "environment")
+        spec, environment = spec_of(stage, "data"), spec_of(stage, "environment")
+        if data is None or world is None or spec is None or environment is None or not environment.only_own_tasks:
+            continue
+        if not spec.needs("tasks"):
+            yield at_part(reading, data).finding(
+                f"{display_name(world)} plays its own games, but the tasks of stage `{stage.name}` come from "
+                f"{display_name(data)}",
+                *related_span(reading, (*world.path, "type"), "the environment"),
+                remedy="write `data: {type: environment}`; questions of a file are for other environments",
+            )

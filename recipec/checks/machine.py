@@ -1,4 +1,4 @@
-"""What this version, the machine and its engines can do: RC501 to RC509, RC842."""
+"""What this version, the machine and its engines can do: RC501 to RC509, RC529, RC842."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from recipec.checks.queries import (
+    at_field,
     at_part,
     at_path,
     display_name,
@@ -20,6 +21,7 @@ from recipec.checks.queries import (
 from recipec.component import components_of
 from recipec.diagnostics.model import Finding, check, dotted
 from recipec.diagnostics.phrases import did_you_mean
+from recipec.reading.field_descriptions import field_type, keys_of
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.spec.policy import Policy
 from recipec.spec.recipe import PAIRED_KINDS
@@ -289,3 +291,31 @@ def temperature_below_engine(reading: Reading) -> Iterator[Finding]:
                 *related_span(reading, engine.path, "the engine", key=True),
                 remedy=f"set `temperature: 0`, or {least:g} or more",
             )
+
+
+@check("RC529", "hours-of-waiting", "warning")
+def hours_of_waiting(reading: Reading) -> Iterator[Finding]:
+    """A time limit of a component is more than an hour.
+
+    What it checks: parameters in seconds, such as `timeout` of a reward or an environment, are 3600 or less.
+    Why it matters: the limit is in seconds, and other tools count milliseconds: one answer that hangs would hold up the
+    run for that long.
+    Example: `reward: {tests: {type: code_execution, timeout: 10000}}`.
+    How to fix: write the time in seconds.
+    """
+    for part in _everything(reading):
+        for key in keys_of(part.cls) if part.cls is not None and part.spec is not None else ():
+            value = getattr(part.spec, key, None)
+            if not isinstance(value, int | float) or value <= _HOUR or part.cls is None:
+                continue
+            kind = field_type(part.cls, (key,))
+            if kind is None or kind.unit != "seconds":
+                continue
+            yield at_field(reading, part, key).finding(
+                f"`{key}` of {display_name(part)} is {value:g} seconds, which is {value / _HOUR:.3g} hours",
+                remedy=f"write the time in seconds: {value:g} milliseconds are `{key}: {value / 1000:g}`",
+            )
+
+
+_HOUR = 3600
+"""Seconds."""

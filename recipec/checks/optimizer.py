@@ -1,4 +1,4 @@
-"""Optimizer settings that are legal but known to go wrong, each with its source: RC440 to RC445."""
+"""Optimizer settings that are legal but known to go wrong, each with its source: RC440 to RC446."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from recipec.checks.queries import (
 from recipec.diagnostics.model import Finding, check, dotted
 from recipec.reading.partial import Reading, StageReading
 from recipec.spec.optimizer import Adamw, Scheduled
+from recipec.spec.policy import VisionLm
 from recipec.spec.recipe import weights_kind
 
 HIGH = 1e-3
@@ -172,4 +173,26 @@ def schedule_unread(reading: Reading) -> Iterator[Finding]:
                 yield at_field(reading, part, key).finding(
                     f"`{key}` has no effect with `schedule: {spec.schedule}`",
                     *related_span(reading, (*part.path, "schedule"), "the schedule"),
+                )
+
+
+@check("RC446", "nothing-to-freeze")
+def nothing_to_freeze(reading: Reading) -> Iterator[Finding]:
+    """`freeze` names the image encoder of a policy that has none.
+
+    What it checks: `vision` and `projector` under `freeze` come with the policy `vision_lm`.
+    Why it matters: no parameter of a text model has these names, and the run would be refused.
+    Example: `optimizer: {freeze: [vision]}` with `policy: {type: causal_lm}`.
+    How to fix: drop the name, or set `policy.type` to `vision_lm`.
+    References: recipec: `freeze` names modules, or parts of the names of parameters.
+    """
+    for stage, part, spec in parts_of(reading, Scheduled):
+        policy = next(iter(stage.of("policy")), None)
+        if policy is None or policy.spec is None or isinstance(policy.spec, VisionLm):
+            continue
+        for number, name in enumerate(spec.freeze):
+            if name in {"vision", "projector"}:
+                yield at_path(reading, (*part.path, "freeze", number)).finding(
+                    f"`freeze` names `{name}`, but policy `{policy.spec.type_name}` has no image encoder",
+                    *related_span(reading, (*policy.path, "type"), "the policy"),
                 )

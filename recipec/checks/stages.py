@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from recipec.checks.queries import (
@@ -33,7 +34,8 @@ def _earlier(reading: Reading, stage: StageReading) -> list[str]:
 def unknown_stage(reading: Reading) -> Iterator[Finding]:
     """`from` is a bare word, but no stage has that name.
 
-    What it checks: a `from` that is not a path, `org/name`, `package:…` or `scratch` is a stage of the recipe.
+    What it checks: a `from` that is not a path, `org/name`, `package:…` or `scratch` is a stage of the recipe; and
+    `STAGE/checkpoint-100` is not read as a model of the hub.
     Why it matters: a bare word after `from` is a stage of this recipe; it is not looked up anywhere else.
     Example: `from: explor`, or `from: gpt2` for a model of the hub.
     How to fix: name an earlier stage, a directory as `./name`, or a model of the hub as `org/name`.
@@ -42,19 +44,31 @@ def unknown_stage(reading: Reading) -> Iterator[Finding]:
     for stage in reading.stages.values():
         if (
             stage.origin is None
-            or weights_kind(stage.origin) != "stage"
+            or (weights_kind(stage.origin) != "stage" and not _inside_stage(reading, stage))
             or stage.origin in reading.stages
             or stage.origin in renamed
             or set(stage.origin) & set("$\\“”„«»")  # RC172 says so
             or reading.fragment
         ):
             continue
-        named = stage.origin.removeprefix("stages.").removesuffix("/policy").removesuffix(".policy")
+        named = stage.origin.removeprefix("stages.").partition("/")[0].removesuffix(".policy")
         exact = f"write `from: {named}`" if named in _earlier(reading, stage) else ""
         close = exact or did_you_mean(stage.origin, [*_earlier(reading, stage), "scratch"])
         yield at_path(reading, (*stage.path, "from")).finding(
             f"there is no stage `{stage.origin}` to start from", remedy=close
         )
+
+
+def _inside_stage(reading: Reading, stage: StageReading) -> bool:
+    """Whether `from` names a part of what an earlier stage leaves, which has the form of a model of the hub."""
+    name, _, rest = (stage.origin or "").partition("/")
+    return name in _earlier(reading, stage) and bool(_PARTS.fullmatch(rest))
+
+
+_PARTS = re.compile(
+    r"(?:(?:global_)?step|checkpoint)s?(?:[-_]?\d+)?|policy|model|weights|adapter|merged|final|last|best|\d+"
+)
+"""Folders of a stage, as other tools name them."""
 
 
 @check("RC302", "not-yet-there")

@@ -58,9 +58,9 @@ def _named_by_user(path: Path) -> bool:
 def secret_in_recipe(reading: Reading) -> Iterator[Finding]:
     """A recipe contains what looks like a password or an access token.
 
-    What it checks: texts with the form of a token of a known service, texts under keys such as `hub_token`, `api_key`
-    and `password`, and long random texts under any key that ends in `token`. Tokens of a vocabulary, such as
-    `eos_token: <|im_end|>`, are not.
+    What it checks: texts with the form of a token of a known service, addresses with a password, texts under keys such
+    as `hub_token`, `api_key` and `password`, and long random texts under any key that ends in `token`. Tokens of a
+    vocabulary, such as `eos_token: <|im_end|>`, are not.
     Why it matters: the recipe is copied into every run directory and report, and shared with them.
     Example: `hub_token: hf_…`.
     How to fix: drop it: libraries read tokens from their own environment variables or credential stores. Revoke a token

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +15,7 @@ from recipec.component import Need, When, components_of
 from recipec.diagnostics.model import Finding, check, dotted
 from recipec.reading.partial import Part, Reading, StageReading
 from recipec.signals import Signal, find_signal, split_axes
-from recipec.spec.recipe import DEFAULT_LOSS, PAIRED_KINDS, SLOT
+from recipec.spec.recipe import PAIRED_KINDS, SLOT, UNIT
 
 _WITHOUT = {
     "by_tree_R": "without trees every row is alone in its group, and its credit is its raw reward",
@@ -109,7 +110,7 @@ def _advice(
             conditional = _conditional_provider(other, need.signal) if other.name == name else None
             if conditional is not None and conditional.any_value:
                 fact = " if that is true" if slot == "environment" else ""
-                what = f"set {slot}.{conditional.param}{fact}, or use another {slot}"
+                what = f"set {slot}.{conditional.param.rstrip('_')}{fact}, or use another {slot}"
             elif conditional is not None:
                 what = f"set {slot}.{conditional.param} to `{conditional.value}`"
             elif not SLOT[slot].levels and other.name != name:
@@ -122,7 +123,8 @@ def _advice(
         slot, name = providers[0]
         form = f"{slot}: {{NAME: {{type: {name}}}}}" if SLOT[slot].levels else f"{slot}: {{type: {name}}}"
         return f"add `{form}`, or {drop}", ()
-    kinds = [kind for kind, loss in DEFAULT_LOSS.items() if part.slot == "loss" and part.name == loss]
+    others = [kind for kind in UNIT if part.slot == "loss" and kind != stage.kind]
+    kinds = [kind for kind in others if provided(need.signal, dataflow(replace(stage, kind=kind)).gives)]
     fitting = f"it is for stages of kind {' or '.join(f'`{kind}`' for kind in kinds)}; " if kinds else ""
     return f"nothing in a `{stage.kind}` stage can provide it: {fitting}{drop}", ()
 
@@ -276,11 +278,19 @@ def unused_component(reading: Reading) -> Iterator[Finding]:
             if not watched or not part.given or flows.used(part) or _evaluated(reading, part):
                 continue
             signals = ", ".join(f"`{signal}`" for signal in part.could_provide()[:3])
+            turned_on = uses[part.slot]
+            if part.slot == "reference" and not any("ref_logprob_RT" in _may_read(other) for other in stage.parts):
+                turned_on = "drop it: what this stage trains by is compared with no reference"
             yield at_path(reading, part.path, key=True).finding(
                 f"nothing in stage `{stage.name}` uses {display_name(part)}",
                 why=f"it provides {signals}, which no component of the stage uses",
-                remedy=f"{uses[part.slot]}" + ("" if uses[part.slot].startswith("drop") else ", or drop it"),
+                remedy=turned_on + ("" if turned_on.startswith("drop") else ", or drop it"),
             )
+
+
+def _may_read(part: Part) -> tuple[str, ...]:
+    """Columns that a component reads with some parameters."""
+    return part.cls.parameters() if part.cls is not None else ()
 
 
 def _evaluated(reading: Reading, part: Part) -> bool:

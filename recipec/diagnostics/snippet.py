@@ -7,8 +7,11 @@ import unicodedata
 
 WIDTH = 110
 """Cells of a source line that are shown at most; longer ones are cut around the caret."""
-SECRET = re.compile(r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|AKIA[A-Z0-9]{16})")
-"""What has the form of an access token of a known service."""
+SECRET = re.compile(
+    r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|AKIA[A-Z0-9]{16})"
+    r"|(?<=://)[^\s/:@]+:[^\s/@${}]+(?=@)"
+)
+"""What has the form of an access token of a known service, or of a user and a password in an address."""
 _TAB = "    "
 _CUT = "…"
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}

@@ -18,6 +18,11 @@ BEFORE_BRACKET = re.compile(_KEY + r" +[\[{\"'|>].*")
 _WITH_EQUALS = re.compile(_KEY + r" *([=\uff1a]) *[^\s=].*")
 _CLOSE = re.compile(_KEY + r":[^\s:/].*")
 _WORDS = re.compile(_KEY + r" +[^:#\s][^:#]*")
+_ENTRIES = re.compile(
+    r"\s*(?:- )?(?P<key>[\w-]+): +"
+    r"(?P<inner>\((?P<bare>[\w-]+: [^()]*)\)|(?P<entry>[a-z_]\w*: +(?:[{\[].*[}\]]|[^\s{\[:\"',]+)))"
+)
+"""A key, and in its line an entry of its mapping, or entries in parentheses."""
 _ALONE = re.compile(_KEY + r"\s*")
 _BLOCK_KEY = re.compile(r"\s*(?:- )?[\w-]+:(?:\s|$)")
 _TWO_ENTRIES = re.compile(
@@ -76,6 +81,7 @@ def repair(text: Text, error: Exception, spare: str) -> Repair | None:
     return (
         _unquoted_reference(stop, spare)
         or _after_closing(stop)
+        or _without_braces(stop)
         or _missing_colon(stop)
         or _not_closed(stop)
         or _missing_comma(stop)
@@ -162,6 +168,25 @@ def _after_closing(stop: _Stop) -> Repair | None:
         mistake = _mended(place, None, "a comment begins with `#`", f"write `# {written}`", fix, text.chain)
         return Repair(mistake, text.replaced(index, "#"))
     return None
+
+
+def _without_braces(stop: _Stop) -> Repair | None:
+    """Mend `reward: right: {type: exact_match}` and `loss: (beta: 0)`: entries after a key need braces."""
+    if "mapping values are not allowed" not in stop.says:
+        return None
+    begin, line = stop.line(stop.index)
+    match = _ENTRIES.fullmatch(re.sub(r"\s+#.*", "", line).rstrip())
+    if match is None:
+        return None
+    inner = match["bare"] or match["entry"]
+    first, last = begin + match.start("inner"), begin + match.end("inner")
+    text, right = stop.text, f"{{{inner}}}"
+    place = text.between(first, last)
+    wrong = f"`{inner.partition(':')[0]}` is an entry of `{match['key']}`, and entries in one line have braces"
+    shown = f"{match['key']}: {right}"
+    shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"
+    found = _mended(place, None, wrong, f"write `{shown}`", Fix("write the braces", place, right), text.chain)
+    return Repair(found, text.instead(text.text[:first] + right + text.text[last:]))
 
 
 def _missing_colon(stop: _Stop) -> Repair | None:

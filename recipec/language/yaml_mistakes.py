@@ -43,7 +43,7 @@ def _after_number(key: str, name: str, before: object) -> tuple[str, tuple[str, 
     ):
         return None
     point, whole = f"{before}.{key}", f"{before}{key}"
-    if not isinstance(before, int) or not key.isdigit():
+    if not isinstance(before, int) or "." in key:
         return f"a list has brackets: write `{name}: [{before}, {key}]`", None
     if len(key) == _THOUSAND and before:
         return f"write `{name}: {whole}`, without a comma, or with a decimal point `{name}: {point}`", (name, whole)

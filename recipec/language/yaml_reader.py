@@ -35,6 +35,7 @@ _MOST_REPAIRS = 10
 MAX_NODES = 10_000
 """Values of one file with every alias expanded; a long recipe has 500."""
 
+_TEMPLATE = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")
 _PROPERTIES = re.compile(r"(?:[&!]\S*\s+)*(?:[&!]\S*)?")
 _TAG = re.compile(r"!\S*")
 
@@ -112,6 +113,8 @@ class _Open:
     """The key was refused: read its value and drop it."""
     size: int = 1
     last: Span | None = None
+    template: str = ""
+    """The name in `{{ name }}`, where that is all it holds."""
 
 
 @dataclass(slots=True)
@@ -290,7 +293,9 @@ class _Reader:
             span = self.text.span(frame.start, frame.start)
             if frame.last is not None:
                 span = span._replace(end_line=frame.last.end_line, end_column=frame.last.end_column)
-        node = Node(frame.value, span, self._key_span(), self.text.chain, None, frame.size)
+        value = frame.template or frame.value  # a template has its message
+        refused = bool(frame.template)
+        node = Node(value, span, self._key_span(), self.text.chain, None, frame.size, refused=refused)
         if frame.anchor is not None:
             self._anchor(frame.anchor, node)
         self._attach(node)
@@ -331,8 +336,12 @@ class _Reader:
             self.found.append(errors.merge_key(node.span, chain))
             frame.skip = True
             return
+        written = _TEMPLATE.match(self.text.text, frame.start.index) if isinstance(node.value, dict) else None
+        if written is not None:
+            frame.template = written[1]
+            self.found = [one for one in self.found if not _inside(one.spans[0], node.span)]
         if not text or not isinstance(node.value, str):
-            self.found.append(errors.key_not_text(node.span, text, self._place(), chain))
+            self.found.append(errors.key_not_text(node.span, text, self._place(), chain, frame.template))
         if not text:
             frame.skip = True
             return
@@ -340,6 +349,10 @@ class _Reader:
             first = keys[text].key or keys[text].span
             self.found.append(errors.duplicate_key(node.span, first, text, self._place(), chain))
         frame.key, frame.key_span = text, node.span
+
+
+def _inside(span: Span, around: Span) -> bool:
+    return (around.line, around.column) <= (span.line, span.column) <= (around.end_line, around.end_column)
 
 
 def _events(text: str) -> Iterator[Any]:

@@ -18,6 +18,12 @@ _CODE = re.compile(r"\s*lambda\b.*|\s*def\s.*|[\w./]+\.py\b.*|\w+([.:]\w+)+(\(.*
 """A text that is Python, or names a function of a module."""
 
 
+TYPES = frozenset(
+    {"name", "kind", "algorithm", "method", "mode", "class", "optimizer", "strategy", "backend", "engine"}
+)
+"""Keys under which other tools name a component."""
+
+
 def joined(*advice: str) -> str:
     """Put pieces of advice one after another.
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Path = tuple[str | int, ...]
 _NOTHING = {"none", "null", "off", "no", "false", "disabled"}
 """Words that other tools write for what is left out here."""
+_EVALUATION = 2
 _LEVEL = 4  # length of the path of a named level: stages, STAGE, SLOT, NAME
 
 
@@ -96,7 +97,7 @@ class Findings:
         from recipec.language.repairs import missing_colon  # noqa: PLC0415
         from recipec.reading.component_suggestions import for_bare, slot_of  # noqa: PLC0415
         from recipec.reading.foreign.advice import for_name  # noqa: PLC0415 - only mistakes need advice
-        from recipec.reading.lists import for_data  # noqa: PLC0415
+        from recipec.reading.lists import for_data, for_equals  # noqa: PLC0415
         from recipec.reading.value_suggestions import for_reference  # noqa: PLC0415
 
         advice, fix = "", None
@@ -105,6 +106,8 @@ class Findings:
             advice, fix = written[0], self.fix(path, f"write {written[1]}", data, written[1]) if written[1] else None
         elif data is False or (isinstance(data, str) and data.lower() in _NOTHING and data not in known):
             advice = f"leave `{key}` out; `{key}: null` removes what a file under `extends` gives"
+        elif isinstance(data, str) and (several := for_equals(key, data)):
+            advice = several
         elif isinstance(data, str) and (line := missing_colon(data)) is not None and slot_of(path) != "data":
             advice = f"{line[1]}: write `{line[2]}` in a line of its own below `{key}`"
         elif isinstance(data, str) and known:
@@ -114,8 +117,10 @@ class Findings:
             advice = for_data(key, data, slot_of(path), known, self.kind_at(path)) or advice
         if isinstance(data, int | float) and len(path) == _LEVEL:
             advice = f"a level is a component with a weight: `{path[3]}: {{type: …, weight: {data}}}`"
-        if len(path) == _LEVEL:
-            elsewhere = for_name((str(path[2]),), (str(path[3]),), data, self.kind_at(path))
+        evaluation = path[:1] == ("evaluate",) and len(path) == _EVALUATION
+        if len(path) == _LEVEL or evaluation:
+            head = () if evaluation else (str(path[2]),)
+            elsewhere = for_name(head, (str(path[-1]),), data, self.kind_at(path))
             advice, fix = (elsewhere.text, None) if elsewhere is not None else (advice, fix)
         self.say(
             errors.not_a_mapping(

@@ -27,11 +27,13 @@ Path = tuple[str | int, ...]
 def _places() -> Mapping[str, tuple[tuple[str, str], ...]]:
     """Return the sections that have each key, with the slot or section that they fill; only needed after a mistake."""
     by_key: dict[str, list[tuple[str, str]]] = {}
+    engines = {slot: name for name, slot in ENGINE_SLOTS.items()}
     for slot in COMPONENT_SLOTS:
         for name, cls in components_of(slot).items():
             for key in field_descriptions.keys_of(cls):
                 if key != "type":
-                    by_key.setdefault(key, []).append((slot, f"{slot} `{name}`"))
+                    called = f"`machine.{engines[slot]}: {{type: {name}}}`" if slot in engines else f"{slot} `{name}`"
+                    by_key.setdefault(key, []).append((slot, called))
     sections: dict[str, type[Section]] = {
         "stage": Stage,
         "budget": Budget,

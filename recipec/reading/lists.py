@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -12,6 +13,7 @@ from recipec.spec.recipe import SLOT, STAGE_NAME, UNIT
 
 _PARTS = {"stages": "stage", "evaluate": "evaluation", "trackers": "tracker"}
 """Keys that hold named parts, next to the slots with levels, and what a part is called."""
+_EQUALS = re.compile(r"([a-z_]\w*) *= *(\S+)\s*")
 _MOST = 4
 """Keys or items that are shown."""
 
@@ -37,7 +39,7 @@ def for_list(key: str, value: Sequence[Any], slot: str, known: Collection[str]) 
         written = _flow(named) if named else f"{{NAME: {'{type: …}' if key == slot else '{…}'}}}"
         return f"give each {part} a name instead of a dash: `{key}: {written}`"
     if slot == "data" and value and all(isinstance(item, str | Mapping) for item in value):
-        items = [item if isinstance(item, Mapping) else {"path": item} for item in value]
+        items = [_of_ours(item, slot) if isinstance(item, Mapping) else {"path": item} for item in value]
         sources = {_source(item) or f"source_{number}": item for number, item in enumerate(items, 1)}
         return f"write `{key}: {_flow({'type': 'mix', 'sources': sources} if len(items) > 1 else items[0])}`"
     merged = {name: inner for item in value if isinstance(item, Mapping) for name, inner in item.items()}
@@ -84,6 +86,19 @@ def for_data(key: str, value: Sequence[Any] | float, slot: str, known: Collectio
     return "" if isinstance(value, bool) else for_number(key, value, kind)
 
 
+def for_equals(key: str, value: str) -> str:
+    """Advise on lines `key = value`, which YAML reads as one text.
+
+    >>> for_equals("budget", "steps = 40 rows_per_step = 8")
+    '`=` is in the place of a colon: write `steps: 40`, `rows_per_step: 8`, each in a line of its own below `budget`'
+    """
+    entries = _EQUALS.findall(value)
+    if len(entries) < 2 or _EQUALS.sub("", value).strip():
+        return ""
+    written = ", ".join(f"`{name}: {one}`" for name, one in entries)
+    return f"`=` is in the place of a colon: write {written}, each in a line of its own below `{key}`"
+
+
 def for_several(key: str, value: Sequence[Any], path: str) -> str:
     """Advise on a list where the parameter at ``path`` has one value.
 
@@ -97,6 +112,8 @@ def for_several(key: str, value: Sequence[Any], path: str) -> str:
         return f"write it without brackets: `{key}: {_flow(value[0])}`"
     if not value or any(isinstance(item, list | Mapping) for item in value):
         return ""
+    if all(item == value[0] for item in value):
+        return f"one number stands for all of them: `{key}: {_flow(value[0])}`"
     if path == "machine.devices":
         numbers = ",".join(map(_flow, value))
         return f"write how many: `devices: {len(value)}`; which ones is `CUDA_VISIBLE_DEVICES={numbers}`"
@@ -134,6 +151,11 @@ def for_bare_section(key: str, value: Any, known: Sequence[str], *, takes_text: 
         return f"write `{key}: {{path: {value}}}`"
     items = value if isinstance(value, list) and all(isinstance(item, str) for item in value) else ["…"]
     return f"write `{key}: {{{known[0]}: {items[0] if items else '…'}}}`; its keys are {listed(known)}"
+
+
+def _of_ours(item: Mapping[str, Any], slot: str) -> Mapping[str, Any]:
+    """Leave out the type of another tool."""
+    return {key: value for key, value in item.items() if key != "type" or value in component_names(slot)}
 
 
 def _name(item: Any) -> str:

@@ -295,7 +295,8 @@ def _machine(findings: Findings, data: Any) -> tuple[dict[str, Part], Machine | 
 
 def _trackers(findings: Findings, data: Any) -> tuple[Part, ...]:
     key, path = "trackers", ("trackers",)
-    section = findings.mapping(data, path, _TRACKERS, component_names(KEY_SLOTS[key])) if data is not None else {}
+    names = () if data is None or isinstance(data, dict) else component_names(KEY_SLOTS[key])
+    section = findings.mapping(data, path, _TRACKERS, names) if data is not None else {}
     findings.consume(data, path, "trackers")
     parts = []
     if section and isinstance(section.get("type"), str):

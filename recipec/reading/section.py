@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 from recipec.component import Component, Section, is_origin, is_path, is_signal, names_file
 from recipec.diagnostics.errors import reading as errors
 from recipec.diagnostics.model import dotted
+from recipec.language.scalars import read_scalar
 from recipec.reading import field_descriptions, paths
 from recipec.reading.findings import Findings, Path
 from recipec.reading.moves import move
@@ -117,7 +118,7 @@ def unknown_key(
     from recipec.reading.foreign.advice import of_recipe  # noqa: PLC0415 - only mistakes need advice
     from recipec.reading.suggestions import for_key  # noqa: PLC0415
 
-    if refused(key, value):
+    if refused(key, value) or not isinstance(read_scalar(key)[0], str):  # RC109 speaks of one that is not text
         return
     at = (*path, key)
     advice = for_key(key, value, path, keys, section, findings.kind_at(path))
@@ -130,13 +131,15 @@ def unknown_key(
     if fix is None and advice.into and not of_recipe(advice.into[0]) and advice.into[0] not in findings.moved:
         fix = move(findings.resolved, at, section, advice.into, advice.value)
         findings.moved.add(advice.into[0])
-    proposal = None
-    if advice.proposal is not None:
+    proposal, text = None, advice.text
+    if advice.proposal is not None and not path and not all(of_recipe(to) for to, _ in advice.proposal.edits):
+        text += " of a stage"
+    elif advice.proposal is not None:
         top = f"{dotted(path[:2])}." if path[:1] in {("stages",), ("evaluate",)} else ""
         edits = tuple((to if of_recipe(to) else top + to, value) for to, value in advice.proposal.edits)
         proposal = advice.proposal._replace(edits=edits, at=at)
     spans = findings.spans(at, key=True)
-    findings.say(errors.unknown_key(key, where, dotted(at), spans, keys, advice.text, fix, proposal))
+    findings.say(errors.unknown_key(key, where, dotted(at), spans, keys, text, fix, proposal))
 
 
 def _say(
@@ -181,7 +184,8 @@ def _say_value(findings: Findings, cls: type[Section], data: Mapping[str, Any], 
     takes = field_descriptions.field_type(cls, place)
     expected = takes.describe() if takes else "something else"
     annotation, metadata = (takes.annotation, takes.metadata) if takes else (Any, ())
-    advice, text = for_value(str(place[-1]), value, annotation, metadata, path=dotted(at))
+    known = field_descriptions.keys_of(_owner(cls, place)[0])
+    advice, text = for_value(str(place[-1]), value, annotation, metadata, path=dotted(at), keys=known)
     fix = findings.fix(at, f"write {text}", value, text) if text else None
     param = next((part for part in reversed(place) if isinstance(part, str)), "")
     doc = f"`{param}`: {takes.doc}{'' if advice else _default(cls, place)}" if takes and takes.doc else ""

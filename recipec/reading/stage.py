@@ -199,12 +199,17 @@ def read_part(
     if cls is None:
         if findings.lacks(at):
             from recipec.reading.component_suggestions import for_component  # noqa: PLC0415 - only mistakes need advice
+            from recipec.reading.foreign.values import foreign_component  # noqa: PLC0415
 
             names = component_names(slot)
             advice, best = for_component(name, slot, names)
             fix = findings.fix(at, f"use `{best}`", name, best) if best else None
             spans = findings.spans(at)
             findings.say(errors.unknown_component(name, slot, dotted(at), spans, names, advice, fix))
+            meant = components_of(slot).get(best or foreign_component(folded(name), slot))
+            if meant is not None:  # what else is wrong with it
+                as_meant = {**section, "type": meant.type_name}
+                read_section(findings, meant, as_meant, path, f"{slot} `{meant.type_name}`")
         return Part(path, slot, level, name, None, None)
     where = f"{slot} `{name}`" + (f" (level `{level}`)" if level else "")
     spec, _ = read_section(findings, cls, section, path, where)
@@ -242,12 +247,13 @@ def _with_type(findings: Findings, section: dict[str, Any], path: Path, called: 
     for key, value in section.items():
         if key in known or not isinstance(value, str):
             continue
-        from recipec.reading.foreign.advice import component_key  # noqa: PLC0415 - only mistakes need advice
+        from recipec.reading.component_suggestions import TYPES  # noqa: PLC0415 - only mistakes need advice
+        from recipec.reading.foreign.advice import component_key  # noqa: PLC0415
 
         type_name = component_key(slot, key, value)
         if type_name:
             pass
-        elif distance(key, "type") == 1:
+        elif distance(key, "type") == 1 or (key in TYPES and value in component_names(slot)):
             type_name = value
         else:
             continue

@@ -21,6 +21,9 @@ _REFERENCE = re.compile(r"\$?(?:\{\{?|\()?\s*(vars\.\w+)\s*(?:\}?\}|\))?|(?:\{\{
 """A reference to a variable as other languages write it."""
 _UNIT = re.compile(r"(\d+(?:\.\d+)?(?:e-?\d\d?(?=[A-Za-z]))?) ?([A-Za-z]*)")
 """A number with a unit, or with `k` for thousands."""
+_TIME = re.compile(r"\d+(?:\.\d+)? ?(s|secs?|seconds?|m|min|mins|minutes?|h|hrs?|hours?)")
+"""A number with a unit of time."""
+_TIMES = {"s": "seconds", "m": "minutes", "h": "hours"}
 _SIGNS = str.maketrans({"\u2212": "-", "\u2013": "-", "\u2010": "-", "\u2011": "-", "\u2014": "-"})
 """Characters that look like a minus."""
 _AT = re.compile(r"(pass|avg|mean|average)_?(?:at|@)_?(\d+)")
@@ -34,8 +37,12 @@ _NOTHING = {"none", "null", "off", "no", "false", "disabled", "never"}
 _YES_NO = {"yes": "true", "on": "true", "true": "true", "no": "false", "off": "false", "false": "false"}
 
 
-def for_value(key: str, value: Any, annotation: Any, metadata: Iterable[Any] = (), path: str = "") -> tuple[str, str]:
+def for_value(
+    key: str, value: Any, annotation: Any, metadata: Iterable[Any] = (), path: str = "", keys: Iterable[str] = ()
+) -> tuple[str, str]:
     """Advise on a bad value at ``path``; returns the advice, and the text to replace it with or an empty text.
+
+    ``keys`` are those of the section around it.
 
     >>> for_value("learning_rate", "1e-5", float)
     ('without quotes it is a number: `learning_rate: 1e-5`', '1e-5')
@@ -43,7 +50,8 @@ def for_value(key: str, value: Any, annotation: Any, metadata: Iterable[Any] = (
     takes = field_descriptions.expected(annotation, metadata)
     if isinstance(value, list) and value and takes == "a mapping" and all(isinstance(one, Mapping) for one in value):
         return f"write the keys of `{key}` without dashes", ""
-    if (form := _in_another_form(key, value, takes, field_descriptions.literals(annotation)))[0]:
+    other_form = _in_another_form(key, value, takes, field_descriptions.literals(annotation))
+    if form := _two_bounds(key, value, path, keys) or (other_form if other_form[0] else None):
         return form
     section = field_descriptions.section_of(annotation) if takes == "a mapping" else None
     if (
@@ -71,6 +79,28 @@ def for_value(key: str, value: Any, annotation: Any, metadata: Iterable[Any] = (
     elif not right and key == "epochs" and isinstance(value, float):
         advice = "a part of an epoch is counted in `steps`"
     return advice, right
+
+
+def _two_bounds(key: str, value: Any, path: str, keys: Iterable[str]) -> tuple[str, str] | None:
+    """Advise on a range, where its upper bound has a key of its own."""
+    bounds = _bounds(value) if f"{key}_high" in keys else []
+    if not bounds:
+        return None
+    runs = for_several(key, value, path) if isinstance(value, list) else ""
+    return joined(f"two bounds are two keys: `{key}: {bounds[0]}, {key}_high: {bounds[1]}`", runs), ""
+
+
+def _bounds(value: Any) -> list[float]:
+    """Return the numbers of a range, the lower bound first; none for anything else.
+
+    >>> _bounds({"high": 0.28, "low": 0.2}), _bounds([0.2, 0.28]), _bounds(0.2)
+    ([0.2, 0.28], [0.2, 0.28], [])
+    """
+    upper = (
+        sorted(value, key=lambda name: bool(re.search("high|max|upper", str(name)))) if isinstance(value, dict) else ()
+    )
+    items = [value[name] for name in upper] if upper else value if isinstance(value, list) else []
+    return items if len(items) == 2 and all(type(item) in {int, float} for item in items) else []
 
 
 def _takes_text(section: type[BaseModel] | None, keys: Sequence[str]) -> bool:
@@ -146,6 +176,8 @@ def _plain(key: str, value: str, takes: str) -> tuple[str, str] | None:
     if "number" in takes and (percent := re.fullmatch(r"([\d.]+) ?%", value)):
         share = f"{float(percent[1]) / 100:g}"
         return f"a share is written `{key}: {share}`", share
+    if takes.startswith("an integer") and (time := _TIME.fullmatch(value)):
+        return f"`{key}` is a number, not a time in {_TIMES[time[1][0].lower()]}", ""
     if takes.startswith(("a number", "an integer")) and (unit := _UNIT.fullmatch(value.replace("_", ""))):
         right = f"{float(unit[1]) * (1000 if unit[2] in {'k', 'K'} else 1):.15g}"
         right = right if takes.startswith("a number") or "." not in right else ""
@@ -207,7 +239,10 @@ def _for_text(key: str, value: str, takes: str, choices: list[str], inner: list[
         return advice, right
     if takes.startswith(("a list of strings", "a list of values")) and not similar:
         item = other if other in inner else next(iter(nearest(value, inner)), "") if value not in inner else value
-        several = [json.dumps(part, ensure_ascii=False) for part in re.split(r"[,\s]+", value.strip()) if part]
+        words = (
+            re.split(r"[,\s]+", value.strip()) if re.fullmatch(r"[\w.-]+([,\s]+[\w.-]+)*,?", value.strip()) else [value]
+        )
+        several = [json.dumps(part, ensure_ascii=False) for part in words if part]
         right = f"[{item if item in inner else ', '.join(several)}]"
         return f"a single string must be a list, too: `{key}: {right}`", right
     return question(similar, value), similar[0] if similar else ""

@@ -17,6 +17,8 @@ class Environment(Component):
     preflight: ClassVar[str] = "recipec.runtime.environment.preflight:check"
     asks_tasks: ClassVar[bool] = False
     """Whether it asks each task for its own verifier."""
+    only_own_tasks: ClassVar[bool] = False
+    """Whether its tasks can be no rows of a file: they name its own games."""
 
     max_turns: int = param(50, "Maximum number of turns of an episode.", unit="turns", ge=1)
     timeout: float = param(
@@ -192,6 +194,8 @@ class Alfworld(Rendered):
     packages: ClassVar[Mapping[str, str]] = {"alfworld": "alfworld"}
     extra: ClassVar[str] = "envs"
 
+    only_own_tasks: ClassVar[bool] = True
+
     type: Literal["alfworld"] = "alfworld"
     games: PathRef | None = param(
         None,
@@ -227,6 +231,8 @@ class Textworld(Rendered):
     packages: ClassVar[Mapping[str, str]] = {"textworld": "textworld"}
     extra: ClassVar[str] = "envs"
 
+    only_own_tasks: ClassVar[bool] = True
+
     type: Literal["textworld"] = "textworld"
     rooms: int = param(3, "Number of rooms of a game.", unit="rooms", ge=1, le=100)
     objects: int = param(5, "Number of objects of a game.", unit="objects", ge=1, le=200)
@@ -245,6 +251,8 @@ class Webshop(Rendered):
     References:
         Yao et al., `WebShop <https://arxiv.org/abs/2207.01206>`_, 2022.
     """
+
+    only_own_tasks: ClassVar[bool] = True
 
     type: Literal["webshop"] = "webshop"
     max_turns: int = param(15, "Maximum number of turns of an episode.", unit="turns", ge=1)

@@ -118,6 +118,44 @@ RIGHT, STEPS = "{right: {type: exact_match}}", "steps: 10"
         ("    reward:", "    allow: {RC9999: why}\n    reward:", "RC146", "`recipec ls codes` lists them"),
         ("evaluate:", "machine: {services: {s: {url: x, api_key: abc}}}\nevaluate:", "RC651", "`key_variable: "),
         ("name: mistaken", "name: mistaken\npush_to_hub: true", "RC130", "`recipec export RUN --to hub:org/name`"),
+        ("    reward:", "    loss: {epsilon: {low: 0.2, high: 0.28}}\n    reward:",
+         "RC132", "`epsilon: 0.2, epsilon_high: 0.28`"),
+        ("    reward:", "    loss: {epsilon: [0.2, 0.28]}\n    reward:", "RC132", "`epsilon: 0.2, epsilon_high: 0.28`"),
+        ("    reward:", "    loss: (beta: 0)\n    reward:", "RC105", "write `loss: {beta: 0}`"),
+        (f"reward: {RIGHT}", "reward: right: {type: exact_match}", "RC105", f"write `reward: {RIGHT}`"),
+        ("    reward:", "    optimizer: {learning_rate: {{ lr }}}\n    reward:", "RC109", '`"${vars.lr}"`'),
+        ("    reward:", "    optimizer: {learning_rate: 5,0e-4}\n    reward:",
+         "RC100", "write `learning_rate: 5.0e-4`"),
+        ("    reward:", "    optimizer:\n      learning_rate = 1e-5\n      schedule = cosine\n    reward:",
+         "RC134", "`schedule: cosine`, each"),
+        ("    reward:", '    sampler: {stop: "\\n"}\n    reward:', "RC132", '`stop: ["\\n"]`'),
+        ("    reward:", "    optimizer: {betas: [0.9, 0.95], warmup_updates: [5, 5]}\n    reward:",
+         "RC132", "stands for all of them: `warmup_updates: 5`"),
+        (STEPS, "steps: 10, save_every: 10m", "RC132", "`save_every` is a number, not a time in minutes"),
+        ("stages:", "true: 1\nstages:", "RC109", "YAML reads `true` as a value"),
+        ("evaluate:", "  explore: {kind: rl}\nevaluate:", "RC107", "another name, such as `explore_2`"),
+        ("evaluate:", "---\nevaluate:", "RC111", "remove the line `---`"),
+        (f"{STEPS}, prompts_per_step: 8", f"{STEPS}, train_batch_size: 8, ppo_mini_batch_size: 4",
+         "RC130", "is verl's name; here it is `budget.prompts_per_step`"),
+        ("    reward:", "    loss: {loss_type: dr_grpo}\n    reward:",
+         "RC130", "axolotl's name; here it is `loss.aggregate: fixed`"),
+        ("    reward:", "    policy: {peft: {peft_type: LORA, r: 8}}\n    reward:", "RC130", "`r` is `policy.lora.r`"),
+        ("    reward:", "    policy: {adapter: qlora}\n    reward:", "RC130", "with `policy.quantization: nf4`"),
+        ("    reward:", "    algorithm: {adv_estimator: gigpo}\n    reward:",
+         "RC130", "`extends: [recipec:algorithms/gigpo]`"),
+        ("    reward:", "    sampler: {generation_kwargs: {top_k: 50}}\n    reward:",
+         "RC130", "without `generation_kwargs`: `top_k: 50`"),
+        ("    reward:", "    reference: {type: lagged, every: 4}\n    reward:",
+         "RC130", "did you mean `sync_every_updates`?"),
+        ("max_length: 512", "type: sharegpt", "RC131", "other tools call `sharegpt` is `file`"),
+        ("evaluate:", "evaluate:\n  eval_steps: 50", "RC134", "here it is `evaluate.NAME.every`"),
+        ("stages:", "system_prompt: Think.\nstages:", "RC130", "here it is `data.system` of a stage"),
+        ("evaluate:", "machine: {gradient_accumulation: 4}\nevaluate:",
+         "RC130", "one number counts the rows of a whole step"),
+        ("    reward:", "    policy: {gradient_checkpointing: true}\n    reward:",
+         "RC130", "`machine.train: {type: fsdp}`"),
+        ("evaluate:", 'machine: {services: {s: {url: "http://u:pass@10.0.0.1"}}}\nevaluate:',
+         "RC651", "`key_variable: "),
         (
             "stages:\n  explore:\n",
             "stages:\n  - explore:\n",
@@ -204,3 +242,15 @@ def test_no_slot_of_another_kind_is_advised() -> None:
     assert "`prefer`" in found.message
     assert "`preference`" not in found.help
     assert "`reward`" not in found.help
+
+
+def test_the_rest_of_a_component_is_read_as_the_one_that_is_meant(tmp_path):
+    """A misspelt type, or `name` in its place, hides no other mistake, and refuses no key of the right component."""
+    new = "    optimizer: {type: AdamW, lr: 1e-6}\n    reward:"
+    machine = "machine: {rollout: {name: vllm, gpu_memory_utilization: 0.5}}\nevaluate:"
+    (tmp_path / "r.yaml").write_text(RECIPE.replace("    reward:", new).replace("evaluate:", machine))
+    found = [f"{one.code} {one.help}" for one in compile_recipe(tmp_path / "r.yaml").diagnostics if one.is_error]
+    assert [text[:5] for text in found] == ["RC131", "RC130", "RC130", "RC130"]
+    assert "here it is `optimizer.learning_rate`" in found[1]
+    assert "write `type: vllm`" in found[2]
+    assert found[3].endswith("here it is `machine.rollout.memory`")

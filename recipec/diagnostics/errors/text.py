@@ -137,9 +137,11 @@ def duplicate_key(again: Span, first: Span, key: str, place: str, chain: Chain =
     How to fix: keep one of them.
     References: YAML 1.2.2, section 3.2.1.3.
     """
+    named = place in {"stages", "evaluate", "vars", "trackers"} or place.endswith((".reward", ".advantage"))
     return Finding(
         f"the {'anchor' if key.startswith('&') else 'key'} `{key}` is given twice",
         (again, first.labelled("given here before"), *chain),
+        help=f"give one of the two another name, such as `{key}_2`, or keep one of them" if named else "",
         path=f"{place}.{key}" if place else key,
     )
 
@@ -157,7 +159,7 @@ def tag(place: Span, written: str, path: str, chain: Chain = ()) -> Finding:
 
 
 @diagnostic("RC109", "key-not-text")
-def key_not_text(place: Span, written: str | None, path: str, chain: Chain = ()) -> Finding:
+def key_not_text(place: Span, written: str | None, path: str, chain: Chain = (), template: str = "") -> Finding:
     """A key is a number, true, false, null, empty, a list or a mapping.
 
     Why it matters: keys are names, and `1` and `"1"` would be two keys that look the same.
@@ -165,9 +167,10 @@ def key_not_text(place: Span, written: str | None, path: str, chain: Chain = ())
     How to fix: write a name before the colon.
     """
     message = f"the key `{written}` is not text" if written else "a key must be text"
-    remedy = f'write "{written}" in quotes, or use a word' if written else ""
+    remedy = f"remove it, or use a word that is a name: YAML reads `{written}` as a value" if written else ""
     if not written and place.end_column > place.column + 1:  # braces in braces
-        remedy = 'a template is text: put it in quotes, as in `"{{ question }}"`; a variable is `"${vars.NAME}"`'
+        quoted = f'"{{{{ {template or "question"} }}}}"'
+        remedy = f'a variable is `"${{vars.{template or "NAME"}}}"`; a template is text: put it in quotes, `{quoted}`'
     return Finding(message, (place, *chain), help=remedy, path=path)
 
 
@@ -189,7 +192,7 @@ def several_documents(place: Span, chain: Chain = ()) -> Finding:
 
     Why it matters: a recipe is one document; the rest of the file would be ignored.
     Example: two recipes pasted into one file.
-    How to fix: move the second document to its own file.
+    How to fix: remove the line `---` if what follows belongs to the recipe, or move it to a file of its own.
     """
     return Finding("a second document starts here, but a recipe is one document", (place, *chain))
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from recipec.diagnostics.model import Proposal
 from recipec.diagnostics.phrases import folded
 from recipec.reading.foreign.converters import Needless, Refused, convert, is_refused, reads_alone
 from recipec.reading.foreign.tables import Row, find, tools
-from recipec.reading.foreign.values import foreign_component, value_names
+from recipec.reading.foreign.values import foreign_component, fragment, not_offered, value_names
 from recipec.spec.recipe import SLOT, Levels
 
 Words = tuple[str, ...]
+_FEW = 2
+"""Settings that are listed; more have a fragment, where there is one."""
 _MOST = 3
 """Meanings of one name that are listed."""
 _NAMED = ("evaluate", "stages")
@@ -71,20 +73,22 @@ def of_recipe(path: str) -> bool:
     return path.split(".", maxsplit=1)[0] in _OF_RECIPE
 
 
-def for_name(head: Words, tail: Words, value: Any, kind: str) -> Advice | None:
+def for_name(head: Words, tail: Words, value: Any, kind: str, others: Words = ()) -> Advice | None:
     """Advise on a name, of which ``head`` are the keys of the recipe around it and ``tail`` the rest; None if unknown.
+
+    ``others`` are further keys next to it that nothing reads.
 
     >>> for_name(("optimizer",), ("grad_clip",), 1.0, "rl").text
     "`grad_clip` is several tools' name; here it is `optimizer.max_grad_norm`"
     """
-    rows = [row for row in find(head, tail, kind) if _has_place(row)]
+    rows = [row for row in find(head, tail, kind, others) if _has_place(row)]
     if not rows:
         return None
     written = ".".join(tail)
     pieces: list[str] = []
     meant: list[str] = []
     proposals: list[Proposal] = []
-    meanings = _merged([_told(alike, value, kind) for alike in _alike(rows)])[:_MOST]
+    meanings = _merged(_told_best([_told(alike, value, kind) for alike in _alike(rows)]))[:_MOST]
     for one in meanings:
         owner, values = _owner(written, one.rows, longer=len(meanings) > 1), one.values
         pieces.append(f"{owner}{one.text}{_noted(one.notes)}")
@@ -123,6 +127,14 @@ class _Meaning:
     paths: Sequence[str] = ()
     values: dict[str, Any] = field(default_factory=dict)
     """The values that it proposes."""
+    unknown: bool = False
+    """Whether the tool has no such value."""
+
+
+def _told_best(meanings: Sequence[_Meaning]) -> Sequence[_Meaning]:
+    """Leave out the tools that do not know the value, where another does."""
+    known = any(one.paths and not one.unknown for one in meanings)
+    return [one for one in meanings if not (known and one.unknown)]
 
 
 def _merged(meanings: Sequence[_Meaning]) -> list[_Meaning]:
@@ -167,10 +179,8 @@ def _told(alike: Sequence[Row], value: Any, kind: str) -> _Meaning:
     def meaning(text: str, note: str, paths: Sequence[str] = (), values: Mapping[str, Any] = _NOTHING) -> _Meaning:
         return _Meaning([*alike], text, [(_tools(alike), note)], paths, {**values})
 
-    if row.verdict == "missing" or is_refused(row):
-        return meaning(" and cannot be written here", note)
-    if row.verdict == "unneeded":
-        return meaning(" and is not needed here", note)
+    if row.verdict != "kept" or is_refused(row):
+        return meaning(f" and {'is not needed' if row.verdict == 'unneeded' else 'cannot be written'} here", note)
     level = value_names().levels.get(".".join(row.to.split(".")[:2]), "")
     of = f" of a level `{{type: {level}}}`" if level and "level" not in row.note else ""
     place = f"; here it is `{shown(row.to)}`{of}"
@@ -182,7 +192,11 @@ def _told(alike: Sequence[Row], value: Any, kind: str) -> _Meaning:
     if values == {} and not problem:
         return meaning(f"{place}, which without it has this value: drop the key", note, [row.to])
     if values in ({}, {row.to: value}):
-        return meaning(place, problem or note, [row.to], values)
+        other = not_offered(str(value), row.to.rpartition(".")[2]) if problem else ""
+        return replace(meaning(place, other or problem or note, [row.to], values), unknown=bool(problem))
+    published = fragment(str(value)) if len(values) > _FEW else ""
+    if published:
+        return meaning(f"; here it is `extends: [{published}]`", "", [*values], values)
     edits = " and ".join(f"`{shown(path)}: {_flow(to)}`" for path, to in values.items())
     return meaning(f"; here it is {edits}{of}", note, [*values], values)
 
@@ -213,7 +227,8 @@ def _flow(value: Any) -> str:
 
 def _placed(row: Row, value: Any) -> bool:
     """Whether a value can be tried at the place of a row, though it is another value there."""
-    return isinstance(value, str | int | float) and "." in row.to and row.to == shown(row.to)
+    section = row.how.split(" ")[0] in {"adapter", "lora"}  # which has keys of its own
+    return isinstance(value, str | int | float) and "." in row.to and row.to == shown(row.to) and not section
 
 
 def component_key(slot: str, key: str, value: str) -> str:

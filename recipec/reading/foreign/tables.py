@@ -301,17 +301,19 @@ _GENERIC = frozenset(
 )
 
 
-def find(head: tuple[str, ...], tail: tuple[str, ...], kind: str) -> list[Row]:
+def find(head: tuple[str, ...], tail: tuple[str, ...], kind: str, others: tuple[str, ...] = ()) -> list[Row]:
     """Find the rows of a key that nothing here reads, the best first.
 
     ``head`` are keys of the recipe around it, ``tail`` the rest of its path, the key last: the name must end with all
-    of it, since the same word means another thing in another section.
+    of it, since the same word means another thing in another section. ``others`` are further keys next to it that
+    nothing reads: of several tools, those are meant that know most of them.
 
     >>> {row.to for row in find((), ("rollout", "n"), "rl")}
     {'sampler.num_generations'}
     """
     tail = tuple(word.replace("-", "_") for word in tail)
     path = (*head, *tail)
+    near = [{row.tool for row in find(head, (other,), kind)} for other in others]
     ranked = []
     for row in rows_by_last_word().get(tail[-1], ()):
         if row.words[-1] == BELOW or (row.kind and kind and row.kind != kind) or _only_rl(row, kind):
@@ -324,11 +326,12 @@ def find(head: tuple[str, ...], tail: tuple[str, ...], kind: str) -> list[Row]:
         home = row.to.split(".")[0] if row.verdict == "kept" else ""
         if lone and not (head and home == head[0]):
             continue
-        ranked.append((-common, not (head and home == head[0]), row.verdict != "kept", len(words), row))
+        known = sum(row.tool in owners for owners in near)
+        ranked.append((-known, -common, not (head and home == head[0]), row.verdict != "kept", len(words), row))
     if not ranked:
         return _of_section(tail, kind)
-    best = min(ranked, key=lambda one: one[:2])[:2]
-    found = [one[-1] for one in sorted(ranked, key=lambda one: one[:4]) if one[:2] == best]
+    best = min(ranked, key=lambda one: one[:3])[:3]
+    found = [one[-1] for one in sorted(ranked, key=lambda one: one[:5]) if one[:3] == best]
     return [row for row in found if not _aside(row, tail)] or found
 
 
@@ -358,10 +361,14 @@ def _of_section(tail: tuple[str, ...], kind: str) -> list[Row]:
     return []
 
 
+_WRAPPERS = frozenset({"config", "args", "trainingargs", "peft"})
+"""Words around names that mean the same without them."""
+
+
 def _wraps(words: tuple[str, ...]) -> bool:
     """Whether the words around a name are only those by which a whole configuration is passed on."""
     slugs = {re.sub(r"[^a-z]", "", tool.slug) for tool in tools()}
-    return all(re.sub(r"[^a-z]", "", word.lower()) in {*slugs, "config", "args", "trainingargs"} for word in words)
+    return all(re.sub(r"[^a-z]", "", word.lower()) in {*slugs, *_WRAPPERS} for word in words)
 
 
 def _common_end(one: tuple[str, ...], other: tuple[str, ...]) -> int:

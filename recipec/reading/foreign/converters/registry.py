@@ -74,11 +74,11 @@ _CONDITIONS: dict[str, Condition] = {}
 _OFF = {"false", "no", "off", "none", "null", "", "0", "~"}
 
 
-_ALONE_AS = {"token_discount": "same", "save_steps": "positive"}
+_ALONE_AS = {"token_discount": "same", "save_steps": "positive", "targets": "targets"}
 """Converters that ask whether another name is on, and what they do if it is."""
 
 
-_ALONE = {"choice", "dataset", "epochs", "low_high", "nodes", "offload", "warmup", "zero", "zero_file"}
+_ALONE = {"choice", "dataset", "epochs", "low_high", "nodes", "offload", "rewards", "warmup", "zero", "zero_file"}
 """Converters that look at nothing but the value, next to those of a single key (``of_value``)."""
 
 
