@@ -21,10 +21,11 @@ from typing import Any, NoReturn
 
 from recipec.diagnostics.errors import reward as errors
 from recipec.diagnostics.model import RecipeError, Span, file_span
+from recipec.host.progress import WAITING
 from recipec.reading.user_code import functions_in
 
 _PLACE = re.compile(r"(?:.*?: )?([^:/\\\\ ]+\.py):(\d+): ")
-PATIENCE = 60.0
+PATIENCE = 20.0
 """Seconds after which it is printed that the user's code is waited for."""
 
 
@@ -144,7 +145,7 @@ def _tell(what: str, say: Callable[[str], None], stop: threading.Event) -> None:
     waited = 0.0
     while not stop.wait(PATIENCE):
         waited += PATIENCE
-        say(f"waiting for {what} since {waited:.0f} s")
+        say(f"{WAITING}{what} since {waited:.0f} s")
 
 
 def _too_long(_number: int, _frame: FrameType | None) -> None:

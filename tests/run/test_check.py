@@ -147,6 +147,7 @@ def test_few_rows_and_unknown_characters_warn(folder):
         ("open('log', 'w'); " + OPEN, 256, "RC922", "an environment writes no files"),
         ("pass", 256, "RC922", "it returned nothing"),
         ("int(action); " + OPEN, 256, "RC923", "ValueError"),
+        ("return ('Open.', 1.0, True) if action == 'code' else 'Shut.'", 256, "RC922", "answered with tuple"),
         (OPEN, 24, "RC922", "its prompt has"),
     ],
 )  # fmt: skip

@@ -137,6 +137,11 @@ def test_a_chat_template_that_is_broken_or_leaves_the_messages_out(folder):
     found = folder.call("check", "r.yaml")
     assert (found.code, found.first) == (1, "RC878"), found.err
     assert "a.jsonl, row 1: `messages[0].content` is not written by the chat template" in found.err
+    asked = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
+    folder.write(r__yaml=SFT.replace("    data:", f'      chat_template: "{asked}"\n    data:'), a__jsonl=talk)
+    found = folder.call("check", "r.yaml")
+    assert (found.code, found.first) == (1, "RC878"), found.err
+    assert "`messages[1].content` is not written by the chat template: there would be nothing to learn" in found.err
 
 
 @pytest.mark.parametrize(
@@ -373,6 +378,16 @@ def test_a_right_answer_that_is_found_while_rows_are_scored_is_shown_in_its_row(
     found = folder.call("check", "r.yaml")
     assert "a.jsonl, row 1: `answer` is 'see page 5', which is not mathematics in full" in found.err
     assert "--> a.jsonl:1:1" in found.err
+
+
+def test_answers_that_are_not_mathematics_are_found_in_later_rows(folder):
+    """Right answers of `math_verify` are read in all parts of a file, not in its first rows alone."""
+    answers = [str(n) for n in range(40)] + ["see page 5"] * 30
+    recipe = EXACT.replace("exact_match", "math_verify")
+    folder.write(r__yaml=recipe, a__jsonl=rows(*({"prompt": f"p{n}", "answer": one} for n, one in enumerate(answers))))
+    found = folder.call("check", "r.yaml")
+    assert found.code == 1
+    assert "`answer` is 'see page 5', which is not mathematics in full" in found.err
 
 
 @pytest.mark.parametrize(("first", "letters", "warned"), [(1, False, True), (0, False, False), (1, True, False)])

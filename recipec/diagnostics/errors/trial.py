@@ -10,11 +10,11 @@ from recipec.diagnostics.phrases import listed
 
 @diagnostic("RC922", "trial-episodes-fail")
 def episodes_fail(failed: int, episodes: int, problems: Sequence[str]) -> Finding:
-    """Every trial episode of an environment failed, whatever was answered.
+    """Every trial episode of an environment failed, or `reset` or `step` returned what is not an answer.
 
     What it checks: the first tasks of the environment are played with fixed answers, without a model.
     Why it matters: the episodes of the policy would fail as well, and the stage would stop at its first step (RC785).
-    Example: `step` raises an exception, or the prompt is longer than the model's positions.
+    Example: `step` raises an exception or returns a tuple, or the prompt is longer than the model's positions.
     How to fix: correct the environment; `recipec try` shows the observations and the answers.
     """
     message = f"{failed} of {episodes} trial episodes failed: {_first(problems)}"

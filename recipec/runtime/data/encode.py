@@ -275,6 +275,9 @@ class Encoder:
             written = self._written(before, after)
             if before[: len(rendered)] != rendered or written is None:
                 raise RecipeError(errors.template_breaks_prefix(row.file, row.number, turn + 1))
+            if not written and message.get("content"):
+                problem = "is not written by the chat template: there would be nothing to learn of it"
+                raise RecipeError(errors.unused_column(row.file, row.number, f"messages[{turn}].content", problem))
             if not written:
                 raise RecipeError(errors.empty_text(row.file, row.number, f"messages[{turn}]"))
             built += before[len(rendered) :]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from recipec.runtime.user_code import place_in
 from recipec.spec.environment import Environment
 
 Rows = Mapping[str, Any]
+_RETURNED = re.compile(r": `\w+`: ")
+"""In a reason: a method of the user's that returned what is not an answer, which no other action mends."""
 
 
 def known_actions(spec: Component | None, use: Sequence[Path]) -> list[str]:
@@ -46,14 +49,16 @@ def unseen(spec: Environment, root: Path, key: str) -> Iterator[Diagnostic]:
 
 
 def failures(played: Sequence[Rows], use: Sequence[Path], root: Path, key: str) -> Iterator[Diagnostic]:
-    """Yield RC922 or RC923 where episodes failed: all of them, or some."""
+    """Yield RC922 where all episodes failed or a method returned what is not an answer, RC923 where others failed."""
     pairs = [pair for one in played for pair in zip(one["text_R"], one["error_text_R"], strict=True)]
     failed = [problem for _, problem in pairs if problem]
     if failed:
         of = sum(len(set(one["episode_id_R"].tolist())) for one in played)
         action = next(action for action, problem in pairs if problem)
+        failed.sort(key=lambda problem: _RETURNED.search(problem) is None)
         about = errors.some_episodes_fail(len(failed), of, failed, action)
-        about = errors.episodes_fail(len(failed), of, failed) if len(failed) >= of else about
+        if len(failed) >= of or _RETURNED.search(failed[0]):
+            about = errors.episodes_fail(len(failed), of, failed)
         yield replace(about, spans=place_in(failed[0], use, root), path=f"{key}.{about.path or 'environment'}")
 
 

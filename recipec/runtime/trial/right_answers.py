@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import NamedTuple
+
+import torch
 
 from recipec.component import Component
 from recipec.diagnostics.errors import reward as errors_of_rewards, trial as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.runtime.batch import Task, question
+from recipec.runtime.context import StageContext
 from recipec.runtime.data.files import Row
-from recipec.runtime.protocols import Policy
+from recipec.runtime.graph_runner import bind
+from recipec.runtime.protocols import Part, Policy
 from recipec.runtime.reward.answers import folded, right_answers
-from recipec.spec.reward import AnswerMatch, ExactMatch, MultipleChoice, Reward
+from recipec.spec.reward import AnswerMatch, ExactMatch, MathVerify, MultipleChoice, Reward
 
 MOST = 2000
 """Rows that are looked at."""
@@ -69,6 +74,19 @@ def about_answers(
             if problem.code not in reported:
                 reported.add(problem.code)
                 yield problem
+
+
+def read_mathematics(spec: Component, context: StageContext, tasks: Sequence[Task]) -> None:
+    """Let `math_verify` read right answers from all parts of a file, which takes too long for every row.
+
+    Raises:
+        RecipeError: RC741, RC742, one of them is not mathematics.
+    """
+    if isinstance(spec, MathVerify) and tasks:
+        function = bind(spec, context, {})
+        assert isinstance(function, Part)
+        with closing(function):
+            function(prompt_P=tasks, by_prompt_R=torch.arange(len(tasks)), text_R=[""] * len(tasks))
 
 
 def options_from_one(

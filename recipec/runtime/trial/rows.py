@@ -17,7 +17,7 @@ from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.graph import Graph, StageGraph
 from recipec.host.artifacts import RunFolder
 from recipec.host.options import Options, StageRun
-from recipec.host.progress import Progress
+from recipec.host.progress import Waits
 from recipec.runtime.batch import Example, Task, question
 from recipec.runtime.context import StageContext
 from recipec.runtime.evaluation.held_out_episodes import play, rows_kind
@@ -33,7 +33,7 @@ from recipec.runtime.trial.answered import Answered
 from recipec.runtime.trial.engine import FixedAnswers
 from recipec.runtime.trial.episodes import differing, failures, known_actions, long_actions, unseen
 from recipec.runtime.trial.policy import without_weights
-from recipec.runtime.trial.right_answers import no_room, same_ids
+from recipec.runtime.trial.right_answers import no_room, read_mathematics, same_ids
 from recipec.runtime.trial.scores import ANSWERS, NOTICED, doubts, drift, right_answer, slowness, written
 from recipec.runtime.trial.whole_files import Scanned, columns_asked, overlaps, scan
 from recipec.spec import environment as environments
@@ -133,8 +133,8 @@ def _compare(results: Sequence[Tried], allowed: Mapping[str, Collection[str]]) -
 
 
 def _context(graph: Graph, stage: StageGraph, folder: RunFolder, options: Options) -> StageContext:
-    silent = StageRun(digest="", first=False, progress=Progress(quiet=True), stopped=lambda: False)
-    return make_context(graph, stage, folder, options, silent)
+    waits = StageRun(digest="", first=False, progress=Waits(), stopped=lambda: False)
+    return make_context(graph, stage, folder, options, waits)
 
 
 def _policy(
@@ -217,6 +217,8 @@ class _Trial:
                 rows = self._placed(place, lambda: self._rows(tasks, environment))
                 if rows is not None:
                     self._score(rows, tasks)
+            for name, spec in unit.rewards.items():
+                self._placed(name, lambda: read_mathematics(spec, self.context, self.found.scanned.spread))  # noqa: B023
         return self.found
 
     def _placed(self, part: str, function: Callable[[], Any]) -> Any:

@@ -30,8 +30,8 @@ from recipec.spec.recipe import Kind
 
 LARGEST = 50_000_000
 """Bytes of a file, or of a folder's files, that are read whole."""
-FIRST = 16
-"""Rows of a larger file that are read."""
+FIRST, SPREAD = 16, 32
+"""Rows of a larger file that are read, and tasks that are kept of a whole one."""
 MANY = 64
 """Rows of a file from which on copies among them are reported: a small file may repeat its rows to try something."""
 SHORTEST = 4
@@ -93,6 +93,8 @@ class Scanned:
     questions: dict[str, tuple[str, int]] = field(default_factory=dict)
     """File and line of the first row of each prompt."""
     problems: list[Diagnostic] = field(default_factory=list)
+    spread: list[Task] = field(default_factory=list)
+    """Some tasks from all parts of the file."""
 
 
 def scan(
@@ -122,6 +124,7 @@ def scan(
         columns = () if len(files) > 1 else columns_asked(rewards, file.context)
         one = _scan(file, policy, kind, rewards, columns, limit)
         scanned.rows += one.rows
+        scanned.spread += one.spread
         scanned.questions = {**one.questions, **scanned.questions}
         scanned.problems += [replace(problem, path=problem.path or f"{key}.path") for problem in one.problems]
     return scanned
@@ -186,6 +189,7 @@ def _scan(
         return scanned
     refused: dict[str, list[Diagnostic]] = {}
     tasks = _tasks(source, rows, refused)
+    scanned.spread = [task for task in tasks[:: max(1, len(tasks) // SPREAD)] if task is not None][:SPREAD]
     for row, task in zip(rows, tasks, strict=True):
         if task is not None:
             scanned.questions.setdefault(" ".join(question(task).split()), (row.file, row.number))
