@@ -15,6 +15,7 @@ from recipec.runtime.model.given_model import GivenModel
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import trie as bench
+import trie_auto
 import trie_cases
 import trie_cut
 import trie_gpu
@@ -150,3 +151,16 @@ def test_cut_trees_compute_each_token_once(tmp_path):
     assert handed["operations"] < again["operations"]
     assert handed["bytes"] < whole["bytes"]
     assert (handed["gradient"] - whole["gradient"]).norm() < 1e-5 * whole["gradient"].norm()
+
+
+def test_the_choice_of_auto_is_compared_with_every_attention(monkeypatch):
+    """Each line has the times of all three, the choice, and by how much it is slower than the fastest."""
+    shared = {"GRPO 24/6, G 3": trie_cases.SMALL["GRPO 24/6, G 3"]}
+    monkeypatch.setattr(trie_auto, "CASES", shared)
+    _, _, line = trie_auto.lines(argparse.Namespace(only="0.1M", repeats=1))
+    size, case, ideal, *times, fastest, chosen, slower = line.strip("| ").split(" | ")
+    assert (size, case, chosen) == ("0.1M", "GRPO 24/6, G 3", "trie")
+    assert float(ideal.removesuffix("x")) > 1.1
+    least = dict(zip(trie_auto.NAMES, map(float, times), strict=True))
+    assert least[fastest] == min(least.values())
+    assert float(slower.removesuffix("%")) == pytest.approx(100 * least[chosen] / least[fastest] - 100, abs=8)
