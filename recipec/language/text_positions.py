@@ -21,13 +21,24 @@ _SPACES = re.compile(r"(?:^[ -]*|[\w}\]\"']:)([\u00a0\u2000-\u200b\u202f\u3000])
 """A character that YAML does not take for a space, where a line begins or a value follows."""
 
 
+def _recipe_in(folder: str) -> str:
+    """Say which recipe of a folder may be meant, or that the folder is a model."""
+    if (Path(folder) / "run.json").is_file():
+        return f"of a run, give its recipe: `{folder.rstrip('/')}/recipe.yaml`, or the one that it was made of"
+    if (Path(folder) / "config.json").is_file():
+        return f"it is a model: `recipec evaluate RECIPE --model {folder}` evaluates one"
+    inside = sorted(path.name for path in Path(folder).glob("*.yaml"))
+    return f"give a file in it, such as `{folder.rstrip('/')}/{inside[0]}`" if inside else ""
+
+
 def read_text(path: str, file: str, chain: tuple[Span, ...], diagnostics: list[Diagnostic]) -> str | None:
     """Return the text at ``path``, called ``file`` in messages, or None and say in ``diagnostics`` why not."""
     try:
         mode = Path(path).stat().st_mode
         if not stat.S_ISREG(mode):
-            kind = "it is a directory" if stat.S_ISDIR(mode) else "it is not a regular file"
-            diagnostics.append(errors.cannot_read(file, kind, chain))
+            folder = stat.S_ISDIR(mode)
+            kind, remedy = ("it is a directory", _recipe_in(file)) if folder else ("it is not a regular file", "")
+            diagnostics.append(errors.cannot_read(file, kind, chain, remedy))
             return None
         with Path(path).open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from recipec.diagnostics.errors import export as errors
+from recipec.diagnostics.errors.model import no_model
 from recipec.diagnostics.model import RecipeError
 from recipec.graph import Graph
 from recipec.host import journal
@@ -16,6 +17,7 @@ from recipec.host.options import Options
 from recipec.host.packages import runtime_packages
 from recipec.host.progress import Progress
 from recipec.report import page, results
+from recipec.spec.recipe import weights_kind
 
 
 def evaluate_run(graph: Graph, options: Options, display: Progress, *, again: bool = False) -> results.Results | None:
@@ -53,6 +55,8 @@ def evaluate_model(graph: Graph, options: Options, display: Progress, model: str
     Raises:
         RecipeError: what the model or an evaluation is refused for.
     """
+    if weights_kind(model) == "directory" and not Path(model).is_dir():
+        raise RecipeError(no_model(model))
     with TemporaryDirectory() as home, runtime_packages():
         from recipec.runtime.stage.evaluate_policy import evaluate  # noqa: PLC0415 - torch comes in here
 

@@ -240,6 +240,8 @@ def test_files_that_cannot_be_read_are_coded(tmp_path):
     """Missing files, directories, odd paths, wrong encodings and huge files are each said."""
     assert codes(read_source(tmp_path / "no.yaml")) == ["RC101"]
     assert codes(read_source(tmp_path)) == ["RC101"]
+    (tmp_path / "mine.yaml").write_text("recipec: 1")
+    assert f"such as `{tmp_path}/mine.yaml`" in read_source(tmp_path).diagnostics[0].help
     assert codes(read_source("/dev/zero")) == ["RC101"]
     assert codes(read_source("a\0b")) == ["RC101"]
     latin = tmp_path / "latin.yaml"

@@ -231,6 +231,7 @@ def test_weights_from_elsewhere(folder, origin, code):
     """A package that is not installed or has no weights, and a hub that cannot be reached, are refused."""
     ended = folder.run(FROM.replace("./model", origin), a__jsonl=ROWS)
     assert (ended.code, ended.first) == (1, code)
+    assert code != "RC726" or "run `hf download org/nope`" in ended.err, ended.err
 
 
 @pytest.mark.parametrize(

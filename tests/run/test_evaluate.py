@@ -59,3 +59,6 @@ def test_a_model_is_evaluated(folder):
     assert json.loads(found.out) == expected
     assert sorted(folder.path.rglob("*")) == before
     assert folder.call("evaluate", "r.yaml", "--out", "none").first == "RC936"
+    assert folder.call("evaluate", "r.yaml", "--model", "./nothing").first == "RC721"
+    assert "of a run, give its recipe: `runs/small/recipe.yaml`" in folder.call("evaluate", "runs/small").err
+    assert "`recipec evaluate RECIPE --model runs/small/model`" in folder.call("evaluate", "runs/small/model").err

@@ -337,6 +337,7 @@ def test_pairs_in_two_forms(folder):
         ("<!DOCTYPE html>\n", "download the file itself"),
         ("{'prompt': 'x', 'completion': 'y'}\n", "json.dumps(row)"),
         ('{"prompt": "x", "completion": "y"},\n', "remove the comma"),
+        ('{\n "data": [\n  {"prompt": "x"}\n ]\n}\n', "write that list alone"),
         ('{"prompt": "x", "completion": NaN}\n', "leave the row out"),
         (rows(*GOOD[:4])[:-9], "cut short"),
         (b"PAR1\x15\xff", ".parquet"),

@@ -69,7 +69,8 @@ _BYTES = {
     "it is a table": 'convert it: `pandas.read_csv(OLD).to_json("NEW.jsonl", orient="records", lines=True)`',
     "the file ends": "the file was cut short: copy or download it again, or remove the line",
     "it is a list": "give the file the ending `.json`: lists of rows are read from such files",
-    "it is one object": "write it on one line; `json.dumps(row)` does, and a list of rows is read from a `.json` file",
+    "it is one object": "if its rows are a list in it, write that list alone into a `.json` file, as "
+    "`json.dump(json.load(open(OLD))[KEY], open(NEW, 'w'))` does; if it is one row, write it on one line",
     "not JSON: the key": "keep one of them; `json.dumps` of a dictionary writes each key once",
     "not JSON: `": "give the row a number or a text there, or leave the row out",
 }

@@ -97,7 +97,12 @@ def no_hub(name: str, problem: str) -> Finding:
     Example: a misspelt name, a gated model, no network.
     How to fix: check `org/name[@revision]` and log in for gated repositories; or download it and give its path.
     """
-    return Finding(f"`{name}` cannot be fetched from the hub: {problem}")
+    offline = "outgoing traffic has been disabled" in problem
+    apart = offline or "ConnectError" in problem or "Connection" in problem
+    reason = "`HF_HUB_OFFLINE` is set" if offline else "there is no connection to the hub"
+    fetch = f"run `hf download {name}` (data: `--repo-type dataset`) where there is one, or copy it and give its path"
+    remedy = f"{reason}, and the cache does not have it: {fetch}" if apart else ""
+    return Finding(f"`{name}` cannot be fetched from the hub: {problem}", help=remedy)
 
 
 @diagnostic("RC728", "no-weights-in-package")

@@ -34,6 +34,8 @@ def cannot_write(path: str, problem: str, remedy: str = "") -> Finding:
     How to fix: free space, fix the permissions or choose another directory, then run the same command again: it
     continues.
     """
+    if problem == "File too large":
+        remedy = "files of this size are not allowed: raise the limit (`ulimit -f`), or choose another file system"
     return Finding(f"cannot write {path}: {problem}", help=remedy)
 
 

@@ -11,14 +11,14 @@ Chain = tuple[Span, ...]
 
 
 @diagnostic("RC101", "cannot-read-file")
-def cannot_read(file: str, reason: str, chain: Chain = ()) -> Finding:
+def cannot_read(file: str, reason: str, chain: Chain = (), remedy: str = "") -> Finding:
     """A recipe file does not exist, is not a regular file, or cannot be opened.
 
     Why it matters: nothing can be checked before the file is read.
     Example: `recipec validate recipes/` where a file was meant, or a misspelt path.
     How to fix: give the path of a YAML file that can be read; `-` reads standard input.
     """
-    return Finding(f"cannot read {file}: {reason}", chain or (Span(file, 1, 1, 1, 1),))
+    return Finding(f"cannot read {file}: {reason}", chain or (Span(file, 1, 1, 1, 1),), help=remedy)
 
 
 @diagnostic("RC102", "not-utf8")
