@@ -164,6 +164,9 @@ class TransformersPolicy(Policy):
         "Jinja template, a file with one, or one of the package (`recipec:chat/chatml`), that replaces the chat "
         "template of the tokenizer; sandboxed.",
     )
+    eos_token: str | None = param(
+        None, "Token of the vocabulary that ends a text, in place of the tokenizer's own; it is saved with the policy."
+    )
     dropout: float = param(0.0, "Dropout of the decoder during training.", ge=0, lt=1)
 
     def adapter(self) -> Lora | None:

@@ -67,13 +67,15 @@ def damaged_weights(folder: str, problem: str) -> Finding:
 
 
 @diagnostic("RC724", "no-end-of-text")
-def no_eos(folder: str) -> Finding:
-    """The tokenizer has no `eos_token`.
+def no_eos(folder: str, named: str = "") -> Finding:
+    """The tokenizer has no `eos_token`, or not the one that the recipe names.
 
     Why it matters: the policy could not learn to stop, and every sample would reach its maximal length.
-    Example: a tokenizer that was made without special tokens.
-    How to fix: set `eos_token` in `tokenizer_config.json`.
+    Example: a tokenizer that was made without special tokens; `eos_token: <|im_end|>` with the tokenizer of Llama.
+    How to fix: set `eos_token` in `tokenizer_config.json`; name a token of the vocabulary in `policy.eos_token`.
     """
+    if named:
+        return Finding(f"`policy.eos_token` names `{named}`, which is not a token of {folder or 'the new tokenizer'}")
     return Finding(f"the tokenizer of {folder} has no eos_token")
 
 

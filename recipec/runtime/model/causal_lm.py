@@ -30,7 +30,7 @@ from recipec.runtime.model import (
     weights,
 )
 from recipec.runtime.model.cast import cast
-from recipec.runtime.model.chat_template import set_chat_template
+from recipec.runtime.model.chat_template import adapt
 from recipec.runtime.model.cpu_linear import use_onednn
 from recipec.runtime.model.origin import Origin, folder_of
 from recipec.runtime.model.positions import longest_row
@@ -65,7 +65,7 @@ class CausalLm(Policy):
         self.layout = WeightLayout(self.model)
         self._check_vocabulary()
         key = "from" if spec.chat_template is None else "policy.chat_template"
-        set_chat_template(self.tokenizer, context.root, spec.chat_template)
+        adapt(self.tokenizer, context.root, spec)
         ends = turn_end.mark(self.tokenizer, self.stop_ids, context.say)
         generation_config.set_stop_ids(self.model.generation_config, [*self.stop_ids, *ends])
         self.text = Text(self.tokenizer, context.begun, f"stages.{context.stage}.{key}")

@@ -1,4 +1,4 @@
-"""The chat template that a recipe gives in place of that of the tokenizer."""
+"""The chat template and the end of a text that a recipe gives in place of those of the tokenizer."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from recipec.diagnostics.errors import model as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.host.small_files import read_small
 from recipec.package_files import named_file, shipped_templates
+from recipec.runtime.data.text import protect
+from recipec.spec.policy import TransformersPolicy
 
 CONTROL_TOKENS = {
     "chatml": ("<|im_start|>", "<|im_end|>"),
@@ -31,12 +33,19 @@ R1, Tulu and Zephyr mark roles by plain text, Mistral does before version 0.3 of
 """
 
 
-def set_chat_template(tokenizer: Any, root: Path, template: str | None) -> None:
-    """Give a tokenizer the chat template of a recipe, if it has one: the text itself, of a file or of the package.
+def adapt(tokenizer: Any, root: Path, spec: TransformersPolicy) -> None:
+    """Give a tokenizer the end of a text and the chat template of a recipe: its text, a file or of the package.
 
     Raises:
-        RecipeError: RC892, the tokenizer lacks tokens of a template of the package; RC730, the file cannot be read.
+        RecipeError: RC724, the vocabulary lacks the token at the end; RC892, it lacks tokens of a template of the
+            package; RC730, the file cannot be read.
     """
+    if spec.eos_token is not None:
+        if spec.eos_token not in tokenizer.get_vocab():
+            raise RecipeError(errors.no_eos(str(tokenizer.name_or_path), spec.eos_token))
+        protect(tokenizer, [spec.eos_token])
+        tokenizer.eos_token = spec.eos_token
+    template = spec.chat_template
     if template is None:
         return
     if template in shipped_templates():

@@ -101,6 +101,18 @@ def test_chat_templates_are_sandboxed_and_checked(tmp_path):
     assert code(tmp_path, NEW, chat_template="absent.jinja") == "RC730"
 
 
+def test_another_token_ends_a_text_where_the_recipe_says_so(tmp_path):
+    """It stops sampling next to the model's own, is what a template writes, and is saved; an unknown one is refused."""
+    named, unknown, template = "<bos>", "<|im_end|>", "{{ messages[0].content }}{{ eos_token }}"
+    usual, policy = make(tmp_path), make(tmp_path, eos_token=named, chat_template=template)
+    assert policy.eos_id == usual.tokenizer.bos_token_id
+    assert set(policy.stop_ids) == {policy.eos_id, usual.eos_id}
+    assert policy.render([{"role": "user", "content": "hi"}])[-1] == policy.eos_id
+    policy.save(tmp_path / "ended")
+    assert AutoTokenizer.from_pretrained(tmp_path / "ended").eos_token == named
+    assert code(tmp_path, NEW, eos_token=unknown) == "RC724"
+
+
 def test_columns(tmp_path):
     """Log-probabilities are float32, differentiable, 0 where not trained; entropy only when asked."""
     policy = make(tmp_path, dtype="bfloat16")
