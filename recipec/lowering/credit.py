@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from recipec.component import Component
-from recipec.lowering.drafts import UnboundNode, level_node, op
+from recipec.lowering.drafts import Take, UnboundNode, level_node, op
 from recipec.spec.advantage import Advantage
 from recipec.spec.recipe import Stage
 
@@ -29,12 +29,9 @@ def _of_scored_rows(name: str, draft: UnboundNode) -> Iterator[UnboundNode]:
     if not source:
         yield draft
         return
-    unscored = op(name, f"unscored.{draft.level}", "unscored", ("failed_R",), ("unscored_R",))
-    impl, needs = (
-        unscored.impl.replace("compiler_ops", "advantage"),
-        (*unscored.needs, ("reward_R", "reward_R", source)),
-    )
-    yield replace(unscored, impl=impl, needs=needs, publishes=False)
+    needs = ("failed_R", ("reward_R", "reward_R", source))
+    unscored = op(name, f"unscored.{draft.level}", "advantage:unscored", needs, ("unscored_R",))
+    yield replace(unscored, publishes=False)
     bound = {"failed_R": ("failed_R", "unscored_R", unscored.id)}
     yield replace(draft, needs=tuple(bound.get(need[0], need) for need in draft.needs))
 
@@ -60,8 +57,8 @@ def _levels_and_sums(name: str, stage: Stage) -> list[UnboundNode]:
     last = [level for level in last if level not in fine]
     if fine and not last:
         return [*levels, *_of_tokens(name, stage, fine, keys)]
-    total = op(name, "sum.advantage_R", "sum_advantages", (), ("advantage_R",), keys=keys)
-    totals = [replace(total, needs=tuple(("*advantage_R", "advantage_R", level.id) for level in last))]
+    summed = [("*advantage_R", "advantage_R", level.id) for level in last]
+    totals = [op(name, "sum.advantage_R", "sum_advantages", summed, ("advantage_R",), keys=keys)]
     if stage.whiten != "none" and not fine:
         needs = ("failed_R", "trained_RT")
         totals.append(_further(name, totals[-1], "whiten", "whiten", needs, {"over": stage.whiten}))
@@ -84,9 +81,8 @@ def _of_tokens(name: str, stage: Stage, levels: Iterable[UnboundNode], keys: tup
 
 def _sum_of_tokens(name: str, levels: Iterable[UnboundNode], keys: tuple[str, ...]) -> UnboundNode:
     """Draft the sum of levels that credit tokens, and of what rows have in common."""
-    total = op(name, "sum.advantage_RT", "sum_token_advantages", ("trained_RT",), ("advantage_RT",), keys=keys)
-    more = (("*advantage_RT", "advantage_RT", level.id) for level in levels)
-    return replace(total, needs=(*total.needs, *more))
+    summed = (("*advantage_RT", "advantage_RT", level.id) for level in levels)
+    return op(name, "sum.advantage_RT", "sum_token_advantages", ("trained_RT", *summed), ("advantage_RT",), keys=keys)
 
 
 def _further(
@@ -94,11 +90,11 @@ def _further(
 ) -> UnboundNode:
     """Draft what is done to the advantage as a whole; it is then the one that others ask for."""
     keys, signal = (f"stages.{name}.advantage.{node}",), before.outputs[0]
-    node_draft = op(name, f"{node}.{signal}", function, needs, (signal,), params=params, keys=keys)
-    return replace(node_draft, needs=((signal, signal, before.id), *node_draft.needs))
+    taken = (signal, signal, before.id)
+    return op(name, f"{node}.{signal}", function, (taken, *needs), (signal,), params=params, keys=keys)
 
 
-def _continued(needs: Iterable[tuple[str, str, str]], before: str) -> Iterator[tuple[str, str, str]]:
+def _continued(needs: Iterable[Take], before: str) -> Iterator[Take]:
     """Let a level compare the credit of the level before it in place of its own column."""
     for parameter, signal, source in needs:
         yield (parameter, "advantage_R", before) if parameter == "value_R" else (parameter, signal, source)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -12,8 +12,10 @@ from recipec.spec.critic import Critic
 from recipec.spec.reference import Reference
 from recipec.spec.reward import Reward
 
-OPS = "recipec.runtime.objective.compiler_ops:"
+_OBJECTIVE = "recipec.runtime.objective"
 Place = Literal["before", "steps", "updates"]
+Take = tuple[str, str, str]
+"""Parameter, signal, and the id of the node it must come from (empty: whoever publishes the signal)."""
 SHAPE = ("shift", "clip")
 """Parameters of a reward that are read with its level, and applied by the sum."""
 
@@ -32,8 +34,7 @@ class UnboundNode:
     type: str
     impl: str
     params: Mapping[str, Any]
-    needs: tuple[tuple[str, str, str], ...]
-    """Parameter, signal, and the id of the node it must come from (empty: whoever publishes the signal)."""
+    needs: tuple[Take, ...]
     outputs: tuple[str, ...]
     keys: tuple[str, ...] = ()
     place: Place = "steps"
@@ -47,7 +48,7 @@ class UnboundNode:
     level: str = ""
     of_critic: bool = False
 
-    def bound(self, drafts: Mapping[str, UnboundNode]) -> Iterator[tuple[str, str, str]]:
+    def bound(self, drafts: Mapping[str, UnboundNode]) -> Iterator[Take]:
         """Yield parameter, signal and the id of the node that makes it, for every column it takes."""
         for parameter, signal, source in self.needs:
             if SIGNALS[signal].kind in {"column", "scalar"}:
@@ -131,15 +132,24 @@ def op(
     name: str,
     node: str,
     function: str,
-    needs: Sequence[str],
+    needs: Iterable[str | Take],
     outputs: tuple[str, ...],
     *,
     params: Mapping[str, Any] | None = None,
     keys: tuple[str, ...] = (),
-    place: Place = "steps",
 ) -> UnboundNode:
-    """Draft a node of the compiler, which calls a plain function."""
-    bound = tuple((signal, signal, "") for signal in needs)
+    """Draft a node of the compiler, which calls ``[MODULE:]FUNCTION`` of the objectives.
+
+    A need that is a text is a signal by its own name.
+    """
+    module, _, called = function.rpartition(":")
     return UnboundNode(
-        f"{name}/{node}", "compiler", function, OPS + function, params or {}, bound, outputs, keys, place
+        f"{name}/{node}",
+        "compiler",
+        called,
+        f"{_OBJECTIVE}.{module or 'compiler_ops'}:{called}",
+        params or {},
+        tuple((need, need, "") if isinstance(need, str) else need for need in needs),
+        outputs,
+        keys,
     )

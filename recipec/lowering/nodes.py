@@ -8,7 +8,7 @@ from typing import Any
 
 from recipec.component import Component
 from recipec.lowering.credit import draft_credit
-from recipec.lowering.drafts import OPS, UnboundNode, component_node, dump, keys_of, level_node, op
+from recipec.lowering.drafts import Take, UnboundNode, component_node, dump, keys_of, level_node, op
 from recipec.spec.critic import Critic
 from recipec.spec.recipe import Stage
 from recipec.spec.reference import Frozen
@@ -26,8 +26,8 @@ def draft_stage(name: str, stage: Stage, policy: Component) -> list[UnboundNode]
     credit = draft_credit(name, stage)
     scored = stage.kind == "rl"
     excluded = _exclusions(name, stage) if scored else []
-    out = excluded[-1].id if excluded else f"{name}/sum.reward_R" if scored else ""
-    updates = _updates(name, stage, policy, failed=out)
+    out = ("excluded_R", excluded[-1].id) if excluded else ("failed_R", f"{name}/sum.reward_R")
+    updates = _updates(name, stage, policy, failed=(("failed_R", *out),) if scored else ())
     needed = {signal for draft in [*slots.values(), *rewards, *credit, *updates] for _, signal, _ in draft.needs}
     drafts = [slots[slot] for slot in ("knowledge", "environment", "data", "sampler", "preference") if slot in slots]
     drafts += _rows(name, stage, policy, needed)
@@ -46,8 +46,7 @@ def _rows(name: str, stage: Stage, policy: Component, needed: Collection[str]) -
     if stage.kind != "rl":
         yield _collate(name, stage)
     if "margin_R" in needed:
-        margins = op(name, "margins", "collate_margins", ("chosen_P",), ("margin_R",))
-        yield replace(margins, impl=OPS.replace("compiler_ops", "scored_pairs") + "collate_margins")
+        yield op(name, "margins", "scored_pairs:collate_margins", ("chosen_P",), ("margin_R",))
     if any(need.signal in IMAGES for need in policy.requires()):
         yield _images(name, stage)
 
@@ -80,16 +79,10 @@ def _collate(name: str, stage: Stage) -> UnboundNode:
     rows = ("tokens_RT", "attend_RT", "trained_RT", "turn_RT", "prompt_id_R")
     if _labelled(stage):
         more = (*rows, "by_pair_R", "desirable_R", "mismatched_R")
-        return _labelled_op(name, "collate", "collate_labelled", ("completion_P",), more)
+        return op(name, "collate", "labelled_answers:collate_labelled", ("completion_P",), more)
     if stage.kind == "sft":
         return op(name, "collate", "collate_completions", ("completion_P",), rows)
     return op(name, "collate", "collate_pairs", ("chosen_P", "rejected_P"), (*rows, "by_pair_R", "chosen_R"))
-
-
-def _labelled_op(name: str, node: str, function: str, needs: Sequence[str], outputs: tuple[str, ...]) -> UnboundNode:
-    return replace(
-        op(name, node, function, needs, outputs), impl=OPS.replace("compiler_ops", "labelled_answers") + function
-    )
 
 
 def _labelled(stage: Stage) -> bool:
@@ -122,9 +115,9 @@ def _sum_rewards(name: str, stage: Stage, levels: Sequence[UnboundNode]) -> Unbo
     if any(level.spec.abstains for level in levels if isinstance(level.spec, Reward)):
         weights["abstains"] = [isinstance(level.spec, Reward) and level.spec.abstains for level in levels]
     steps = isinstance(stage.sampler, Sampler) and stage.sampler.rows == "step"
-    function, needs = ("sum_step_rewards", ("error_R", "episode_id_R")) if steps else ("sum_rewards", ("error_R",))
-    draft = op(name, "sum.reward_R", function, needs, ("reward_R", "failed_R"), params=weights, keys=keys)
-    return replace(draft, needs=(*draft.needs, *(("*reward_R", "reward_R", level.id) for level in levels)))
+    function, rows = ("sum_step_rewards", ("error_R", "episode_id_R")) if steps else ("sum_rewards", ("error_R",))
+    needs = (*rows, *(("*reward_R", "reward_R", level.id) for level in levels))
+    return op(name, "sum.reward_R", function, needs, ("reward_R", "failed_R"), params=weights, keys=keys)
 
 
 def _episodes(name: str, stage: Stage, needed: Collection[str]) -> Iterator[UnboundNode]:
@@ -148,17 +141,17 @@ def _exclusions(name: str, stage: Stage) -> list[UnboundNode]:
     if sampler.truncated == "drop":
         drafts.append(op(name, "exclude.truncated", "exclude_truncated", ("failed_R", "truncated_R"), ("excluded_R",)))
     if "greedy_R" in sampler.provides():
-        greedy = op(name, "exclude.greedy", "exclude_greedy", ("greedy_R",), ("excluded_R",))
-        drafts.append(replace(greedy, needs=(_out(drafts), *greedy.needs)))
+        needs: tuple[str | Take, ...] = (_out(drafts), "greedy_R")
+        drafts.append(op(name, "exclude.greedy", "exclude_greedy", needs, ("excluded_R",)))
     if (group_filter := sampler.drops()) is not None:
         level = f"{name}/reward.{group_filter.level}" if group_filter.level else ""
-        groups = op(name, "exclude.groups", "exclude_groups", ("by_prompt_R", "episode_id_R"), ("excluded_R",))
-        needs = (("failed_R", "failed_R", ""), _out(drafts), ("reward_R", "reward_R", level), *groups.needs)
-        drafts.append(replace(groups, needs=needs, params={"between": group_filter.between}))
+        needs = ("failed_R", _out(drafts), ("reward_R", "reward_R", level), "by_prompt_R", "episode_id_R")
+        params = {"between": group_filter.between}
+        drafts.append(op(name, "exclude.groups", "exclude_groups", needs, ("excluded_R",), params=params))
     return drafts
 
 
-def _out(drafts: Sequence[UnboundNode]) -> tuple[str, str, str]:
+def _out(drafts: Sequence[UnboundNode]) -> Take:
     """Bind the rows that are out of the loss so far: at first, those that failed."""
     return ("excluded_R", "excluded_R", drafts[-1].id) if drafts else ("excluded_R", "failed_R", "")
 
@@ -168,10 +161,10 @@ def _old(name: str, policy: Component) -> UnboundNode:
     return replace(old, id=f"{name}/old", outputs=("old_logprob_RT",), uses=("policy",))
 
 
-def _updates(name: str, stage: Stage, policy: Component, *, failed: str) -> list[UnboundNode]:
+def _updates(name: str, stage: Stage, policy: Component, *, failed: tuple[Take, ...]) -> list[UnboundNode]:
     """Draft the body of the loop over updates: weigh -> policy -> loss -> optimizer.
 
-    ``failed`` is the node that says which rows are out of the loss; empty where none can be.
+    ``failed`` takes what says which rows are out of the loss; empty where none can be.
     """
     assert stage.loss is not None
     assert stage.optimizer is not None
@@ -192,8 +185,8 @@ def _updates(name: str, stage: Stage, policy: Component, *, failed: str) -> list
     if _labelled(stage):
         needs = ("old_logprob_RT", "ref_logprob_RT", "trained_RT", "mismatched_R")
         weigh = [
-            _labelled_op(name, "baseline", "mismatch_baseline", needs, ("baseline_R",)),
-            _labelled_op(name, "weigh", "weigh_labelled", ("mismatched_R",), ("weight_R",)),
+            op(name, "baseline", "labelled_answers:mismatch_baseline", needs, ("baseline_R",)),
+            op(name, "weigh", "labelled_answers:weigh_labelled", ("mismatched_R",), ("weight_R",)),
         ]
     elif "weight_R" in wanted:
         weigh = [op(name, "weigh", "weigh_pairs", ("by_pair_R",), ("weight_R",))]
@@ -203,10 +196,9 @@ def _updates(name: str, stage: Stage, policy: Component, *, failed: str) -> list
         params = {key: loss.params[key] for key in ("aggregate", "normaliser")}
         keys = tuple(f"{prefix}.loss.{key}" for key in params)
         prompts = ("by_prompt_R",) if params["aggregate"] == "prompt_mean" else ()
-        shares = op(name, "weigh", "weigh", ("trained_RT",), ("weight_RT",), params=params, keys=keys)
-        signal = "failed_R" if failed.endswith("/sum.reward_R") else "excluded_R"
-        out = (("failed_R", signal, failed),) if failed else ()
-        weigh = [replace(shares, needs=(*shares.needs, *out, *((column, column, "") for column in prompts)))]
+        weigh = [
+            op(name, "weigh", "weigh", ("trained_RT", *failed, *prompts), ("weight_RT",), params=params, keys=keys)
+        ]
     if "correction_mean_R" in wanted:
         weigh.append(_mean_correction(name, loss))
     if "selected_RT" in wanted:
@@ -229,25 +221,20 @@ def _compared(policy: UnboundNode, loss: Component, at: str) -> UnboundNode:
     )
 
 
-def _critic_updates(name: str, stage: Stage, failed: str) -> Iterator[UnboundNode]:
+def _critic_updates(name: str, stage: Stage, failed: tuple[Take, ...]) -> Iterator[UnboundNode]:
     """Draft an update of the critic: its values, and their distance from the targets that the advantage made."""
     assert isinstance(stage.critic, Critic), "the reader fills the slot `critic` with such"
-    signal = "failed_R" if failed.endswith("/sum.reward_R") else "excluded_R"
-    shares = op(name, "critic.weigh", "weigh", ("trained_RT",), ("weight_RT",), params={"aggregate": "token_mean"})
-    yield replace(shares, needs=(*shares.needs, ("failed_R", signal, failed)), publishes=False, of_critic=True)
+    averaged = {"aggregate": "token_mean"}
+    shares = op(name, "critic.weigh", "weigh", ("trained_RT", *failed), ("weight_RT",), params=averaged)
+    yield replace(shares, publishes=False, of_critic=True)
     critic = component_node(name, "critic", stage.critic, keys=tuple(keys_of(stage.critic, f"stages.{name}.critic")))
     yield replace(critic, outputs=("value_RT",), of_critic=True)
     maker = next(level for level, spec in stage.advantage.items() if "target_value_RT" in spec.provides())
     params = {key: critic.params[key] for key in stage.critic.of_loss}
-    needs = ("value_RT", "old_value_RT", "trained_RT")
-    loss = op(name, "critic.loss", "value_loss", needs, ("loss",), params=params)
-    sources = (
-        ("target_value_RT", "target_value_RT", f"{name}/advantage.{maker}"),
-        ("weight_RT", "weight_RT", shares.id),
-    )
-    bound = (*loss.needs[:2], sources[0], loss.needs[2], sources[1])
-    impl = OPS.replace("compiler_ops:", "gae:value_loss")
-    yield replace(loss, impl=impl, needs=bound, publishes=False, of_critic=True)
+    target = ("target_value_RT", "target_value_RT", f"{name}/advantage.{maker}")
+    needs = ("value_RT", "old_value_RT", target, "trained_RT", ("weight_RT", "weight_RT", shares.id))
+    loss = op(name, "critic.loss", "gae:value_loss", needs, ("loss",), params=params)
+    yield replace(loss, publishes=False, of_critic=True)
 
 
 def _mean_correction(name: str, loss: UnboundNode) -> UnboundNode:
@@ -255,11 +242,13 @@ def _mean_correction(name: str, loss: UnboundNode) -> UnboundNode:
     columns = ("ratio_to_RT", "sampler_logprob_RT", "trained_RT", "weight_RT")
     named = {parameter: signal for parameter, signal, _ in loss.needs}
     of = {"action": "sampler_correction"} | {key: f"sampler_correction_{key}" for key in ("level", "cap", "floor")}
-    return replace(
-        op(name, "correction", "mean_correction", (), ("correction_mean_R",)),
-        impl=OPS.replace("compiler_ops", "token_ratios") + "mean_correction",
+    return op(
+        name,
+        "correction",
+        "token_ratios:mean_correction",
+        [(column, named[column], "") for column in columns],
+        ("correction_mean_R",),
         params={key: loss.params[parameter] for key, parameter in of.items()},
-        needs=tuple((column, named[column], "") for column in columns),
     )
 
 
@@ -268,11 +257,13 @@ def _selection(name: str, loss: UnboundNode, at: str) -> UnboundNode:
     named = {parameter: signal for parameter, signal, _ in loss.needs}
     of = [key for key in ("share", "lowest", "highest") if key in loss.params]
     columns = ("ratio_to_RT", "advantage_RT", "trained_RT", "weight_RT")
-    return replace(
-        op(name, "select", "select_tokens", (), ("selected_RT",)),
-        impl=OPS.replace("compiler_ops", "covariance") + "select_tokens",
+    return op(
+        name,
+        "select",
+        "covariance:select_tokens",
+        [*((column, named[column], "") for column in columns), "tokens_RT"],
+        ("selected_RT",),
         params={key: loss.params[key] for key in of},
-        needs=(*((column, named[column], "") for column in columns), ("tokens_RT", "tokens_RT", "")),
         keys=tuple(f"{at}.{key}" for key in of),
     )
 
