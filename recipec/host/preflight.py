@@ -111,7 +111,7 @@ def stage_specs(stage: StageGraph) -> Iterator[tuple[str, Component]]:
     """Yield dotted key, below the stage's, and spec of its components, those of the machine left out."""
     for node in (*stage.setup, *stage.nodes()):
         if node.spec is not None and node.slot not in ENGINE_SLOTS.values() and node.outputs != ("old_logprob_RT",):
-            yield node.id.partition("/")[2], node.spec
+            yield node.name, node.spec
 
 
 def _sees(stage: StageGraph) -> bool:

@@ -20,7 +20,7 @@ from recipec.package_files import named_file
 from recipec.reading.used_source import used_source
 from recipec.run.inputs import named_files, named_packages, named_stages
 from recipec.spec.data import Data
-from recipec.spec.recipe import weights_kind
+from recipec.spec.recipe import distribution_of, weights_kind
 
 
 def stage_inputs(stage: StageGraph, parents: Mapping[str, str], options: Options) -> dict[str, str]:
@@ -90,6 +90,6 @@ def _weights(stage: StageGraph, parents: Mapping[str, str], root: Path) -> str:
         case "directory":
             return _hashed(root / stage.origin)
         case "package":
-            return f"{stage.origin}=={version(stage.origin.removeprefix('package:').partition('/')[0])}"
+            return f"{stage.origin}=={version(distribution_of(stage.origin))}"
         case _:
             return stage.origin

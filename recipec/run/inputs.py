@@ -12,7 +12,7 @@ from recipec.graph import StageGraph
 from recipec.host.jsonl import lines_of
 from recipec.host.preflight import stage_specs
 from recipec.package_files import named_file
-from recipec.spec.recipe import weights_kind
+from recipec.spec.recipe import distribution_of, weights_kind
 
 
 def named_files(stage: StageGraph) -> Iterator[str]:
@@ -31,7 +31,7 @@ def named_packages(stage: StageGraph) -> Iterator[str]:
         yield from spec.data_packages
     for info, value in _texts_of(stage):
         if is_origin(info) and weights_kind(value) == "package":
-            yield value.removeprefix("package:").partition("/")[0]
+            yield distribution_of(value)
 
 
 def named_stages(stage: StageGraph) -> Iterator[str]:

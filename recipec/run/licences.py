@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recipec.host.small_files import read_small
+from recipec.spec.recipe import distribution_of, weights_kind
 
 NOT_STATED = "not stated"
 _KEYS = ("license_name", "license")
@@ -26,10 +27,10 @@ def licences(stages: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
             if name in names or name in seen:
                 continue
             seen.add(name)
-            if name.startswith("package:"):
-                yield name, _of_package(name.removeprefix("package:"))
-            elif kind == "dataset" or (name.count("/") == 1 and not name.startswith((".", "/"))):
+            if kind == "dataset" or weights_kind(name) == "hub":
                 yield name, _of_hub(name, kind)
+            elif weights_kind(name) == "package":
+                yield name, _of_package(distribution_of(name))
 
 
 def data_of(stage: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

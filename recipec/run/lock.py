@@ -24,7 +24,7 @@ from recipec.package_files import named_file
 from recipec.run.digests import used_code
 from recipec.run.inputs import named_packages
 from recipec.run.launching import Prepared
-from recipec.spec.recipe import weights_kind
+from recipec.spec.recipe import distribution_of, weights_kind
 
 FORMAT = 1
 SUFFIX = ".lock"
@@ -109,7 +109,7 @@ def _packages(graph: Graph) -> Iterator[str]:
     for stage in graph.stages:
         yield from named_packages(stage)
         if weights_kind(stage.origin) == "package":
-            yield stage.origin.removeprefix("package:").partition("/")[0]
+            yield distribution_of(stage.origin)
 
 
 def _hashed(path: Path, name: str) -> str:

@@ -316,3 +316,12 @@ def weights_kind(origin: str) -> Literal["stage", "directory", "hub", "package",
     if origin.startswith(("./", "../", "/")):
         return "directory"
     return "hub" if "/" in origin else "stage"
+
+
+def distribution_of(origin: str) -> str:
+    """Return the installed package of weights that are named ``package:DIST`` or ``package:DIST/FILE``.
+
+    >>> distribution_of("package:mine/small.gguf")
+    'mine'
+    """
+    return origin.removeprefix("package:").partition("/")[0]

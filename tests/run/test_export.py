@@ -75,10 +75,12 @@ def test_the_card_lists_the_licences_of_what_went_in(tmp_path, monkeypatch):
         {"name": "two", "origin": "one", "loop": {"body": []}, "before": data[1:]},
         {"name": "three", "origin": "package:typer", "loop": {"body": []}, "before": []},
         {"name": "four", "origin": "scratch", "loop": {"body": []}, "before": []},
+        {"name": "five", "origin": "package:typer/small.gguf", "loop": {"body": []}, "before": []},
     ]
     assert list(licences(stages)) == [
         ("some/base", "apache-2.0"),
         ("some/pairs", "cc-by-4.0"),
         ("some/other", "not stated"),
         ("package:typer", "MIT"),
+        ("package:typer/small.gguf", "MIT"),
     ]

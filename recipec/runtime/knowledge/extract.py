@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,8 @@ from recipec.runtime.knowledge.sparql_queries import Stored
 from recipec.runtime.knowledge.store_cache import key_of, open_store
 from recipec.runtime.knowledge.triple_files import stated
 from recipec.runtime.knowledge.triples import reads
-from recipec.runtime.model import lora
 from recipec.runtime.model.causal_lm import CausalLm
-from recipec.runtime.model.origin import Origin, folder_of
+from recipec.runtime.model.origin import merged, origin_of
 from recipec.runtime.protocols import Policy, RolloutEngine
 from recipec.runtime.rollout.chain import sample
 from recipec.runtime.rollout.engine import SamplingParams
@@ -190,15 +189,10 @@ class _Reader:
 
     def _reading(self) -> tuple[Policy, RolloutEngine]:
         """Return the extracting model and its rollout engine."""
-        name = self.spec.model
-        if name is None:
+        if self.spec.model is None:
             return self.policy, self.engine
-        kind = weights_kind(name)
-        at = str(self.context.artifacts[f"{name}.policy"].resolve()) if kind == "stage" else name
-        origin = Origin("directory" if kind == "stage" else kind, at)
-        adapted = (folder_of(origin, self.context) / lora.CONFIG).exists()
-        merged_origin = replace(origin, adapter="merge" if adapted else None)
-        policy = CausalLm(policy_spec.CausalLm(), self.context, merged_origin)
+        origin = merged(origin_of(self.spec.model, self.context), self.context)
+        policy = CausalLm(policy_spec.CausalLm(), self.context, origin)
         policy.set_attention(DenseAttention(Dense(), self.context))
         return policy, HfEngine(Hf(), self.context, policy=policy)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -14,15 +13,14 @@ from recipec.graph import Node
 from recipec.runtime.batch import Batch
 from recipec.runtime.context import StageContext
 from recipec.runtime.graph_runner import GraphRunner
-from recipec.runtime.model import logprob_head, lora
+from recipec.runtime.model import logprob_head
 from recipec.runtime.model.causal_lm import CausalLm
-from recipec.runtime.model.origin import Origin, folder_of
+from recipec.runtime.model.origin import merged, origin_of
 from recipec.runtime.model.reward_model import RewardModel
 from recipec.runtime.protocols import Critic
 from recipec.runtime.training.local_engine import LocalEngine
 from recipec.runtime.training.optimizer import AdamW
 from recipec.spec import critic as specs, policy as policy_specs
-from recipec.spec.recipe import weights_kind
 
 
 class Decoder(RewardModel):
@@ -85,23 +83,13 @@ class ValueModel(Critic):
 
 def _loaded(spec: specs.ValueModel, context: StageContext, policy: CausalLm) -> Decoder:
     """Load the critic's decoder under the policy's attention; an adapter that is found becomes part of the weights."""
-    origin = policy.origin if spec.from_ is None else _origin(spec.from_, context)
-    if origin.kind != "scratch":
-        adapted = origin.adapter_path is not None or (folder_of(origin, context) / lora.CONFIG).exists()
-        origin = replace(origin, adapter="merge" if adapted else None)
+    if spec.from_ == "scratch":
+        raise RecipeError(errors.no_model("scratch (as a critic)"))
+    origin = policy.origin if spec.from_ is None else origin_of(spec.from_, context)
     described = policy_specs.CausalLm(dtype=spec.dtype, scratch=policy.spec.scratch)
-    model = Decoder(described, context, origin)
+    model = Decoder(described, context, merged(origin, context))
     mine, its = policy.tokenizer.get_vocab(), model.tokenizer.get_vocab()
     if mine != its or model.vocabulary < policy.vocabulary:
         raise RecipeError(errors.vocabulary_mismatch(f"critic `{spec.from_}`", len(mine), model.vocabulary))
     model.set_attention(policy.attention.unbound_copy())
     return model
-
-
-def _origin(name: str, context: StageContext) -> Origin:
-    kind = weights_kind(name)
-    if kind == "scratch":
-        raise RecipeError(errors.no_model("scratch (as a critic)"))
-    if kind == "stage":
-        return Origin("directory", str(context.artifacts[f"{name}.policy"].resolve()))
-    return Origin(kind, name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,12 +12,10 @@ from torch import Tensor
 from recipec.diagnostics.errors import model as errors, vision as vision_errors
 from recipec.diagnostics.model import RecipeError
 from recipec.runtime.context import StageContext
-from recipec.runtime.model import lora
 from recipec.runtime.model.causal_lm import CausalLm
-from recipec.runtime.model.origin import Origin, folder_of
+from recipec.runtime.model.origin import merged, origin_of
 from recipec.runtime.protocols import Reference
 from recipec.spec import reference as specs
-from recipec.spec.recipe import weights_kind
 
 
 def _scored(
@@ -125,15 +122,10 @@ class Lagged(Reference):
 
 def _other(name: str, context: StageContext, policy: CausalLm) -> CausalLm:
     """Load the model that ``from`` names, under the policy's tokenizer and attention."""
-    kind = weights_kind(name)
-    if kind == "scratch":
+    if name == "scratch":
         raise RecipeError(errors.no_model("scratch (as a reference)"))
-    at = str(context.artifacts[f"{name}.policy"]) if kind == "stage" else name
     spec = type(policy.spec)(dtype=policy.spec.dtype)
-    origin = Origin("directory" if kind == "stage" else kind, at)
-    # whatever adapter the other model has is part of it
-    adapted = (folder_of(origin, context) / lora.CONFIG).exists()
-    other = type(policy)(spec, context, replace(origin, adapter="merge" if adapted else None))
+    other = type(policy)(spec, context, merged(origin_of(name, context), context))
     its_kind, my_kind = str(other.model.config.model_type), str(policy.model.config.model_type)
     if policy.image_encoder is not None and its_kind != my_kind:
         raise RecipeError(vision_errors.other_family(name, its_kind, my_kind))

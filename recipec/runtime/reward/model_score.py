@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,13 +13,12 @@ from recipec.diagnostics.model import RecipeError
 from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.batch import Task, pad_rows
 from recipec.runtime.context import StageContext
-from recipec.runtime.model import lora, weights
-from recipec.runtime.model.origin import Origin, folder_of
+from recipec.runtime.model import weights
+from recipec.runtime.model.origin import folder_of, merged, origin_of
 from recipec.runtime.model.reward_model import RewardModel, is_reward_model
 from recipec.runtime.protocols import Part
 from recipec.spec import policy as policy_specs, reward as specs
 from recipec.spec.attention import Dense
-from recipec.spec.recipe import weights_kind
 
 
 class ModelScore(Part):
@@ -61,19 +59,15 @@ class ModelScore(Part):
 
 def load(spec: specs.Model, context: StageContext) -> RewardModel:
     """Load the reward model that a reward names, ready to score."""
-    kind = weights_kind(spec.from_)
-    if kind == "scratch":
+    if spec.from_ == "scratch":
         raise RecipeError(errors.not_a_reward_model("scratch", "it is a new model"))
-    at = str(context.artifacts[f"{spec.from_}.policy"].resolve()) if kind == "stage" else spec.from_
-    origin = Origin("directory" if kind == "stage" else kind, at)
+    origin = origin_of(spec.from_, context)
     folder = folder_of(origin, context)
     weights.inspect_folder(folder)
     if not is_reward_model(folder):
         raise RecipeError(errors.not_a_reward_model(spec.from_, "its configuration names no sequence classifier"))
-    if (folder / lora.CONFIG).exists():
-        origin = replace(origin, adapter="merge")
     described = policy_specs.CausalLm(dtype=spec.dtype, chat_template=spec.chat_template)
-    model = RewardModel(described, context, origin)
+    model = RewardModel(described, context, merged(origin, context))
     model.set_attention(DenseAttention(Dense(), context))
     return model
 
