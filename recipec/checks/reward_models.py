@@ -86,6 +86,8 @@ def no_reward_model(reading: Reading) -> Iterator[Finding]:
                 if text in earlier or reading.fragment:
                     continue
                 there = reading.stages.get(text)
+                if there is not None and there.kind is None:
+                    continue  # which is reported there
                 problem = "there is no such stage" if there is None else f"it is of kind `{there.kind}`"
                 problem = "it does not come before" if there is not None and there.kind == "rm" else problem
                 yield at_field(reading, part, key).finding(

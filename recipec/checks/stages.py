@@ -38,7 +38,8 @@ def unknown_stage(reading: Reading) -> Iterator[Finding]:
     `STAGE/checkpoint-100` is not read as a model of the hub.
     Why it matters: a bare word after `from` is a stage of this recipe; it is not looked up anywhere else.
     Example: `from: explor`, or `from: gpt2` for a model of the hub.
-    How to fix: name an earlier stage, a directory as `./name`, or a model of the hub as `org/name`.
+    How to fix: name an earlier stage, a directory as `./name`, a model of the hub as `org/name`, or one in an
+    installed package as `package:name`.
     """
     renamed = {folded(name) for name in reading.stages if not STAGE_NAME.fullmatch(name)}  # RC140 says so
     for stage in reading.stages.values():

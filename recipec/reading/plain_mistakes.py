@@ -15,7 +15,7 @@ from recipec.reading import field_descriptions
 from recipec.reading.component_suggestions import TYPES, slot_of
 from recipec.reading.foreign.values import foreign_component
 from recipec.reading.key_places import places_of
-from recipec.reading.lists import for_part
+from recipec.reading.lists import for_part, for_several
 from recipec.spec.data import Columns
 from recipec.spec.machine import ENGINE_SLOTS
 from recipec.spec.recipe import KEY_SLOTS, SLOT, Kind
@@ -23,6 +23,7 @@ from recipec.spec.recipe import KEY_SLOTS, SLOT, Kind
 Path = tuple[str | int, ...]
 _SYNONYMS = {
     "max_completion_length": "max_turn_length",
+    "type": "kind",
     "path": "from",
     "model_path": "from",
     "function": "name",
@@ -53,6 +54,7 @@ _COLUMNS = {
 """Columns that have another name here."""
 _OF_WEIGHTS = "dtype"
 """A key of rollout engines that the weights have, too."""
+_ADDRESS = frozenset({"url", "base_url", "endpoint", "address", "api_base", "host"})
 _PRECISION = frozenset({"precision", "mixed_precision", "torch_dtype", "bf16", "fp16", "amp"})
 _TIME = re.compile(r"(?:max_|train_)?(?:time|hours?|minutes?|seconds?|days?|duration|wall_?time)(?:_limit|_\w+)?")
 
@@ -146,8 +148,19 @@ def _renamed(key: str, value: Any, path: Path, known: Collection[str], section: 
 
 def _of_meaning(key: str, path: Path, known: Collection[str], section: Mapping[str, Any]) -> KeyAdvice | None:
     """Advise on a model of a reference or a reward, the precision, a time, and the weight of a source."""
-    if key in _MODEL and "from" in known and "from" not in section and slot_of(path) in {"reference", "reward"}:
+    if (
+        key in _MODEL
+        and "from" in known
+        and "from" not in section
+        and slot_of(path) in {"reference", "reward", "critic"}
+    ):
         return KeyAdvice(question(["from"]), "from", (("from",),))
+    if key in _ADDRESS and "service" in known:
+        return KeyAdvice(
+            "an address is that of a service: write `service: NAME` here, and at the top of the recipe "
+            "`machine: {services: {NAME: {url: …}}}`",
+            meant=(("service",),),
+        )
     if key in _PRECISION and path in {(), ("machine",)}:
         return KeyAdvice("it is that of the weights, in a stage: `policy: {type: causal_lm, dtype: bfloat16}`")
     if path[-1:] == ("budget",) and _TIME.fullmatch(key):
@@ -193,5 +206,7 @@ def _elsewhere(key: str, value: Any, path: Path, section: Mapping[str, Any]) -> 
 
 
 def _at_top(key: str, value: Any) -> KeyAdvice | None:
+    if key == "seeds" and isinstance(value, list):
+        return KeyAdvice(for_several("seed", value, "seed"))
     text = for_part(key, value)
     return KeyAdvice(text, meant=(("stages",),)) if text else None
