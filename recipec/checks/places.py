@@ -148,12 +148,19 @@ def _explained(text: str) -> bool:
     return _TEMPLATE.search(text) is not None or any(pattern.search(text) for pattern, _ in _ELSEWHERE)
 
 
+_REVISION = re.compile(r"main|master|[0-9a-f]{7,40}|v\d[\w.]*")
+"""A revision of a model of the hub, at the end of its address."""
+
+
 def _written(text: str) -> str:
     """Say how the weights that a text means are written.
 
     >>> _written("models/qwen/base"), _written("hf:org/model"), _written("org/model:main")
     ('a directory begins with a dot or a slash: `./models/qwen/base`', 'write `org/model`', 'write `org/model@main`')
     """
+    name, _, revision = text.removesuffix("/").replace("/tree/", "/").rpartition("/")
+    if _REVISION.fullmatch(revision) and _HUB.fullmatch(f"{name}@{revision}"):
+        return f"write `{name}@{revision}`"
     head, _, tail = text.partition(":")
     if tail and (right := next((one for one in (tail.lstrip("/"), f"{head}@{tail}") if _HUB.fullmatch(one)), "")):
         return f"write `{right}`"

@@ -19,6 +19,7 @@ from recipec.spec.recipe import (
     STAGE_NAME,
     UNIT,
     Budget,
+    Evaluation,
     Kind,
     Levels,
     Slot,
@@ -84,6 +85,10 @@ def _levels(findings: Findings, section: dict[str, Any], path: Path, owner: str)
 def _need(findings: Findings, section: Mapping[str, Any], path: Path, name: str, earlier: Sequence[str]) -> None:
     """Say which of the keys that every stage must have are missing."""
     spans = findings.spans(path, key=True)
+    if len(section) > 1 and "data" in section and set(section) <= {*field_descriptions.keys_of(Evaluation)}:
+        about = "an evaluation, which has no kind, belongs under `evaluate:` at the top of the recipe"
+        findings.say(errors.missing_key("kind", f"stage `{name}`", dotted(path), spans, about))
+        return
     if "kind" not in section and findings.lacks((*path, "kind")):
         about = field_descriptions.about(Stage, "kind")
         findings.say(errors.missing_key("kind", f"stage `{name}`", dotted(path), spans, about))

@@ -136,7 +136,7 @@ def _of_stage(advice: Advice) -> bool:
 
 def _meant(clues: _Clues, key: str, home: str, inside: Iterable[str]) -> tuple[Path, ...]:
     """Return the paths that may have been meant, each of another tool's names also as a key of this section."""
-    places: list[Path] = [(name,) for name in clues.similar[:1]]
+    places: list[Path] = [(name,) for name in clues.similar[:3]]
     for ours in (*(clues.foreign.meant if clues.foreign is not None else ()), *inside):
         words = ours.split(".")
         places += [tuple(words), (words[-1],)]

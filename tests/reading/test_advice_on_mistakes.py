@@ -45,6 +45,9 @@ RIGHT, STEPS = "{right: {type: exact_match}}", "steps: 10"
         (STEPS, "steps: 10, step: {kind: sft}", "RC130", "below `stages`, in line with `explore`"),
         ("org/model", "hf:org/model", "RC172", "write `org/model`"),
         ("org/model", "org/model:main", "RC172", "write `org/model@main`"),
+        ("org/model", "org/model/main", "RC172", "write `org/model@main`"),
+        ("evaluate:\n", "", "RC133", "belongs under `evaluate:` at the top"),
+        ("    reward:", "    sampler: {stop_token_ids: [5]}\n    reward:", "RC130", "texts of `sampler.stop`"),
         ("org/model", "[org/model]", "RC132", "write it without brackets: `from: org/model`"),
         ("    from: org/model", "    policy: org/model", "RC134", "`from: org/model`"),
         ("    reward:", "    optimizer: {name: adamw_torch}\n    reward:", "RC130", "write `type: adamw`"),
@@ -249,6 +252,15 @@ def test_no_slot_of_another_kind_is_advised() -> None:
     assert "`prefer`" in found.message
     assert "`preference`" not in found.help
     assert "`reward`" not in found.help
+
+
+def test_what_several_names_may_be_meant_for_is_not_missing(tmp_path):
+    """A key that is like two of ours is one mistake, whichever is meant."""
+    scratch = "{architecture: llama, hidden_size: 8, layers: 1, num_heads: 2, max_positions: 8}"
+    new = f"scratch\n    policy: {{type: causal_lm, scratch: {scratch}}}"
+    (tmp_path / "r.yaml").write_text(RECIPE.replace("org/model", new))
+    (one,) = [one for one in compile_recipe(tmp_path / "r.yaml").diagnostics if one.code in {"RC130", "RC133"}]
+    assert one.help == "did you mean `kv_heads` or `heads`?"
 
 
 def test_the_rest_of_a_component_is_read_as_the_one_that_is_meant(tmp_path):
