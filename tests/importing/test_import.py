@@ -20,7 +20,7 @@ FILES = Path(__file__).parent / "files"
 # file: tool and trainer; values of the recipe; names that cannot be written
 EXPECTED = {
     "trl_grpo.yaml": ("TRL", "grpo", {"budget.prompts_per_step": 4, "loss.normaliser": 2048, "loss.epsilon_high": 0.28, "advantage.group.scale": "none", "reward.think_format_reward.weight": 0.2, "optimizer.min_ratio": 0.1, "machine.rollout.type": "vllm"}, []),
-    "trl_sft.yaml": ("TRL", "sft", {"budget.rows_per_step": 16, "policy.lora.r": 32, "data.packing": True, "optimizer.schedule": "linear", "evaluate.held_out.metrics": ["loss"], "evaluate.held_out.every": 100}, ["eos_token"]),
+    "trl_sft.yaml": ("TRL", "sft", {"budget.rows_per_step": 16, "policy.lora.r": 32, "data.packing": True, "optimizer.schedule": "linear", "evaluate.held_out.metrics": ["loss"], "evaluate.held_out.every": 100, "policy.eos_token": "<|im_end|>"}, []),
     "trl_dpo.sh": ("TRL", "dpo", {"budget.pairs_per_step": 64, "budget.steps": 1000, "loss.variant": "ipo", "machine.devices": 4}, []),
     "trl_rloo.sh": ("TRL", "rloo", {"advantage.group.type": "rloo", "loss.ratio": "product", "loss.aggregate": "seq_mean_token_mean", "reward.kl.beta": 0.05, "budget.prompts_per_step": 2, "data.split": "train[:5%]"}, []),
     "axolotl_reward.yaml": ("axolotl", "rm", {"data.columns.prompt": "input", "data.chat": True, "data.overlong": "truncate", "policy.lora.r": 8, "loss.center": 0.01, "budget.pairs_per_step": 8}, []),
