@@ -223,6 +223,20 @@ def merge_differs(folder: str, difference: float) -> Finding:
     )
 
 
+@diagnostic("RC896", "load-changes-model")
+def handed_over_differs(folder: str, difference: float) -> Finding:
+    """A policy that a stage saved computes something else once it is loaded.
+
+    What it checks: the logits of a few tokens, or the score of a reward model: noted where a stage saves its policy,
+    and compared where a stage, a reference or an evaluation loads it: to 1e-3 of the largest, or 0.1 in bfloat16.
+    Weights that are quantized, or spread over ranks, are not compared.
+    Why it matters: the next stage would train another model than the one that was trained.
+    Example: a library that saves a model under names that it does not load.
+    How to fix: run the stage that made it again, with the versions of the libraries in `constraints.txt`.
+    """
+    return Finding(f"the policy in {folder} has other logits than when it was saved: they differ by {difference:.2g}")
+
+
 @diagnostic("RC738", "model-not-savable")
 def unsavable(name: str, problem: str) -> Finding:
     """The configuration, the tokenizer or the image processor of a model can be loaded, but not saved.

@@ -20,6 +20,7 @@ from recipec.runtime.context import StageContext
 from recipec.runtime.data.text import Text
 from recipec.runtime.images.picture import Picture
 from recipec.runtime.model import (
+    fixed_outputs,
     generation_config,
     logprob_head,
     lora,
@@ -51,8 +52,7 @@ class CausalLm(Policy):
 
     def __init__(self, spec: policy.CausalLm | policy.VisionLm, context: StageContext, origin: Origin) -> None:
         """Load or build the model, its adapter and its tokenizer; ``use`` gives it an attention."""
-        self.spec, self.context, self.origin = spec, context, origin
-        self.device = context.device
+        self.spec, self.context, self.origin, self.device = spec, context, origin, context.device
         self.peft_model: PeftModel | None = None
         """The peft model around ``model``, where an adapter is trained."""
         self.adapter_is_new = False
@@ -71,8 +71,8 @@ class CausalLm(Policy):
         self.text = Text(self.tokenizer, context.begun, f"stages.{context.stage}.{key}")
         self.separable = self._head_separable()
         self.eval()
-        self.calls = 0
-        self.temperature = context.temperature
+        fixed_outputs.check(self, origin)
+        self.calls, self.temperature = 0, context.temperature
         self.compares: Callable[..., dict[str, Tensor]] | None = None
         """What the policy's node computes where a teacher's distributions are learnt."""
 

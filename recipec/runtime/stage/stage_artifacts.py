@@ -6,12 +6,14 @@ import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.host.artifacts import committed, verify_folder
 from recipec.host.journal import summary
 from recipec.host.packages import versions
+from recipec.runtime.model import fixed_outputs
 from recipec.runtime.stage import rollout_log
 from recipec.runtime.stage.running_stage import RunningStage
 
@@ -40,7 +42,9 @@ def commit(stage: RunningStage) -> None:
             continue  # before the run was killed
 
         def write(artifact: str = artifact) -> None:
-            metadata = {**about, "artifact": artifact, **(metrics if artifact == "policy" else {})}
+            metadata: dict[str, Any] = {**about, "artifact": artifact}
+            if artifact == "policy":
+                metadata |= {**metrics, fixed_outputs.KEY: fixed_outputs.fixed_outputs(stage.policy)}
             with committed(home / artifact, metadata) as folder:
                 writers[artifact](folder)
 

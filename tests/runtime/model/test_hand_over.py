@@ -11,9 +11,10 @@ from support.policies import dense_policy
 from transformers import AutoModelForCausalLM
 
 from recipec.diagnostics.model import RecipeError
+from recipec.host.artifacts import committed
 from recipec.runtime.attention.dense import DenseAttention
 from recipec.runtime.context import StageContext
-from recipec.runtime.model import quantization
+from recipec.runtime.model import fixed_outputs, quantization
 from recipec.runtime.model.causal_lm import CausalLm
 from recipec.runtime.model.origin import Origin
 from recipec.runtime.model.reward_model import RewardModel
@@ -163,6 +164,39 @@ TABLE = [
     )
     if narrow is None or (way[2] and dtype == "bfloat16")
 ]
+
+
+def noted(made: CausalLm, folder: Path) -> None:
+    """Save a policy as a finished stage does, with what it computes."""
+    with committed(folder, {fixed_outputs.KEY: fixed_outputs.fixed_outputs(made)}) as temporary:
+        made.save(temporary)
+
+
+@pytest.mark.parametrize(("kind", "lora"), [("policy", None), ("policy", specs.Lora(r=2)), ("reward", None)])
+def test_a_load_that_changes_the_model_stops_the_run(tmp_path, monkeypatch, kind, lora):
+    """What a policy computes is noted where it is saved; one that is loaded as another is refused: RC896."""
+    made = of_kind(tmp_path, Origin("scratch"), kind, lora=lora)
+    shift(made)
+    noted(made, tmp_path / "parent")
+    origin = Origin("directory", "./parent", "continue" if lora else None)
+    for dtype in ("float32", "bfloat16"):
+        of_kind(tmp_path, origin, kind, dtype=dtype)
+    if lora:
+        of_kind(tmp_path, Origin("directory", "./parent", "merge"), kind)
+    if kind == "policy":  # another kind of output is not compared
+        of_kind(tmp_path, origin, "reward", lora=lora)
+    read = CausalLm._read
+
+    def spoilt(self: CausalLm, folder: Path, dtype: torch.dtype) -> torch.nn.Module:
+        model = read(self, folder, dtype)
+        model.model.layers[1].mlp.down_proj.weight.data.zero_()
+        return model
+
+    monkeypatch.setattr(CausalLm, "_read", spoilt)
+    with pytest.raises(RecipeError) as refused:
+        of_kind(tmp_path, origin, kind)
+    assert refused.value.diagnostics[0].code == "RC896"
+    assert str(tmp_path / "parent") in refused.value.diagnostics[0].message
 
 
 @pytest.fixture(scope="module")
