@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Literal, NamedTuple, ParamSpec
 
+from recipec.diagnostics.snippet import hidden
+
 Severity = Literal["error", "warning"]
 P = ParamSpec("P")
 
@@ -158,16 +160,16 @@ class Code(NamedTuple):
         return inspect.cleandoc(self.doc)
 
     def diagnostic(self, finding: Finding) -> Diagnostic:
-        """Attach the code to a finding, and what the page says to all findings of the code."""
+        """Attach the code to a finding, and what the page says to all findings of the code; secrets are covered."""
         page = sections(self.page)
         return Diagnostic(
             self.code,
             self.name,
             self.severity,
-            finding.message,
+            hidden(finding.message),
             finding.spans,
             finding.why or _one_line(page.get(WHY, "")),
-            finding.help or _one_line(page.get(HELP, "")),
+            hidden(finding.help) or _one_line(page.get(HELP, "")),
             finding.path,
             finding.fix,
             finding.proposal,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from recipec.component import component_names, components_of
@@ -23,6 +24,8 @@ _NAMED = ("stages", "evaluate", "trackers")
 """Keys of a recipe that hold named parts."""
 _SHORT = 3
 """Letters of words that occur in many names."""
+_OTHERS = 16
+"""Most further keys that tell which tool is meant: a section may have thousands that nothing reads."""
 _WHOLE = ("recipe", "stage")
 """Sections that are not components."""
 
@@ -50,7 +53,7 @@ def for_key(
     known = list(keys)
     if (plain := certain(key, value, path, known, section)) is not None:
         return plain
-    others = tuple(other for other in section if other not in known and other != key)
+    others = tuple(islice((other for other in section if other not in known and other != key), _OTHERS))
     clues = _clues(key, value, path, known, section, kind, others)
     meant_elsewhere = clues.inside.meant or (clues.foreign is not None and clues.foreign.meant)
     if not meant_elsewhere and (around := wrapped(key, value, known, section)) is not None:

@@ -45,7 +45,7 @@ def test_weights_that_are_no_numbers_are_not_committed(folder):
     [
         (("recipec: 1\n", "recipec: 1\nmachine: {device: cuda}\n"), "RC771", 1),
         (("rows_per_step", "microbatch_tokens: 2, rows_per_step"), "RC768", 4),
-        (("1.0e-3}", "1.0e-3, freeze: [vision]}"), "RC773", 1),
+        (("1.0e-3}", "1.0e-3, freeze: [visual]}"), "RC773", 1),
     ],
 )
 def test_what_this_machine_or_model_lacks(folder, monkeypatch, change, code, exits):

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -219,10 +220,16 @@ def test_a_missing_package_is_found_first(folder, monkeypatch):
 
 
 def test_a_recipe_has_no_password(folder):
-    """A user name in the address of a server is refused, and so is a key that no tracker has."""
-    for wrong, code in (('uri: "http://me:secret@host"', "RC132"), ("api_key: secret", "RC130")):
+    """A user name in the address of a server is refused, a password too, and so is a key that no tracker has."""
+    for wrong, codes in (
+        ('uri: "http://me@host"', ["RC132"]),
+        ('uri: "http://me:secret@host"', ["RC651", "RC132"]),
+        ("api_key: secret", ["RC130", "RC651"]),
+    ):
         ended = folder.run(f"{SFT}trackers: {{team: {{type: mlflow, {wrong}}}}}\n", a__jsonl=ROWS)
-        assert (ended.code, ended.first) == (1, code), ended.err
+        assert ended.code == 1
+        assert re.findall(r"error\[(RC\d+)\]", ended.err) == codes, ended.err
+        assert "me:secret" not in ended.err
 
 
 def test_a_server_that_does_not_answer_is_found_first(tmp_path):
