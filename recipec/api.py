@@ -15,6 +15,7 @@ from typing import Any
 
 from recipec.diagnostics.errors.ranks import callback_elsewhere
 from recipec.diagnostics.model import PYTHON, RecipeError
+from recipec.diagnostics.phrases import listed
 from recipec.graph import Graph
 from recipec.host.artifacts import RunFolder
 from recipec.host.jsonl import read_lines
@@ -64,12 +65,25 @@ class Run:
         return results(self.folder, self.stages, every=every) or Results((), ())
 
     def metrics(self, stage: str) -> list[dict[str, Any]]:
-        """Return the metrics of a stage, one mapping a step."""
-        return read_lines(RunFolder(self.folder).stage(stage) / "metrics.jsonl")
+        """Return the metrics of a stage, one mapping a step.
+
+        Raises:
+            KeyError: the run has no such stage.
+        """
+        return read_lines(self._stage(stage) / "metrics.jsonl")
 
     def samples(self, stage: str, step: int) -> list[dict[str, Any]]:
-        """Return the rows of a step of an ``rl`` stage, the first step being 1."""
-        return read_lines(RunFolder(self.folder).stage(stage) / "samples" / f"step-{step:06d}.jsonl")
+        """Return the rows of a step of an ``rl`` stage, the first step being 1; none of a step that was not made.
+
+        Raises:
+            KeyError: the run has no such stage.
+        """
+        return read_lines(self._stage(stage) / "samples" / f"step-{step:06d}.jsonl")
+
+    def _stage(self, name: str) -> Path:
+        if name not in self.stages:
+            raise KeyError(f"{self.folder} has no stage `{name}`, but {listed(self.stages)}")
+        return RunFolder(self.folder).stage(name)
 
     def export(self, to: str | os.PathLike[str], *, stage: str | None = None, merge: bool = False) -> Path:
         """Write the trained model into a new folder; see ``recipec export``."""

@@ -66,6 +66,9 @@ def test_a_recipe_is_run_from_any_thread(home) -> None:
     assert seen == [("learn", 1, 2), ("learn", 2, 2)]
     assert made.model.is_dir()
     assert [row["step"] for row in recipec.load_run("runs/small").metrics("learn")] == [0, 1, 2]
+    for read in (made.metrics, lambda name: made.samples(name, 1)):
+        with pytest.raises(KeyError, match="has no stage `lern`, but `learn`"):
+            read("lern")
     found = made.results()
     assert found is not None
     assert recipec.evaluate("r.yaml", ["seed=1"]) == dict(found.points[-1].values)

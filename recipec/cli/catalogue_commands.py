@@ -79,6 +79,6 @@ def unknown(what: str, name: str, names: Iterable[str]) -> NoReturn:
     exact = [one for one in known if name in one.split("/")]
     similar = did_you_mean(name, known, len(known))
     hint = f"did you mean {' or '.join(f'`{one}`' for one in exact[:3])}?" if exact else similar
-    listed = "choose recipes, components, signals or codes" if what == "list" else "see `recipec ls`"
-    print(f"unknown {what} `{name}`; {hint or listed}", file=sys.stderr)
+    lists = {"list": "choose recipes, components, signals or codes", "code": "see `recipec ls codes`"}
+    print(f"unknown {what} `{name}`; {hint or lists.get(what, 'see `recipec ls`')}", file=sys.stderr)
     raise typer.Exit(2)

@@ -72,7 +72,7 @@ def validate(
         bool, typer.Option("--only-recipes", help="Leave out YAML files without the key `recipec`.")
     ] = False,
 ) -> None:
-    """Check recipes and fragments; files, models and code that they name are not opened, imported or executed."""
+    """Check recipes and fragments; models and data are not opened, and files of `use` are read, not executed."""
     from recipec.compile import check_recipe
 
     files = [path for path in recipes_in(paths) if not only_recipes or is_recipe(path)]

@@ -72,7 +72,10 @@ def run(graph: Graph, options: Options, display: Progress) -> Outcome:
                 display.say(f"{graph.name}: checking packages, files and the first rows of every stage")
                 check_requirements(graph, options)
                 check_services(graph, folder, options)
-                outcome.diagnostics.extend(check_rows(graph, folder, options))
+                warnings = check_rows(graph, folder, options)
+                for warning in warnings:  # before anything is trained; in full at the end
+                    display.say(f"warning[{warning.code}]: {warning.message}")
+                outcome.diagnostics.extend(warnings)
                 write_run_metadata(graph, folder, options)
 
             ranks.on_leader(begin)

@@ -502,3 +502,13 @@ def test_what_a_reward_prints_is_not_the_result(folder, command):
     lines = found.out.splitlines()
     assert all(map(json.loads, lines)) if command == "try" else json.loads(found.out)
     assert "printed" in found.err
+
+
+def test_a_warning_is_printed_before_training_and_in_full_at_the_end(folder):
+    """Who watches a run reads what its check found while nothing has been paid for; its place follows at the end."""
+    body = "def score(completions, **columns): return [0.5] * len(completions)\n"
+    ended = folder.run(RL, "--use", "rewards.py", a__jsonl=ROWS, rewards__py=body)
+    assert ended.code == 0, ended.err
+    short, full = (ended.err.index(text) for text in ("warning[RC928]: ", "--> rewards.py:"))
+    assert short < ended.err.index("step 1/") < full
+    assert ended.err.count("warning[RC928]: ") == 2

@@ -29,9 +29,8 @@ def not_evaluated(stage: str, evaluations: Sequence[str], folder: str) -> Findin
     Example: `evaluate.held_out` was added after the run had ended.
     How to fix: run `recipec evaluate RECIPE`, which evaluates finished stages.
     """
-    names = listed([f"`{name}`" for name in evaluations])
     return Finding(
-        f"stage `{stage}` finished without {names}",
+        f"stage `{stage}` finished without {listed(evaluations)}",
         help="recipec evaluate RECIPE makes it" + (f", with --out {folder}" if folder else ""),
         path=f"evaluate.{evaluations[0].partition('/')[0]}",
     )
