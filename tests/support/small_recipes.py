@@ -89,8 +89,8 @@ class Ended:
 
     @property
     def first(self) -> str:
-        """Code of the first diagnostic, or nothing."""
-        return self.err.partition("[")[2].partition("]")[0] if "error[" in self.err else ""
+        """Code of the first error, or nothing; a run prints warnings of its check before."""
+        return self.err.partition("error[")[2].partition("]")[0]
 
 
 class Folder:
