@@ -26,6 +26,7 @@ from recipec.checks import (
     preference,
     prompts,
     reward_models,
+    reward_normalisation,
     sampling,
     signal_references,
     signed_advantage,
@@ -55,7 +56,17 @@ STAGES: Family = (
     allow,
     preference,
 )
-NUMERICS: Family = (advantage, signed_advantage, advantage_levels, episodes, prompts, sampling, loss, optimizer)
+NUMERICS: Family = (
+    advantage,
+    signed_advantage,
+    advantage_levels,
+    reward_normalisation,
+    episodes,
+    prompts,
+    sampling,
+    loss,
+    optimizer,
+)
 MACHINE: Family = (machine, devices, staleness, attention)
 TRUST: Family = (trust, places, user_code)
 

@@ -16,8 +16,8 @@ _OBJECTIVE = "recipec.runtime.objective"
 Place = Literal["before", "steps", "updates"]
 Take = tuple[str, str, str]
 """Parameter, signal, and the id of the node it must come from (empty: whoever publishes the signal)."""
-SHAPE = ("shift", "clip")
-"""Parameters of a reward that are read with its level, and applied by the sum."""
+SHAPE = ("normalise", "shift", "clip")
+"""Parameters of a reward that are read with its level, and applied to what the sum takes of it."""
 
 
 @dataclass(frozen=True, slots=True)

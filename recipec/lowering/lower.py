@@ -22,6 +22,7 @@ from recipec.spec.attention import Auto
 from recipec.spec.machine import ENGINE_SLOTS
 from recipec.spec.recipe import UNANSWERED, Evaluation, Levels, Recipe, Stage, weights_kind
 from recipec.spec.reference import Reference
+from recipec.spec.reward import Reward
 from recipec.spec.sampler import Sampler
 
 ARTIFACTS = {"rl": ("policy", "rollouts"), "sft": ("policy",), "dpo": ("policy",), "rm": ("policy",)}
@@ -71,7 +72,7 @@ def lower_stage(recipe: Recipe, name: str, done: Mapping[str, StageGraph]) -> St
     body = _resampled(name, stage, steps, drafts)
     update = Loop(f"{name}/updates", "updates", updates, ("weights", "optimizer", *lagged))
     ahead = isinstance(stage.sampler, Sampler) and stage.kind == "rl" and stage.sampler.max_staleness > 0
-    carries = ("weights", "optimizer", *lagged, "cursors", "draws", *(("rollouts",) if ahead else ()))
+    carries = ("weights", "optimizer", *lagged, "cursors", "draws", *_moments(stage), *(("rollouts",) if ahead else ()))
     pairs = ("pairs",) if stage.preference is not None else ()
     return StageGraph(
         name=name,
@@ -107,6 +108,12 @@ def _lagged(stage: Stage) -> tuple[str, ...]:
     return (*(("reference",) if reference else ()), *(("critic",) if stage.critic is not None else ()))
 
 
+def _moments(stage: Stage) -> tuple[str, ...]:
+    """Return what normalisation of rewards keeps of earlier steps, and of earlier tries of a step."""
+    running = any(isinstance(spec, Reward) and spec.normalise != "none" for spec in stage.reward.values())
+    return ("moments",) if running else ()
+
+
 def _stage_digest(recipe: Recipe, name: str, optimizer: Node, done: Mapping[str, StageGraph]) -> str:
     """Return the digest of what a stage means.
 
@@ -129,7 +136,7 @@ def _resampled(
         if node.id in inside:
             inside |= {node_input.value.node for node_input in node.inputs}
     tries = tuple(node for node in steps if node.id in inside)
-    loop = Loop(f"{name}/resamples", "resamples", tries, ("cursors", "draws"))
+    loop = Loop(f"{name}/resamples", "resamples", tries, ("cursors", "draws", *_moments(stage)))
     return (loop, *(node for node in steps if node.id not in inside))
 
 

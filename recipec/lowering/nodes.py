@@ -32,7 +32,9 @@ def draft_stage(name: str, stage: Stage, policy: Component) -> list[UnboundNode]
     drafts = [slots[slot] for slot in ("knowledge", "environment", "data", "sampler", "preference") if slot in slots]
     drafts += _rows(name, stage, policy, needed)
     if scored:
-        drafts += [*rewards, _sum_rewards(name, stage, rewards), *_episodes(name, stage, needed), *excluded]
+        normalised = {draft.level: draft for draft in _normalised(name, rewards)}
+        total = _sum_rewards(name, stage, rewards, normalised)
+        drafts += [*rewards, *normalised.values(), total, *_episodes(name, stage, needed), *excluded]
     drafts += _passes(name, policy, slots, needed)
     drafts += [slots["grouping"]] if "grouping" in slots else []
     drafts += [*credit, *updates]
@@ -107,7 +109,21 @@ def _beside_policy(draft: UnboundNode, policy: Component) -> UnboundNode:
     return replace(draft, needs=(*draft.needs, *((signal, signal, "") for signal in seen)))
 
 
-def _sum_rewards(name: str, stage: Stage, levels: Sequence[UnboundNode]) -> UnboundNode:
+def _normalised(name: str, levels: Sequence[UnboundNode]) -> Iterator[UnboundNode]:
+    """Draft what normalises reward levels on their way into the sum; others that read a level get it as it is."""
+    for draft in levels:
+        if (how := draft.params["normalise"]) != "none":
+            params = {"level": draft.level, "centred": how != "running_std", "scaled": how != "running_mean"}
+            needs = ("error_R", ("reward_R", "reward_R", draft.id))
+            function = "running_normaliser:RunningNormaliser"
+            made = op(name, f"normalise.{draft.level}", function, needs, ("reward_R",), params=params)
+            yield replace(made, publishes=False, level=draft.level)
+
+
+def _sum_rewards(
+    name: str, stage: Stage, levels: Sequence[UnboundNode], normalised: Mapping[str, UnboundNode]
+) -> UnboundNode:
+    """Draft the total reward, of each level as it is or as it is ``normalised``."""
     keys = tuple(f"stages.{name}.reward.{level}.weight" for level in sorted(stage.reward))
     weights: dict[str, Any] = {"weights": [level.params["weight"] for level in levels]}
     if any(level.params["shift"] or level.params["clip"] for level in levels):
@@ -116,7 +132,7 @@ def _sum_rewards(name: str, stage: Stage, levels: Sequence[UnboundNode]) -> Unbo
         weights["abstains"] = [isinstance(level.spec, Reward) and level.spec.abstains for level in levels]
     steps = isinstance(stage.sampler, Sampler) and stage.sampler.rows == "step"
     function, rows = ("sum_step_rewards", ("error_R", "episode_id_R")) if steps else ("sum_rewards", ("error_R",))
-    needs = (*rows, *(("*reward_R", "reward_R", level.id) for level in levels))
+    needs = (*rows, *(("*reward_R", "reward_R", normalised.get(level.level, level).id) for level in levels))
     return op(name, "sum.reward_R", function, needs, ("reward_R", "failed_R"), params=weights, keys=keys)
 
 

@@ -84,10 +84,15 @@ class GraphRunner:
         return metrics
 
     def instance(self, node: Node) -> Any:
-        """Return the instance of a node with a class, built on first use from its spec and its parts."""
+        """Return the instance of a node with a class, built on first use from its spec and its parts.
+
+        That of a node of the compiler is built from its parameters.
+        """
         if node.id not in self.instances:
-            assert node.spec is not None, node.id
-            self.instances[node.id] = build_part(node.spec, self.context, self.parts_of(node))
+            if node.spec is None:
+                self.instances[node.id] = load_object(node.impl)(**node.params)
+            else:
+                self.instances[node.id] = build_part(node.spec, self.context, self.parts_of(node))
         return self.instances[node.id]
 
     def parts_of(self, node: Node) -> dict[str, Any]:
@@ -102,10 +107,10 @@ class GraphRunner:
     def _bind(self, node: Node) -> NodeFunction:
         if node.id in self.instances:
             function: NodeFunction = self.instances[node.id]
+        elif inspect.isclass(load_object(node.impl)):
+            function = self.instance(node)
         elif node.spec is None:
             function = partial(load_object(node.impl), **node.params)
-        elif inspect.isclass(node.spec.load()):
-            function = self.instance(node)
         else:
             function = bind(node.spec, self.context, {})
         return function

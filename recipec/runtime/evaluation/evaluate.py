@@ -160,13 +160,12 @@ class Evaluator:
             rows["episode_id_R"],
             list(levels.values()),
             weights=[spec.weight for spec in specs.values()],
-            shapes=[(spec.shift, spec.clip) for spec in specs.values()],
+            shapes=[spec.shape() for spec in specs.values()],
             abstains=[spec.abstains for spec in specs.values()],
         )
         reward_R = torch.where(sums["failed_R"], math.nan, sums["reward_R"])
         scores = {
-            level: shaped(value_R, specs[level].weight, specs[level].shift, specs[level].clip)
-            for level, value_R in levels.items()
+            level: shaped(value_R, specs[level].weight, *specs[level].shape()) for level, value_R in levels.items()
         }
         replayed.note(ready.environment, path)
         written = {**rows, "reward_R": reward_R}

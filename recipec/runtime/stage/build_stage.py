@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -162,7 +163,7 @@ def build(
     if lookahead is not None:
         closing.callback(lookahead.close)
     for node in stage.nodes():
-        if node.spec is not None and node.spec.state:
+        if node.spec.state if node.spec is not None else inspect.isclass(load_object(node.impl)):
             runner.instance(node)  # built on first use, it would miss what a checkpoint says of it
     settle = (lambda: None) if lookahead is None else lookahead.settle
     evaluator = Evaluator(graph, stage, context, runner, transfer, folder, run.progress, settle)

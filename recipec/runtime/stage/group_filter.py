@@ -25,8 +25,8 @@ from recipec.runtime.stage.running_stage import RunningStage
 from recipec.signals import split_axes
 
 SUMMED = ("tokens/generated", "tools/calls", "episodes/errors")
-"""Metrics of a step that add up over its tries; the others are means, and counters are those of the last try."""
-COUNTERS = ("num_tokens", "prompts/retired")
+"""Metrics of a step that add up over its tries; the others are means, and those that end so are of the last try."""
+COUNTERS = ("num_tokens", "prompts/retired", "/running_mean", "/running_std")
 Recorded = Mapping[str, Tensor]
 
 
@@ -178,7 +178,7 @@ def _last(values: Values, nodes: Sequence[Node], signal: str) -> Tensor:
 def _counted(tries: Sequence[Mapping[str, float]]) -> dict[str, float]:
     metrics = statistics.mean(tries)
     metrics |= {name: sum(one[name] for one in tries) for name in SUMMED if name in metrics}
-    return metrics | {name: tries[-1][name] for name in COUNTERS if name in metrics}
+    return metrics | {name: value for name, value in tries[-1].items() if name.endswith(COUNTERS)}
 
 
 def _beside(rows: Path) -> Path:

@@ -1,7 +1,7 @@
 """What a reward is: a level with a weight, and what checks ask of it."""
 
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple, Self, TypeVar
+from typing import ClassVar, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import model_validator
 
@@ -29,7 +29,7 @@ class Reward(Component):
     """Base class of rewards."""
 
     slot: ClassVar[str] = "reward"
-    always_lowered: ClassVar[tuple[str, ...]] = ("weight", "shift", "clip")
+    always_lowered: ClassVar[tuple[str, ...]] = ("weight", "normalise", "shift", "clip")
     outcomes: ClassVar[tuple[str, str] | None] = None
     """Parameters with the only two values of the reward, that of a good row first."""
     judges: ClassVar[bool] = False
@@ -46,6 +46,12 @@ class Reward(Component):
     """Whether a row without a value is one to which the reward does not apply, and not one that it failed to score."""
 
     weight: float = param(1.0, "Weight of this reward in the total.")
+    normalise: Literal["none", "running", "running_mean", "running_std"] = param(
+        "none",
+        "Normalise the reward before `shift` by all its values in the stage so far, those of this step among them: "
+        "`running` subtracts their mean and divides by their standard deviation, `running_mean` subtracts only, and "
+        "`running_std` divides only.",
+    )
     shift: float = param(0.0, "Added to the reward, before `clip` and the weight.", unit="reward units")
     clip: tuple[float, float] | None = param(
         None, "Lowest and highest value of the reward, before its weight.", unit="reward units"
@@ -59,15 +65,22 @@ class Reward(Component):
             )
         return self
 
+    def shape(self) -> tuple[float, tuple[float, float] | None]:
+        """Return shift and bounds of values that are not normalised: none where ``normalise`` makes their scale."""
+        return (self.shift, self.clip) if self.normalise == "none" else (0.0, None)
+
     def shaped(self, value: float) -> float:
-        """Return what a value adds to the total.
+        """Return what a value adds to the total of an evaluation, which does not normalise.
 
         >>> from recipec.spec.reward import Verifier
         >>> Verifier(weight=2, shift=-0.5, clip=(-1, 1)).shaped(9.0)
         2.0
+        >>> Verifier(weight=2, shift=-0.5, clip=(-1, 1), normalise="running").shaped(9.0)
+        18.0
         """
-        moved = value + self.shift
-        return self.weight * (moved if self.clip is None else min(max(moved, self.clip[0]), self.clip[1]))
+        shift, clip = self.shape()
+        moved = value + shift
+        return self.weight * (moved if clip is None else min(max(moved, clip[0]), clip[1]))
 
     def bounds(self) -> tuple[float, float] | None:
         """Return the lowest and highest value of the reward, before its weight; ``None`` if it is unbounded.

@@ -158,6 +158,13 @@ def range_(value: Any) -> Any:
 
 
 @converter
+def range_of_reward(value: Any, row: Row, file: File, model: str) -> Values:
+    """The bounds of a reward: of the model that gives it, or else of a rule or a function."""
+    del row
+    return {f"reward.{'quality' if file.get(model) else 'score'}.clip": range_(value)}
+
+
+@converter
 def between(value: Any, row: Row, file: File, low: str, high: str) -> Values:
     """The bounds of the mean rewards of a group, each with a name of its own."""
     lowest, highest = file.get(low), file.get(high)

@@ -23,7 +23,8 @@ from recipec.reading.foreign.values import part
 
 _OFF = (None, "", "null", "None")
 _METHODS = {"mean": (True, False), "mean_std": (True, True), "identity": (False, False)}
-_RUNNING = "a running mean and deviation of rewards are not offered"
+_RUNNING = {("running", "running"): "running", ("running", ""): "running_mean", ("", "running"): "running_std"}
+"""How a reward is normalised, by the running statistics that are its mean and its deviation."""
 
 
 @converter
@@ -62,7 +63,7 @@ def _levels(file: File) -> tuple[str, str]:
 def _standardised(file: File) -> Values:
     levels, kind = _levels(file), "advantage.group.type"
     match levels:
-        case ("", ""):
+        case ("", "") | ("running", "running") | ("running", "") | ("", "running"):
             return {kind: part("plain_credit")}
         case ("group", "group"):
             return {kind: part("grouped")}
@@ -74,7 +75,7 @@ def _standardised(file: File) -> Values:
             return {kind: part("plain_credit")}
         case ("batch", "batch"):
             return {kind: part("plain_credit"), "advantage.whiten": "rows"}
-    raise Refused(_RUNNING if "running" in levels else f"rewards with mean over `{levels[0]}` alone are not offered")
+    raise Refused(f"a mean of rewards over `{levels[0]}` with a deviation over `{levels[1]}` is not offered")
 
 
 @converter
@@ -85,6 +86,8 @@ def roll_norm(value: Any, row: Row, file: File) -> Values:
         raise Needless("it is not set")
     if estimator == "grpo" and not _agentic(file):
         raise Needless("`grpo` compares within the group, whatever it is")
+    if (how := _RUNNING.get(_levels(file))) and estimator != "gigpo":
+        return {"reward.score.normalise": how}
     if estimator in {"reinforce", "grpo"}:
         _standardised(file)
         raise Needless("with `adv_estimator`")
