@@ -160,7 +160,12 @@ def given_keys(reading: Reading) -> list[str]:
     """Return the dotted keys that the files set."""
     keys = set(reading.consumed)
     inner = {key.rpartition(".")[0] for key in keys}
-    return sorted(key for key in keys - inner if key and _value(reading.resolved.data, key) not in (None, {}, []))
+    return sorted(key for key in keys - inner if key and not _is_nothing(_value(reading.resolved.data, key)))
+
+
+def _is_nothing(value: object) -> bool:
+    """Whether a value says nothing: null, an empty list, or a mapping of such values."""
+    return value in (None, []) or (isinstance(value, Mapping) and all(_is_nothing(inner) for inner in value.values()))
 
 
 def _value(data: object, key: str) -> object:

@@ -22,7 +22,7 @@ _HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 _ELSEWHERE = (
     (re.compile(r"^\w[\w+.-]*://"), "a URL is not read: download it, or name it as `org/name` of the hub"),
     (
-        re.compile(r"\w \w.* \w.*[.?!:]$"),
+        re.compile(r"^(?=.*[.?!:]$).*?\w \w.*? \w"),  # linear in the length of a text
         "a sentence is not read here: write it into a file, such as `./text.j2`, and name that",
     ),
     (re.compile(r"^~"), "`~` is not the home directory here: write the path from `/`, or relative to the recipe"),

@@ -68,15 +68,17 @@ def excerpt(line: str, start: int, end: int) -> tuple[str, int, int]:
     >>> excerpt("\tkey: 試", 6, 7)
     ('    key: 試', 9, 2)
     """
-    pieces = [_TAB if character == "\t" else _shown(character) for character in hidden(line)]
-    start = min(start, len(pieces))
-    end = min(max(end, start), len(pieces))
+    start = min(start, len(line))
+    left = max(0, start - 2 * WIDTH)  # what is out of view is not measured: a line may be as long as a file
+    near = hidden(line)[left : start + 2 * WIDTH]
+    pieces = [_TAB if character == "\t" else _shown(character) for character in near]
+    start, end = start - left, min(max(end, start) - left, len(pieces))
     first, last = 0, len(pieces)
     widths = [cells(piece) for piece in pieces]
     if sum(widths) > WIDTH:
         first, last = _window(widths, start, end)
-    head = _CUT if first else ""
-    tail = _CUT if last < len(pieces) else ""
+    head = _CUT if left + first else ""
+    tail = _CUT if left + last < len(line) else ""
     under = max(1, sum(widths[start : min(end, last)]))
     return head + "".join(pieces[first:last]) + tail, len(head) + sum(widths[first:start]), under
 

@@ -27,7 +27,7 @@ _ALONE = re.compile(_KEY + r"\s*")
 _BLOCK_KEY = re.compile(r"\s*(?:- )?[\w-]+:(?:\s|$)")
 _TWO_ENTRIES = re.compile(
     r"(?:[\s{,](?P<value>-?\d[\d.e-]*|true|false|null)|[^\s;\uff0c\u3001])"
-    r"(?P<gap>\s*(?P<sign>[;\uff0c\u3001]?)\s*)(?<=[\s;\uff0c\u3001])(?P<key>[a-z]\w*)\Z"
+    r"(?P<gap>\s*+(?P<sign>[;\uff0c\u3001]?)\s*+)(?<=[\s;\uff0c\u3001])(?P<key>[a-z]\w*)\Z"
 )
 """A value and, after something that is not a comma, the key of another entry."""
 _LONGEST = 60
@@ -63,9 +63,9 @@ class _Stop:
         return begin, self.text.text[begin:].partition("\n")[0]
 
     def line_before(self, index: int) -> int:
-        """Return the index after the last character of the last line before that of ``index`` that is not blank."""
+        """Return the index after the last character of the last line with an entry before that of ``index``."""
         begin, _ = self.line(index)
-        return len(self.text.text[:begin].rstrip())
+        return _last_entry(self.text.text[:begin])
 
 
 def repair(text: Text, error: Exception, spare: str) -> Repair | None:
@@ -175,7 +175,7 @@ def _without_braces(stop: _Stop) -> Repair | None:
     if "mapping values are not allowed" not in stop.says:
         return None
     begin, line = stop.line(stop.index)
-    match = _ENTRIES.fullmatch(re.sub(r"\s+#.*", "", line).rstrip())
+    match = _ENTRIES.fullmatch(_without_comment(line).rstrip())
     if match is None:
         return None
     inner = match["bare"] or match["entry"]
@@ -201,7 +201,7 @@ def _missing_colon(stop: _Stop) -> Repair | None:
         return None
     for index in ends:
         begin, whole = stop.line(index)
-        line = re.sub(r"\s+#.*", "", whole)
+        line = _without_comment(whole)
         found = missing_colon(line)
         if index == stop.index and found is not None and not BEFORE_BRACKET.fullmatch(line):
             continue  # the line has the colon at which the library stopped
@@ -275,7 +275,7 @@ def _not_closed(stop: _Stop) -> Repair | None:
             )
         ):
             return None
-        at = _end_of_line(text.text, stop.line_before(stop.index) if line.strip() else len(text.text.rstrip()))
+        at = _end_of_line(text.text, stop.line_before(stop.index) if line.strip() else _last_entry(text.text))
     number, line_end = text.between(at, at).line, text.text[at : at + 1] in {"", "\n", " "}
     where = f"at the end of line {number}" if line_end else f"before `{stop.character}`"
     place, opening = text.between(at, at), text.between(stop.start, stop.start + 1)
@@ -287,8 +287,10 @@ def _not_closed(stop: _Stop) -> Repair | None:
 def hidden_by_comment(text: str, start: int) -> int:
     """Return the index of a `#` that hides the rest of the braces or brackets opened at ``start``; 0 if none does."""
     line = text[start:].partition("\n")[0]
-    comment = re.search(r"\S(\s+)#.*[\]},]", line)
-    return start + comment.end(1) if comment is not None and comment[0][0] not in ",{[" else 0
+    comment = re.search(r"\S(\s+)#", line)
+    if comment is None or comment[0][0] in ",{[" or not re.search(r"[\]},]", line[comment.end() :]):
+        return 0
+    return start + comment.end(1)
 
 
 def open_quotes(text: str, start: int, end: int) -> int | None:
@@ -305,10 +307,23 @@ def open_quotes(text: str, start: int, end: int) -> int | None:
     return last
 
 
+def _last_entry(text: str) -> int:
+    """Return the index after the last line that is neither blank nor a comment."""
+    lines = text.split("\n")
+    while lines and re.fullmatch(r"\s*(#.*)?", lines[-1]):
+        lines.pop()
+    return len("\n".join(lines).rstrip())
+
+
+def _without_comment(line: str) -> str:
+    """Return a line without its comment, and what is between them; in linear time, however long the gap is."""
+    return re.sub(r"(?<!\s)\s+#.*", "", line)
+
+
 def _end_of_line(text: str, end: int) -> int:
     """Return the index after the last character of a line before its comment; ``end`` is after the last of the line."""
     begin = text.rfind("\n", 0, end) + 1
-    return begin + len(re.sub(r"\s+#.*", "", text[begin:end]).rstrip())
+    return begin + len(_without_comment(text[begin:end]).rstrip())
 
 
 def _indent(line: str) -> int:

@@ -13,7 +13,7 @@ from recipec.spec.recipe import SLOT, STAGE_NAME, UNIT
 
 _PARTS = {"stages": "stage", "evaluate": "evaluation", "trackers": "tracker"}
 """Keys that hold named parts, next to the slots with levels, and what a part is called."""
-_EQUALS = re.compile(r"([a-z_]\w*) *= *(\S+)\s*")
+_EQUALS = re.compile(r"(?<!\w)([a-z_]\w*) *= *(\S+)\s*")
 _MOST = 4
 """Keys or items that are shown."""
 

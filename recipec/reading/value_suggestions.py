@@ -186,9 +186,10 @@ def _plain(key: str, value: str, takes: str) -> tuple[str, str] | None:
     elif takes.startswith("a list of 2 numbers") and (parts := re.findall(r"[\d.]+", value)):
         right = f"[{', '.join(parts)}]"
     elif takes.startswith("1 to 100 letters"):
-        right = re.sub(r"[^\w.-]+", "-", value, flags=re.ASCII).strip("-._")
+        right = re.sub(r"[^\w.-]+", "-", value, flags=re.ASCII).strip("-._")[:100]
     elif value.endswith(",") and not takes.startswith("a list"):
-        right = value.rstrip(", ")
+        bare = value.rstrip(", ")
+        right = bare if "number" not in takes or isinstance(read_scalar(bare)[0], int | float) else ""
     elif "@K" in takes and (several := _AT.fullmatch(value.lower())):
         right = f"{'pass' if several[1] == 'pass' else 'avg'}@{int(several[2]) or 1}"
         return f"write `{right}`", right
