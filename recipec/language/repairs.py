@@ -238,7 +238,7 @@ def _with_colon(text: Text, begin: int, line: str, colon: tuple[int, str, str]) 
 def _missing_comma(stop: _Stop) -> Repair | None:
     """Mend two entries in braces with a space, a line break, `;` or a comma of another script between them."""
     text = stop.text
-    if "expected ',' or" not in stop.says or stop.character != ":":
+    if "expected ',' or" not in stop.says or stop.character != ":" or hidden_by_comment(text.text, stop.start):
         return None
     match = _TWO_ENTRIES.search(text.text, stop.start, stop.index)
     opens = text.text[stop.index + 1 :].lstrip(" ")[:1] in CLOSING  # no text goes on with a brace after a colon

@@ -32,6 +32,8 @@ MAX_DEPTH = 64
 """Deep enough for any recipe, far from the recursion limit of what walks it."""
 _MOST_REPAIRS = 10
 """Each costs another reading."""
+_MOST_READ = 400_000
+"""Characters that are read again after repairs: each reads the whole text."""
 MAX_NODES = 10_000
 """Values of one file with every alias expanded; a long recipe has 500."""
 
@@ -367,7 +369,7 @@ def _events(text: str) -> Iterator[Any]:
 def _read(text: Text, *, merge_keys: bool = False) -> _Reader:
     """Read a text past the mistakes of syntax that can be mended."""
     mended: list[Diagnostic] = []
-    left = _MOST_REPAIRS
+    left = most = max(1, min(_MOST_REPAIRS, _MOST_READ // max(1, len(text.text))))
     spare = "".join([c for c in map(chr, range(0xE000, 0xE010)) if c not in text.text][:2])
     while True:
         reader = _Reader(text, merge_keys)
@@ -384,7 +386,7 @@ def _read(text: Text, *, merge_keys: bool = False) -> _Reader:
             reader.abandon(suspect=True)  # what comes next may have been meant as a part of it
             reader.found.append(refuse_syntax(text, error))
         reader.found[:0] = mended
-        if left < _MOST_REPAIRS and reader.root is not None and spare[1:]:
+        if left < most and reader.root is not None and spare[1:]:
             reader.root = _unpatched(reader.root, str.maketrans({spare[0]: "{", spare[1]: "}"}))
         return reader
 

@@ -38,7 +38,7 @@ GENTLE = 0.45
 
 LONGEST = 5.0
 """Seconds of CPU after which a recipe is given up."""
-EDITS = 40
+EDITS = 100
 """How often an edit is applied that a message offers again: of `{{{a: 1`, each brace is closed by one."""
 
 
