@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 import typer
@@ -30,6 +31,19 @@ def foreign_text(path: Path) -> str:
     return text
 
 
+def settings_file(script: Path, name: str) -> str | None:
+    """Return the text of a file with settings that a script names: in its folder, by its path or the end of it.
+
+    Scripts are started from the folder of their project: ``examples/a.sh`` names ``examples/config.yaml``.
+    """
+    parts, folder = PurePosixPath(name).parts, script.parent
+    for start in range(len(parts)):
+        path = folder.joinpath(*parts[start:])
+        if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
+            return foreign_text(path)
+    return None
+
+
 @app.command(name="import")
 def import_(
     file: Annotated[Path, typer.Argument(help="YAML, TOML or shell script of another tool; it is read, never run.")],
@@ -49,7 +63,10 @@ def import_(
     if dest is not None and dest.exists():
         print(f"{dest} already exists; choose another file", file=sys.stderr)
         raise typer.Exit(1)
-    found = import_recipe(str(file), foreign_text(file), devices=devices or 0, trainer=trainer)
+    find_settings = partial(settings_file, file)
+    found = import_recipe(
+        str(file), foreign_text(file), devices=devices or 0, trainer=trainer, find_settings=find_settings
+    )
     summary = (
         report.text(found.made, found.left) if form is TableFormat.text else report.json_text(found.made, found.left)
     )

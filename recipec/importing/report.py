@@ -10,6 +10,7 @@ from typing import Any
 
 from recipec.diagnostics.model import Diagnostic
 from recipec.diagnostics.snippet import visible
+from recipec.importing.sources import LineOf
 from recipec.importing.translate import OF_A_FORK, Fate, Translation
 
 _TITLES = {
@@ -92,7 +93,15 @@ def json_text(translation: Translation, left: Sequence[Diagnostic]) -> str:
 def data(translation: Translation, left: Sequence[Diagnostic]) -> dict[str, Any]:
     """Return the report as plain data."""
     rows = [
-        {"name": f.name, "value": f.value, "line": f.line, "verdict": f.verdict, "paths": [*f.paths], "text": f.text}
+        {
+            "name": f.name,
+            "value": f.value,
+            "settings_file": f.line.file if isinstance(f.line, LineOf) else "",
+            "line": f.line,
+            "verdict": f.verdict,
+            "paths": [*f.paths],
+            "text": f.text,
+        }
         for f in translation.fates
     ]
     recognised = translation.found

@@ -10,7 +10,7 @@ from recipec.diagnostics.errors import importing as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.importing.complete import completed
 from recipec.importing.recognise import Recognised, recognised, tool_of, unread_tool
-from recipec.importing.sources import ForeignFile, read_foreign
+from recipec.importing.sources import FindSettings, ForeignFile, read_foreign
 from recipec.importing.translate import Setting, Translation, translate, without
 from recipec.importing.write import STAGE, recipe_text
 from recipec.reading.foreign.advice import of_recipe
@@ -30,14 +30,18 @@ class Imported:
     left: tuple[Diagnostic, ...]
 
 
-def import_recipe(file: str, text: str, *, devices: int = 0, trainer: str = "") -> Imported:
+def import_recipe(
+    file: str, text: str, *, devices: int = 0, trainer: str = "", find_settings: FindSettings = lambda _: None
+) -> Imported:
     """Make a recipe from the text of another tool's file; 0 devices: as the file says, or 1.
+
+    ``find_settings`` finds the files with settings that a script names.
 
     Raises:
         RecipeError: RC910, nothing in it can be read; RC911, it is of no known tool; RC912, the trainer is not one of
             the tool's.
     """
-    read = read_foreign(file, text)
+    read = read_foreign(file, text, find_settings)
     if not read.entries:
         raise RecipeError(errors.nothing_to_import(file, read.problem, read.settings))
     tool = tool_of(read)

@@ -101,7 +101,7 @@ def _read(text: str, *, everything: bool = False) -> Script:
         if words and words[0].text != ":":
             inner_words = (inner for word in words for inner in expanded(word, variables))
             command = _command(list(islice(inner_words, MOST_WORDS)))
-            files += _settings_of(command)
+            files += settings_of(command)
             scripts += [word for word in command.words[1:2] if word.endswith(".sh") and not command.arguments]
             if command.arguments and len(commands) < MOST_COMMANDS:
                 commands.append(command)
@@ -109,7 +109,7 @@ def _read(text: str, *, everything: bool = False) -> Script:
     return Script(tuple(commands), assumed, tuple(dict.fromkeys(files)), tuple(dict.fromkeys(scripts)))
 
 
-def _settings_of(command: Command) -> list[str]:
+def settings_of(command: Command) -> list[str]:
     """Return the files with settings that a program is started with, those of launchers left out."""
     given = [argument.value for argument in command.arguments if argument.name in _SETTINGS_BY]
     words = [*command.words[1:], *map(str, given)]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from recipec.diagnostics.phrases import listed
-from recipec.importing.shell_script import Command, read_script
+from recipec.importing.shell_script import Command, read_script, settings_of
 from recipec.language.nodes import Node
 from recipec.language.scalars import read_scalar
 from recipec.language.yaml_reader import read_source
@@ -26,8 +26,29 @@ _EACH = "num_nodes"
 """The number of nodes of a program that starts a launcher on each, with this many times its processes."""
 _FOUND_BY = {"config_path", "config_name", "config_dir", "config", "config_file"}
 _PROGRAM = re.compile(r"^[ \t]*(?:\w+=\S*[ \t]+)*(?:python3?|accelerate|torchrun|deepspeed|uv|trl|ray)\s", re.MULTILINE)
+FindSettings = Callable[[str], str | None]
+"""Returns the text of a file that a script names, or nothing where it is not next to the script."""
 MOST_REFERENCES = 16
 """Values that one value may refer to, one after another."""
+
+
+class LineOf(int):
+    """A line of a file with settings that a script names, written with the name of that file.
+
+    >>> f"{LineOf(7, 'config.yaml')}", LineOf(7, 'config.yaml') + 1
+    ('config.yaml:7', 8)
+    """
+
+    file: str
+
+    def __new__(cls, line: int, file: str) -> Self:
+        """Keep the file with the number."""
+        made = super().__new__(cls, line)
+        made.file = file
+        return made
+
+    def __format__(self, spec: str) -> str:
+        return format(f"{self.file}:{int(self)}", spec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +97,17 @@ class ForeignFile:
     program: str = ""
     """The module or file that a script starts, the last of them."""
     settings: tuple[str, ...] = ()
-    """Files with settings that a script starts its programs with."""
+    """Files with settings that a script starts its programs with, and that are not read."""
+    settings_read: tuple[str, ...] = ()
+    """Those that are read."""
     referred: frozenset[str] = frozenset()
     """Names that other names refer to, as `${NAME}`."""
 
 
-def read_foreign(file: str, text: str) -> ForeignFile:
+def read_foreign(file: str, text: str, find_settings: FindSettings = lambda _: None) -> ForeignFile:
     r"""Read a file by its form; nothing in it is run, and ``problem`` says what cannot be read.
+
+    Of a script, files that ``find_settings`` finds are read, too; its arguments come after what they say.
 
     >>> read_foreign("a.toml", "[trainer.optim]\nlr = 1e-5").entries
     (Entry(name='trainer.optim.lr', value=1e-05, line=2, unresolved=(), added=False),)
@@ -90,7 +115,7 @@ def read_foreign(file: str, text: str) -> ForeignFile:
     if file.endswith(".toml"):
         read = _toml(file, text)
     elif file.endswith((".sh", ".bash")) or text.startswith("#!") or _starts_program(text):
-        read = _shell(file, text)
+        read = _shell(file, text, find_settings)
     else:
         read = _yaml(file, text)
         if not read.entries:
@@ -118,7 +143,7 @@ def _starts_program(text: str) -> bool:
 # YAML
 
 
-def _yaml(file: str, text: str) -> ForeignFile:
+def _yaml(file: str, text: str, arguments: Iterable[Entry] = ()) -> ForeignFile:
     source = read_source(file, text, merge_keys=True)
     syntax = [one for one in source.diagnostics if one.code == "RC105"]  # mended for a recipe; no tool reads the file
     if source.root is None or not source.complete or syntax:
@@ -131,7 +156,7 @@ def _yaml(file: str, text: str) -> ForeignFile:
     doubts = tuple(
         (d.spans[0].line, d.path or d.message, _DOUBTS[d.code]) for d in source.diagnostics if d.code in _DOUBTS
     )
-    return ForeignFile(file, "yaml", tuple(_resolved(written)), referred=referred, assumed=doubts)
+    return ForeignFile(file, "yaml", tuple(_resolved(written, arguments)), referred=referred, assumed=doubts)
 
 
 _DOUBTS = {
@@ -163,9 +188,9 @@ def _with_merged(keys: Mapping[str, Node]) -> dict[str, Node]:
     return merged | {key: inner for key, inner in keys.items() if key != "<<"}
 
 
-def _resolved(entries: list[Entry]) -> list[Entry]:
+def _resolved(entries: list[Entry], arguments: Iterable[Entry]) -> list[Entry]:
     """Put values in place of ``${a.b}``, as Hydra and OmegaConf do; other references stay unresolved."""
-    values = {entry.name: entry.value for entry in entries}
+    values = {entry.name: entry.value for entry in (*entries, *arguments)}
 
     def one(value: Any, depth: int) -> tuple[Any, tuple[str, ...]]:
         if not isinstance(value, str) or "${" not in value:
@@ -234,7 +259,7 @@ def _lines_of_toml(text: str) -> dict[str, int]:
 # shell
 
 
-def _shell(file: str, text: str) -> ForeignFile:
+def _shell(file: str, text: str, find_settings: FindSettings) -> ForeignFile:
     script = read_script(text)
     if not script.commands:
         problem = "no command in it has arguments with names"
@@ -247,6 +272,9 @@ def _shell(file: str, text: str) -> ForeignFile:
     launcher = frozenset(before | _FOUND_BY)
     written = (Entry(_plain_name(a.name), _value(a.value), a.line, a.unresolved, a.added) for a in command.arguments)
     entries = [part for one in written for part in ((one,) if one.name in launcher else _parts(one))]
+    named = {name: find_settings(name) for name in settings_of(command)}
+    found = {name: _settings(name, text, entries) for name, text in named.items() if text is not None}
+    found = {name: settings for name, settings in found.items() if settings}
     others = tuple(
         (
             one.line,
@@ -262,14 +290,21 @@ def _shell(file: str, text: str) -> ForeignFile:
     return ForeignFile(
         file,
         "shell",
-        tuple(entries),
+        (*(entry for settings in found.values() for entry in settings), *entries),
         words,
         launcher,
         spread,
         assumed=all_assumed,
         program=words[program - 1] if program else "",
-        settings=script.settings,
+        settings=tuple(name for name in script.settings if name not in found),
+        settings_read=tuple(found),
     )
+
+
+def _settings(name: str, text: str, arguments: list[Entry]) -> list[Entry]:
+    """Read a file with settings of a program; references in it see the arguments of the script."""
+    read = _toml(name, text) if name.endswith(".toml") else _yaml(name, text, arguments)
+    return [replace(entry, line=LineOf(entry.line, name)) for entry in read.entries]
 
 
 def _parts(entry: Entry) -> Iterator[Entry]:

@@ -164,10 +164,11 @@ def _without_row(entry: Entry, read: ForeignFile, found: Recognised) -> Fate:
     """Say what a name is that the table does not have for this kind of training."""
     if entry.value is None:
         return Fate(entry.name, None, entry.line, "unneeded", text="it is not set")
-    if entry.name in read.launcher and str(entry.value) in read.settings:
-        return Fate(entry.name, entry.value, entry.line, "missing", text=_UNREAD)
     if entry.name in read.launcher:
-        return Fate(entry.name, entry.value, entry.line, "unneeded", text="it is an argument of the launcher")
+        lost = str(entry.value) in read.settings
+        known = "its settings are read, and arguments come after them" if str(entry.value) in read.settings_read else ""
+        text = _UNREAD if lost else known or "it is an argument of the launcher"
+        return Fate(entry.name, entry.value, entry.line, "missing" if lost else "unneeded", text=text)
     if entry.name in read.referred:
         return Fate(entry.name, entry.value, entry.line, "unneeded", text="other names refer to it")
     if found.tool.knows(entry.name):
