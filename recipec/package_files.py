@@ -11,7 +11,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def shipped(folder: str) -> Path:
-    """Return ``recipes``, ``schemas`` or ``templates``: the checkout's where there is one, else the package's copy.
+    """Return ``recipes``, ``schemas``, ``templates`` or ``docs``: those of the checkout, or the package's copy.
 
     >>> shipped("recipes").name
     'recipes'

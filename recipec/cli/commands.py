@@ -294,13 +294,14 @@ def certify(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run directories.")],
+    runs: Annotated[list[Path], typer.Argument(help="Run directories, and folders of sweeps.")],
     to: Annotated[Path, typer.Option("--to", help="Page that compares several runs.")] = Path("comparison.html"),
 ) -> None:
     """Write report.html of runs, and for several runs a page that compares them."""
     from recipec.report import compare
     from recipec.report.page import problems, write
 
+    runs = [run for folder in runs for run in compare.runs_in(folder)]
     for folder in runs:
         with writing(folder):
             print(write(folder))

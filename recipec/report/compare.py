@@ -1,25 +1,28 @@
-"""One page that compares runs: settings that differ, held-out results, curves over steps, tokens and time."""
+"""One page that compares runs: settings that differ, held-out results and cost, curves over steps, tokens and time."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.host.artifacts import RESOLVED, write_atomic
 from recipec.host.jsonl import read_lines
 from recipec.host.small_files import read_small
-from recipec.host.templates import render_own
-from recipec.package_files import shipped
 from recipec.report import intervals
+from recipec.report.chart import chart, is_drawn, short
+from recipec.report.meanings import meaning
+from recipec.report.rendering import rendered
 from recipec.report.resolved_values import resolved_values
 from recipec.report.results import results
 from recipec.report.seed_intervals import over_seeds
-from recipec.report.summary import chart, scores, training_rows
+from recipec.report.summary import scores, training_rows
 
 MAIN = ("reward", "rewards/margins", "loss", "kl", "entropy", "grad_norm", "completions/mean_length")
 """Metrics that are drawn, besides held-out ones."""
@@ -41,17 +44,28 @@ def write(folders: Sequence[Path], page: Path) -> Path:
     context = {
         "names": list(enumerate(names)),
         "settings": settings(runs),
-        "table": final(runs),
+        "table": final(runs, page.parent),
         "seeds": [
             (name, next(iter(means.values())).count, [means[c].text() if c in means else "" for c in columns])
             for name, means in over_seeds(runs)
         ],
-        "columns": columns,
+        "columns": [(column, meaning(column)) for column in columns],
+        "costs": [("seconds", "sum of seconds/step of all stages"), ("tokens", "sum of num_tokens of all stages")],
+        "axes": list(AXES),
         "stages": [{"name": stage, "axes": axes(runs, stage)} for stage in stages],
     }
-    template = (shipped("templates") / "report" / "compare.html.j2").read_text(encoding="utf-8")
-    write_atomic(page, render_own(template, context, html=True))
+    write_atomic(page, rendered("compare.html.j2", ("charts.js",), context))
     return page
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """Return the run directories in the folder of a sweep; any other folder is taken to be a run directory itself.
+
+    >>> runs_in(Path("nowhere"))
+    [PosixPath('nowhere')]
+    """
+    found = sorted(path.parent for path in folder.glob("*/run.json"))
+    return [folder] if (folder / "run.json").exists() or not found else found
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -72,7 +86,7 @@ def _read(folder: Path) -> dict[str, Any]:
         "stages": stages,
         "values": values,
         "results": table,
-        "correct_at": {name: float(one.get("correct_at", 1.0)) for name, one in (graph.get("evaluate") or {}).items()},
+        "evaluate": graph.get("evaluate") or {},
         "last": last,
     }
 
@@ -98,24 +112,66 @@ def settings(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
     return [(key, values) for key, values in rows if len(set(values)) > 1]
 
 
-def final(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    """Return the last value of each held-out metric of each run, with its 95% interval over tasks if it is known."""
-    columns = dict.fromkeys(c for run in runs if run["results"] is not None for c in run["results"].columns)
-    return [(column, [_last(run, column) for run in runs]) for column in columns]
+def final(runs: Sequence[Mapping[str, Any]], home: Path) -> list[dict[str, Any]]:
+    """Lay out a row for each run: its report, what its steps took, and each held-out metric at the end.
+
+    A metric has its 95% interval over tasks, and the difference to the first run. Its interval pairs the answers to
+    the same task; both only where they can be computed, and the difference only of the same evaluation.
+    """
+    columns = dict.fromkeys(column for run in runs for column in run["last"])
+    rows = []
+    for number, run in enumerate(runs):
+        stages = [list(training_rows(run["folder"] / "stages" / stage)) for stage in run["stages"]]
+        seconds = sum(_number(row, "seconds/step") for steps in stages for row in steps)
+        costs = (seconds, sum(_number(steps[-1], "num_tokens") for steps in stages if steps))
+        rows.append(
+            {
+                "number": number,
+                "name": run["name"],
+                "link": quote(Path(os.path.relpath(run["folder"] / "report.html", home)).as_posix()),
+                "costs": [{"value": f"{cost:.0f}", "text": short(cost)} for cost in costs],
+                "cells": [_cell(run, runs[0], column) for column in columns],
+            }
+        )
+    return rows
 
 
-def _last(run: Mapping[str, Any], column: str) -> str:
-    having = [moment for moment in run["results"].points if column in moment.values] if run["results"] else []
-    if not having:
-        return ""
-    moment, (name, _, metric) = having[-1], column.partition("/")
-    text = f"{moment.values[column]:.3f}"
+def _number(row: Mapping[str, Any], name: str) -> float:
+    return float(row[name]) if is_drawn(row.get(name)) else 0.0
+
+
+def _cell(run: Mapping[str, Any], first: Mapping[str, Any], column: str) -> dict[str, str]:
+    """Write the last value of a metric of a run with its interval, and its difference to the first run."""
+    if column not in run["last"]:
+        return {"value": "", "text": "", "interval": "", "difference": ""}
+    value, (name, _, metric) = run["last"][column], column.partition("/")
+    tasks = _tasks(run, column)
+    ends = (intervals.rate if metric == "accuracy" else intervals.mean)(list(tasks.values()))
+    n = intervals.digits(ends)
+    cell = {"value": repr(value), "text": f"{value:.{n}f}", "interval": "", "difference": ""}
+    if ends:
+        cell["interval"] = f"({ends[0]:.{n}f} to {ends[1]:.{n}f})"
+    if run is first or column not in first["last"] or run["evaluate"].get(name) != first["evaluate"].get(name):
+        return cell
+    others = _tasks(first, column)
+    pairs = [tasks[task] - others[task] for task in tasks if task in others]
+    between = intervals.change(pairs, rates=metric == "accuracy")
+    n = intervals.digits(between)
+    cell["difference"] = f"{value - first['last'][column]:+.{n}f}"
+    if between:
+        doubt = ", may be equal" if between[0] <= 0 <= between[1] else ""
+        cell["difference"] += f" ({between[0]:+.{n}f} to {between[1]:+.{n}f}{doubt})"
+    return cell
+
+
+def _tasks(run: Mapping[str, Any], column: str) -> dict[int, float]:
+    """Return the last score of each task in an accuracy or a reward; of other metrics none is known."""
+    name, _, metric = column.partition("/")
     if metric not in {"accuracy", "reward"}:
-        return text
+        return {}
+    moment = [moment for moment in run["results"].points if column in moment.values][-1]
     path = run["folder"] / "stages" / moment.stage / "samples" / f"eval-{name}-{moment.step:06d}.jsonl"
-    values = list(scores(read_lines(path), metric, run["correct_at"].get(name, 1.0)).values())
-    ends = intervals.rate(values) if metric == "accuracy" else intervals.mean(values)
-    return f"{text} ({ends[0]:.3f} to {ends[1]:.3f})" if ends else text
+    return scores(read_lines(path), metric, float(run["evaluate"].get(name, {}).get("correct_at", 1.0)))
 
 
 def axes(runs: Sequence[Mapping[str, Any]], stage: str) -> list[dict[str, Any]]:
@@ -131,7 +187,7 @@ def axes(runs: Sequence[Mapping[str, Any]], stage: str) -> list[dict[str, Any]]:
                 numbered = chart(metric, series, unit)
                 for line in numbered["lines"]:
                     line["number"] = list(rows).index(line["name"])
-                charts.append(numbered)
+                charts.append({**numbered, "meaning": meaning(metric)})
         axis_names.append({"name": axis, "charts": charts})
     return axis_names
 
@@ -144,4 +200,4 @@ def _points(rows: Sequence[Mapping[str, Any]], metric: str, axis: str) -> list[t
         "time": seconds,
     }
     pairs = zip(places[axis], rows, strict=True)
-    return [(x, row[metric]) for x, row in pairs if x is not None and isinstance(row.get(metric), int | float)]
+    return [(x, row[metric]) for x, row in pairs if x is not None and is_drawn(row.get(metric))]

@@ -71,6 +71,16 @@ def change(differences: Sequence[float], *, rates: bool) -> Ends | None:
     return max(-1.0, low), min(1.0, high)
 
 
+def digits(ends: Ends | None) -> int:
+    """Return the decimals that an interval supports: two digits of half its width; 3 where there is none.
+
+    >>> digits((0.4, 0.6)), digits((0.49, 0.51)), digits(None)
+    (2, 3, 3)
+    """
+    half = (ends[1] - ends[0]) / 2 if ends else 0.0
+    return min(4, max(0, 1 - math.floor(math.log10(half)))) if half > 0 else 3
+
+
 def _around(values: Sequence[float], weights: Sequence[float], freedom: float) -> Ends:
     total = sum(weights)
     middle = sum(weight * value for weight, value in zip(weights, values, strict=True)) / total

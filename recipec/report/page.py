@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,12 @@ from recipec.host import journal
 from recipec.host.artifacts import RESOLVED, write_atomic
 from recipec.host.jsonl import read_lines
 from recipec.host.small_files import read_small
-from recipec.host.templates import render_own
-from recipec.package_files import shipped
+from recipec.report.meanings import meaning
+from recipec.report.rendering import embedded, rendered
 from recipec.report.results import Results, results
 from recipec.report.samples import browsable, pictures, text_of, thumbnail
 from recipec.report.scaling_law import laws
-from recipec.report.summary import curves, duration, metric_changes, training_rows
+from recipec.report.summary import curves, duration, headline, metric_changes, training_rows, unfinished
 
 _SAMPLES = 6
 _PAIRS = 4
@@ -49,13 +48,16 @@ def _page(folder: Path, about: dict[str, Any], graph: dict[str, Any], *, live: b
     over_stages, every = results(folder, names), results(folder, names, every=True)
     recipe = next((path for name in (RESOLVED, "recipe.yaml") if (path := folder / name).exists()), None)
     browsed = browsable(folder, names)
-    script = (shipped("templates") / "report" / "browse.js").read_text(encoding="utf-8")
     context = {
         "name": about["name"],
         "seed": about["seed"],
         "versions": about["versions"],
         "device": about.get("device") or graph["machine"].get("device"),
-        "headline": [change.text() for change in metric_changes(folder, graph, over_stages)],
+        "headline": headline(metric_changes(folder, graph, over_stages), over_stages, stages),
+        "unfinished": None if live else unfinished(stages),
+        "smooth": any(
+            line["smooth"] for one in stages for g in one["groups"] for c in g["charts"] for line in c["lines"]
+        ),
         "stages": stages,
         "laws": laws(folder, graph, every),
         "table": held_out(over_stages),
@@ -63,13 +65,10 @@ def _page(folder: Path, about: dict[str, Any], graph: dict[str, Any], *, live: b
         "recipe": "" if recipe is None else read_small(recipe),
         "data": embedded(browsed),
         "pictures": embedded(pictures(folder, browsed)),
-        "live": live,
-        "script": script,
-        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "live": datetime.now(UTC).isoformat(timespec="seconds") if live else "",
     }
     path = folder / "report.html"
-    template = (shipped("templates") / "report" / "run.html.j2").read_text(encoding="utf-8")
-    write_atomic(path, render_own(template, context, html=True))
+    write_atomic(path, rendered("run.html.j2", ("charts.js", "browse.js"), context))
     return path
 
 
@@ -80,21 +79,13 @@ def problems(folder: Path) -> Iterator[Diagnostic]:
             yield errors.lost_records(str(home / name), problem)
 
 
-def embedded(data: Any) -> str:
-    r"""Write data as JSON that cannot end the element it is in.
-
-    >>> print(embedded(["</script>"]))
-    ["\u003c/script>"]
-    """
-    return json.dumps(data, ensure_ascii=False).replace("<", "\\u003c").replace("\u2028", " ").replace("\u2029", " ")
-
-
 def stage_view(folder: Path, name: str, kind: str) -> dict[str, Any]:
     """Collect the values of a stage for the page."""
     training = list(training_rows(folder))
     return {
         "name": name,
         "kind": kind,
+        "finished": (folder / "policy").exists(),
         "steps": training[-1]["step"] if training else 0,
         "duration": duration(training),
         "groups": curves(training),
@@ -113,7 +104,7 @@ def held_out(table: Results | None) -> dict[str, Any] | None:
         {"when": moment.when, "numbers": [{"value": v, "change": c} for v, c in table.cells(moment)]}
         for moment in table.points
     ]
-    return {"columns": table.columns, "rows": rows}
+    return {"columns": [(name, meaning(name)) for name in table.columns], "rows": rows}
 
 
 def samples(folder: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Samples of a run that can be browsed in the report: every one that fits, with levels, turns, images, right answer."""
+"""Samples of a run that can be browsed in the report: of several steps, with levels, turns, images, right answer."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from recipec.host.jsonl import read_lines
+from recipec.report.rendering import embedded
 
-BYTES = 1_200_000
+BYTES = 2_000_000
 """Size of all samples of a page."""
+STEPS = 5
+"""Most steps of a stage, and most moments of an evaluation, that are shown."""
 TEXT = 4000
 """Characters of a text."""
 PICTURES = 400_000
@@ -20,28 +23,54 @@ PICTURES = 400_000
 _PICTURE_BYTES = 64 << 10
 _IMAGES = 4
 _DIGEST = re.compile(r"[0-9a-f]{8,128}")
+_T = TypeVar("_T")
 RIGHT = ("answer", "ground_truth", "solution", "label", "completion")
 """Columns that may hold the right answer."""
 
 
 def browsable(folder: Path, stages: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the samples of the last step and the last evaluations of each stage, thinned evenly by reward to fit."""
-    sets = [(stage, *one) for stage in stages for one in _sets(folder / "stages" / stage / "samples")]
+    """Return samples of a few steps and evaluations of each stage, the latest first, those of each thinned to fit.
+
+    Both ends by reward come first, then ever finer between them; tasks of an evaluation that a later one has kept are
+    kept before others, so that the answers to a task can be followed.
+    """
+    sets = [(stage, *one) for stage in reversed(stages) for one in _sets(folder / "stages" / stage / "samples")]
+    first = {evaluation: episodes for _, evaluation, _, episodes in sets if evaluation}
+    begun = {evaluation: (stage, step) for stage, evaluation, step, _ in sets if evaluation}
     samples: list[dict[str, Any]] = []
-    for stage, name, episodes in sets:
-        room, chosen = BYTES // len(sets), []
-        episodes.sort(key=lambda one: -one["reward"])
-        for one in _spread(episodes):
-            sample = {"stage": stage, "set": name, **one}
-            room -= len(json.dumps(sample, ensure_ascii=False).encode())
-            if room < 0:
+    kept: dict[tuple[str, str], set[Any]] = {}
+    left = BYTES
+    for number, (stage, evaluation, step, episodes) in enumerate(sets):
+        since = begun.get(evaluation) if evaluation and begun[evaluation] != (stage, step) else None
+        tasks = kept.setdefault((evaluation, "" if evaluation else stage), set())
+        head = {
+            "stage": stage,
+            "set": f"{evaluation or 'training'}, step {step}",
+            "evaluation": evaluation,
+            "step": step,
+        }
+        if since:
+            head["since"] = "before training" if since[1] == 0 else f"{since[0]}, step {since[1]}"
+        room, chosen = left // (len(sets) - number), []
+        ordered = sorted(episodes.items(), key=lambda item: -item[1]["reward"])
+        for key, one in sorted(_spread(ordered), key=lambda item: item[1]["task"] not in tasks):
+            changed = (
+                {"change": round(one["reward"] - first[evaluation][key]["reward"], 4)}
+                if since and key in first[evaluation]
+                else {}
+            )
+            sample = {**head, **one, **changed}
+            size = len(embedded(sample).encode("utf-8", "replace"))
+            if size > room:
                 break
+            room, left = room - size, left - size
             chosen.append(sample)
+        tasks |= {one["task"] for one in chosen}
         samples += sorted(chosen, key=lambda one: -one["reward"])
     return samples
 
 
-def _spread(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _spread(rows: Sequence[_T]) -> Iterator[_T]:
     """Yield all rows, both ends first, then ever finer between them."""
     seen: set[int] = set()
     parts = 1
@@ -54,19 +83,18 @@ def _spread(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         parts *= 2
 
 
-def _sets(folder: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Yield name and episodes of the last step, and of each evaluation's last file with changes since its first."""
-    if steps := sorted(folder.glob("step-*.jsonl")):
-        yield f"training, step {int(steps[-1].stem[5:])}", list(episodes_of(read_lines(steps[-1])).values())
+def _sets(folder: Path) -> Iterator[tuple[str, int, dict[Any, dict[str, Any]]]]:
+    """Yield evaluation (empty for training), step and episodes of a few files of each kind, the latest first."""
     by_name: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob("eval-*.jsonl")):
-        by_name.setdefault(path.stem[5:-7], []).append(path)
+    for path in sorted([*folder.glob("eval-*.jsonl"), *folder.glob("step-*.jsonl")], reverse=True):
+        name, _, step = path.stem.rpartition("-")
+        if step.isdigit():
+            by_name.setdefault(name, []).append(path)
     for name, paths in by_name.items():
-        last, first = episodes_of(read_lines(paths[-1])), episodes_of(read_lines(paths[0]))
-        for key, one in last.items():
-            if len(paths) > 1 and key in first:
-                one["change"] = round(one["reward"] - first[key]["reward"], 4)
-        yield f"{name}, step {int(paths[-1].stem[-6:])}", list(last.values())
+        last = len(paths) - 1
+        for place in sorted({last * i // (STEPS - 1) for i in range(STEPS)}):
+            number = int(paths[place].stem.rpartition("-")[2])
+            yield name.partition("-")[2], number, episodes_of(read_lines(paths[place]))
 
 
 def episodes_of(rows: Sequence[Mapping[str, Any]]) -> dict[Any, dict[str, Any]]:

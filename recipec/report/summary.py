@@ -9,9 +9,10 @@ from typing import Any
 
 from recipec.host.jsonl import read_lines
 from recipec.report import intervals
+from recipec.report.chart import chart, is_drawn, short
+from recipec.report.meanings import meaning
 from recipec.report.results import Results
 
-WIDTH, HEIGHT, MARGIN, POINTS = 320, 140, 20, 400
 GROUPS = {
     "Evaluation": ("eval/",),
     "Reward": ("reward", "rewards/", "frac_reward_zero_std", "groups/", "preference"),
@@ -39,15 +40,57 @@ class Change:
     tasks: int = 0
 
     def text(self) -> str:
-        """Write the change as one sentence.
+        """Write the change as one sentence, with the digits that its interval supports, and what it shows.
 
         >>> Change("dev/accuracy", 0.25, 0.5, 0.1, 0.4, 200).text()
-        'dev/accuracy: 0.250 → 0.500 (+0.250, 95% interval +0.100 to +0.400, 200 tasks)'
+        'dev/accuracy: 0.25 → 0.50 (+0.25, 95% interval +0.10 to +0.40, 200 tasks)'
+        >>> Change("dev/accuracy", 0.25, 0.5, -0.1, 0.6, 8).text()
+        'dev/accuracy: 0.25 → 0.50 (+0.25, 95% interval -0.10 to +0.60, 8 tasks): it may not have changed'
         """
-        interval = ""
-        if self.low is not None and self.high is not None:
-            interval = f", 95% interval {self.low:+.3f} to {self.high:+.3f}, {self.tasks} tasks"
-        return f"{self.name}: {self.before:.3f} → {self.after:.3f} ({self.after - self.before:+.3f}{interval})"
+        ends = (self.low, self.high) if self.low is not None and self.high is not None else None
+        n = intervals.digits(ends)
+        numbers = f"{self.name}: {self.before:.{n}f} → {self.after:.{n}f} ({self.after - self.before:+.{n}f}"
+        if ends is None:
+            return f"{numbers}, no interval)"
+        doubt = ": it may not have changed" if ends[0] <= 0 <= ends[1] else ""
+        return f"{numbers}, 95% interval {ends[0]:+.{n}f} to {ends[1]:+.{n}f}, {self.tasks} tasks){doubt}"
+
+
+def headline(changes: Sequence[Change], evaluated: Results | None, stages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say what changed on held-out data; where nothing can be concluded, why, and what training shows.
+
+    >>> headline([], None, [])
+    ['Nothing was evaluated on held-out data: this page cannot show whether the model improved.']
+    """
+    if changes:
+        return [change.text() for change in changes]
+    if evaluated is None:
+        lines = ["Nothing was evaluated on held-out data: this page cannot show whether the model improved."]
+    else:
+        when = evaluated.points[-1].when
+        lines = [f"Held-out data was evaluated only {when} so far: there is no change to show."]
+    for stage in stages:
+        drawn = [one for group in stage["groups"] for one in group["charts"] if one["title"] in {"reward", "loss"}]
+        lines += [f"{stage['name']}, on its training data: {c['title']} {c['first']} → {c['last']}" for c in drawn[:1]]
+    return lines
+
+
+def unfinished(stages: Sequence[Mapping[str, Any]]) -> str | None:
+    """Say which stage of a run did not end, and what did not begin; None of a finished run.
+
+    >>> unfinished([{"name": "a", "finished": True, "steps": 5}, {"name": "b", "finished": False, "steps": 3}])
+    'This run is not finished: b ended after step 3.'
+    """
+    left = [stage for stage in stages if not stage["finished"]]
+    if not left:
+        return None
+    first = (
+        f"{left[0]['name']} ended after step {left[0]['steps']}"
+        if left[0]["steps"]
+        else f"{left[0]['name']} has no step"
+    )
+    rest = ", ".join(stage["name"] for stage in left[1:])
+    return f"This run is not finished: {first}{f'; not begun: {rest}' if rest else ''}."
 
 
 def metric_changes(folder: Path, graph: Mapping[str, Any], results: Results | None) -> list[Change]:
@@ -86,16 +129,20 @@ def scores(rows: Sequence[Row], metric: str, correct: float) -> dict[int, float]
 
 
 def curves(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Lay out the curves of a stage in groups; metrics that never change are listed with their value."""
-    names = dict.fromkeys(n for row in rows for n in row if n != "step" and isinstance(row[n], int | float))
+    """Lay out the curves of a stage in groups; what has no curve of its own is listed: constants, and equal metrics."""
+    names = dict.fromkeys(n for row in rows for n in row if n != "step" and is_drawn(row[n]))
     groups: dict[str, dict[str, Any]] = {}
+    drawn: dict[tuple[tuple[float, float], ...], str] = {}
     for name in sorted(names, key=_order):
-        points = [(row["step"], row[name]) for row in rows if isinstance(row.get(name), int | float)]
+        points = tuple((row["step"], row[name]) for row in rows if is_drawn(row.get(name)))
         group = groups.setdefault(_group(name), {"name": _group(name), "charts": [], "flat": []})
         if len({value for _, value in points}) == 1:
-            group["flat"].append(f"{name} {points[0][1]:.4g}")
+            group["flat"].append({"text": f"{name} {short(points[0][1])}", "meaning": meaning(name)})
+        elif points in drawn:
+            group["flat"].append({"text": f"{name}, the same as {drawn[points]}", "meaning": meaning(name)})
         else:
-            group["charts"].append(chart(name, {"": points}))
+            drawn[points] = name
+            group["charts"].append({**chart(name, {"": points}), "meaning": meaning(name)})
     return sorted(groups.values(), key=lambda group: [*GROUPS, "Other"].index(group["name"]))
 
 
@@ -106,36 +153,6 @@ def _group(name: str) -> str:
 def _order(name: str) -> tuple[int, str]:
     begins = [begin for group in GROUPS.values() for begin in group]
     return next((i for i, begin in enumerate(begins) if name.startswith(begin)), len(begins)), name
-
-
-def chart(title: str, series: Mapping[str, Sequence[tuple[float, float]]], unit: str = "step") -> dict[str, Any]:
-    """Lay out the curves of one metric, one for each name; more than 400 points are thinned evenly."""
-    points = [point for line in series.values() for point in line]
-    low, high = min(v for _, v in points), max(v for _, v in points)
-    first, last = min(x for x, _ in points), max(x for x, _ in points)
-
-    def to_svg(x: float, value: float) -> str:
-        right = MARGIN + (x - first) / ((last - first) or 1) * (WIDTH - 2 * MARGIN)
-        return f"{right:.1f},{HEIGHT - MARGIN - (value - low) / ((high - low) or 1) * (HEIGHT - 2 * MARGIN):.1f}"
-
-    return {
-        "title": title,
-        "lines": [
-            {"name": name, "number": number, "points": " ".join(to_svg(*point) for point in thinned(line))}
-            for number, (name, line) in enumerate(series.items())
-        ],
-        "low": f"{low:.4g}",
-        "high": f"{high:.4g}",
-        "first": f"{points[0][1]:.4g}",
-        "last": f"{points[-1][1]:.4g}",
-        "end": f"{unit} {last:g}",
-    }
-
-
-def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Keep at most 400 points, the last one among them."""
-    stride = -(-len(points) // POINTS)
-    return [*points[:-1:stride], points[-1]]
 
 
 def duration(rows: Sequence[Row]) -> str:

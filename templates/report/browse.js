@@ -1,12 +1,15 @@
-"use strict";
 // Lists samples: chooses a set, sorts, filters, draws search trees. Text is only ever set as text.
 // The choices are kept in the address, so that a page that loads itself again, or a link, shows the same.
 const data = JSON.parse(document.getElementById("data").textContent);
 const pictures = JSON.parse(document.getElementById("pictures").textContent);
-const at = (id) => document.getElementById(id);
+const nameOf = (one) => `${one.stage}: ${one.set}`;
 const choices = ["set", "sort", "filter"];
 let shown = 20;
-const nameOf = (one) => `${one.stage}: ${one.set}`;
+let follow = "";
+// Answers to one prompt at several moments: of an evaluation in every stage, of training within a stage.
+const promptOf = (one) => JSON.stringify([one.evaluation, one.evaluation ? "" : one.stage, one.task]);
+const moments = new Map();
+for (const one of data) moments.set(promptOf(one), (moments.get(promptOf(one)) || new Set()).add(nameOf(one)));
 const textOf = (one) => one.turns.map((turn) => `${turn.prompt}\n${turn.text}`).join("\n");
 const orders = {
   worst: (a, b) => a.reward - b.reward,
@@ -14,13 +17,6 @@ const orders = {
   change: (a, b) => Math.abs(b.change || 0) - Math.abs(a.change || 0),
   long: (a, b) => textOf(b).length - textOf(a).length,
 };
-function add(parent, tag, text, kind) {
-  const made = document.createElement(tag);
-  made.textContent = text;
-  if (kind) made.className = kind;
-  parent.append(made);
-  return made;
-}
 function addPictures(parent, digests) {
   for (const digest of digests.filter((one) => pictures[one])) {
     const image = add(parent, "img", "");
@@ -31,7 +27,8 @@ function addPictures(parent, digests) {
 function card(one) {
   const made = document.createElement("article");
   const levels = Object.entries(one.levels).map(([name, value]) => `${name} ${value}`).join(", ");
-  const change = one.change ? `, ${one.change > 0 ? "+" : ""}${one.change} since the first evaluation` : "";
+  const change = one.change ? `, ${one.change > 0 ? "+" : ""}${one.change} since ${one.since}` : "";
+  if (follow) add(made, "p", nameOf(one), "turn");
   add(made, "p", `reward ${one.reward}${change}${levels ? ` (${levels})` : ""}`, "reward");
   if (one.problem) add(made, "p", one.problem);
   addPictures(made, one.images);
@@ -41,6 +38,10 @@ function card(one) {
     add(made, "pre", turn.text);
   });
   if (one.right !== null) add(made, "p", `right answer: ${one.right}`);
+  const times = moments.get(promptOf(one)).size;
+  if (!follow && times > 1) {
+    add(made, "button", `This prompt at ${times} moments`).addEventListener("click", () => { follow = promptOf(one); begin(); at("back").focus(); });
+  }
   return made;
 }
 // The parts of a leaf that other leaves may share: its turns, or the lines of its transcript.
@@ -91,11 +92,17 @@ function cards(found) {
 }
 function list() {
   const word = at("filter").value.toLowerCase();
-  const ofSet = data.filter((one) => nameOf(one) === at("set").value);
+  const ofSet = data.filter((one) => (follow ? promptOf(one) === follow : nameOf(one) === at("set").value));
+  at("back").hidden = !follow;
+  for (const id of choices) at(id).disabled = Boolean(follow);
+  const changes = at("sort").querySelector("[value=change]");
+  changes.hidden = changes.disabled = !ofSet.some((one) => one.since);
+  if (changes.disabled && changes.selected) at("sort").value = "worst";
   const searched = ofSet.some((one) => one.tree !== null);
   at("trees").hidden = !searched;
   if (!searched) at("tree").checked = false;
-  const found = ofSet.filter((one) => textOf(one).toLowerCase().includes(word)).sort(orders[at("sort").value]);
+  // the data has the latest moment first
+  const found = follow ? ofSet.reverse() : ofSet.filter((one) => textOf(one).toLowerCase().includes(word)).sort(orders[at("sort").value]);
   const made = cards(found);
   at("list").replaceChildren(...made.slice(0, shown).map((make) => make()));
   at("count").textContent = `${Math.min(shown, made.length)} of ${made.length}`;
@@ -104,6 +111,7 @@ function list() {
 function remember() {
   const state = new URLSearchParams(choices.map((id) => [id, at(id).value]));
   if (at("tree").checked) state.set("tree", "1");
+  if (follow) state.set("follow", follow);
   history.replaceState(null, "", `#${state}`);
 }
 function recall() {
@@ -112,13 +120,22 @@ function recall() {
   if (at("set").selectedIndex < 0) at("set").selectedIndex = 0;
   if (!orders[at("sort").value]) at("sort").value = "worst";
   at("tree").checked = state.has("tree");
+  follow = moments.has(state.get("follow")) ? state.get("follow") : "";
+}
+function begin() {
+  shown = 20;
+  list();
+  remember();
 }
 if (data.length) {
   for (const name of new Set(data.map(nameOf))) add(at("set"), "option", name).value = name;
   recall();
-  for (const id of [...choices, "tree"]) at(id).addEventListener("input", () => { shown = 20; list(); remember(); });
+  for (const id of [...choices, "tree"]) at(id).addEventListener("input", begin);
+  at("back").addEventListener("click", () => { follow = ""; begin(); });
   at("more").addEventListener("click", () => { shown += 50; list(); });
   list();
 }
 const every = Number(document.body.dataset.live);
+const quiet = every ? Math.round((Date.now() - Date.parse(at("written").dateTime)) / 60000) : 0;
+if (quiet > 5) at("written").textContent += `, ${quiet} minutes ago (the run may have stopped)`;
 if (every) setInterval(() => { if (!document.activeElement.closest("#toolbar")) location.reload(); }, 1000 * every);
