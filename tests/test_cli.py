@@ -185,7 +185,8 @@ def test_a_run_speaks_on_stderr_in_plain_lines(two):
     assert "\x1b" not in ended.err
     assert "\r" not in ended.err
     told = [line.split(" ")[:2] for line in ended.err.splitlines()]
-    begun = [["reading", "good.yaml"], ["small:", "checking"], ["learn:", "new"], ["learn:", "attention"]]
+    begun = [["reading", "good.yaml"], ["small:", "checking"], ["loading", "torch"], ["checking", "stages.learn"]]
+    begun += [["learn:", "new"], ["learn:", "attention"]]
     assert told == [*begun, ["learn:", "step"], ["learn:", "step"], ["done:", "runs/small/model,"]]
 
 

@@ -4,7 +4,8 @@ Results are written to stdout, diagnostics and progress to stderr.
 
 Exit codes: 0 success; 1 the recipe has errors, or the run cannot start; 2 wrong usage; 3 internal error; 4 the run
 failed, and completed work is kept; 5 `plan --detailed-exitcode` found stages to run; 75 the run stopped after a
-checkpoint: run the same command again to continue; 141 the reader of a pipe went away.
+checkpoint: run the same command again to continue; 130 and 143 Ctrl-C and SIGTERM ended it at once; 141 the reader of
+a pipe went away.
 """
 
 from __future__ import annotations

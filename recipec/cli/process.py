@@ -13,6 +13,7 @@ import traceback
 from recipec.cli.commands import app
 from recipec.cli.input_output import show
 from recipec.diagnostics.model import RecipeError
+from recipec.host.interrupts import Interrupted
 
 READING = ("validate", "plan", "compile", "ls", "show", "explain", "schema", "diff", "doctor", "--help", "-h")
 """Commands that print and change nothing."""
@@ -29,11 +30,13 @@ def main() -> None:
     """Run the command line; an internal error writes its traceback to a file."""
     if sys.argv[1:2] == ["validate"]:  # most of its time goes into starting and ending
         os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # code of other packages, in search of which all are read
-        gc.set_threshold(100_000)  # what is imported stays: there is nothing to collect meanwhile,
-        atexit.register(gc.freeze)  # nor in the end
+        gc.set_threshold(100_000)  # what is imported stays: there is nothing to collect meanwhile
+    atexit.register(gc.freeze)  # nor in the end, where it takes a second after torch was imported
     try:
         app()
     except SystemExit as ended:
+        if isinstance(cause := getattr(ended.__context__, "__cause__", None), Interrupted):
+            sys.exit(cause.exit_code)  # typer knows only that of Ctrl-C
         if isinstance(ended.__context__, BrokenPipeError):
             _end_with_its_reader()
         raise

@@ -88,15 +88,18 @@ def evaluate(
     form: Annotated[TableFormat, typer.Option("--format", help="A table, or JSON.")] = TableFormat.text,
 ) -> None:
     """Make the evaluations that finished stages of a run lack, or all of them for another model."""
+    from recipec.host.interrupts import ending_at_once
     from recipec.host.progress import Progress
+    from recipec.host.waits import watching
     from recipec.run.evaluate import evaluate_model, evaluate_run, table
 
     result, _, options = prepared(recipe, overrides, use, out)
     display = Progress()
-    if model is not None:
-        scores = evaluate_model(result.graph, options, display, model)
-        print(json.dumps(scores) if form is TableFormat.json else table(scores))
-        return
-    evaluated = evaluate_run(result.graph, options, display, again=again)
+    with ending_at_once("evaluations that were finished are kept"), watching(display.say):
+        if model is not None:
+            scores = evaluate_model(result.graph, options, display, model)
+            print(json.dumps(scores) if form is TableFormat.json else table(scores))
+            return
+        evaluated = evaluate_run(result.graph, options, display, again=again)
     if evaluated is not None:
         print(evaluated.to_json() if form is TableFormat.json else evaluated.text())

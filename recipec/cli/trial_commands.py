@@ -59,11 +59,17 @@ def check(
     The first rows of every stage go through templates and tokenizer, every reward is called on fixed answers, and the
     user's environments are played. No weights are loaded and no run directory is written.
     """
+    from recipec.host.interrupts import ending_at_once
+    from recipec.host.progress import Progress
+
+    display = Progress()
+    display.say(f"reading {recipe}")  # before anything that takes time, such as imports
     from recipec.run.check import check_all
 
     result, planned, options = prepared(recipe, overrides, use, out)
-    with redirect_stdout(sys.stderr):  # what the user's code prints is not the result
-        checked = check_all(result.graph, planned, options)
+    # what the user's code prints is not the result
+    with redirect_stdout(sys.stderr), ending_at_once("nothing is lost"):
+        checked = check_all(result.graph, planned, options, display.say)
     bad = any(problem.is_error or strict for problem in checked.problems)
     if form is Format.json:
         from recipec.diagnostics.formats import render
@@ -98,14 +104,18 @@ def try_(
     from dataclasses import asdict
 
     from recipec.host.artifacts import RunFolder
+    from recipec.host.interrupts import ending_at_once
     from recipec.host.packages import runtime_packages
+    from recipec.host.progress import Progress
+    from recipec.host.waits import watching
     from recipec.run.check import located
 
     result, _, options = prepared(recipe, overrides, use, None)
     with runtime_packages():
         from recipec.runtime.trial.rows import try_graph
     names = [one.name for one in result.graph.stages if stage in (None, one.name)]
-    with redirect_stdout(sys.stderr):  # what the user's code prints is not the result
+    # what the user's code prints is not the result
+    with redirect_stdout(sys.stderr), ending_at_once("nothing is lost"), watching(Progress().say):
         tried = try_graph(result.graph, RunFolder(options.out), options, names, answers, every_environment=True)
     for one in tried:
         for answered in one.answered:

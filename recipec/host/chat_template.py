@@ -43,7 +43,8 @@ class ChatTemplate:
 
     def __init__(self, source: str, now: str = "") -> None:
         self.source = source
-        self._pool = WorkerPool("recipec.host.chat_template:serve", {"source": source, "now": now}, memory=MEMORY)
+        argument = {"source": source, "now": now}
+        self._pool = WorkerPool("recipec.host.chat_template:serve", argument, what="the chat template", memory=MEMORY)
         self._broken = ""
 
     def render(self, values: Mapping[str, Any]) -> str:

@@ -9,8 +9,6 @@ from typing import Any
 
 from recipec.host.journal import CLOCK
 
-WAITING = "waiting for "
-"""How a line about a wait begins, after the name of its stage."""
 _FAILURES = ("/errors", "/tool_failures")
 """Ends of the names of held-out metrics that are only shown where they are not 0."""
 
@@ -98,15 +96,6 @@ class Progress:
         )
         self._progress.start()
         self._task = self._progress.add_task(stage, total=total, metrics="")
-
-
-class Waits(Progress):
-    """Prints only that something is waited for: a call of the user's code that does not end."""
-
-    def say(self, text: str) -> None:
-        """Print one line about a wait."""
-        if WAITING in text:
-            super().say(text)
 
 
 def _line(metrics: Mapping[str, float]) -> str:

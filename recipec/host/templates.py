@@ -146,7 +146,7 @@ class Renderer:
             raise RecipeError(problem)
         self.name = name
         self._own = _environment().from_string(text) if own else None
-        self._pool = WorkerPool("recipec.host.templates:serve", text, memory=MEMORY)
+        self._pool = WorkerPool("recipec.host.templates:serve", text, what=f"template {name}", memory=MEMORY)
 
     def rows(self, rows: Sequence[Mapping[str, Any]], where: Callable[[int], str] = str) -> list[str]:
         """Render once for each row; ``where`` names a row in messages.

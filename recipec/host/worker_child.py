@@ -12,6 +12,8 @@ import math
 import os
 import resource
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -44,6 +46,18 @@ def _limit_cpu(seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
+def _end_with_parent() -> None:
+    """End when the parent is gone, which may be while a request hangs without using the CPU."""
+    parent = os.getppid()
+
+    def follow() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
 def _answer(function: Callable[..., Any], argument: Any) -> dict[str, Any]:
     try:
         return {"ok": function(argument)}
@@ -71,6 +85,7 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # and it must not read requests
     sys.path.insert(0, root)
     _limit(int(memory))
+    _end_with_parent()
     argument = json.loads(requests.readline() or b"null")
     module, _, name = handler.partition(":")
     functions: list[Callable[[Any], Any]] = []

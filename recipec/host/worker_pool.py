@@ -11,6 +11,7 @@ and unpickling its answer would run that text in the trainer.
 from __future__ import annotations
 
 import json
+import math
 import os
 import selectors
 import signal
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recipec.host.platforms import refuse_windows
+from recipec.host.waits import waiting
 
 START_SECONDS = 180.0
 MEMORY = 4 << 30
@@ -106,14 +108,15 @@ def _answer(line: bytes) -> dict[str, Any] | None:
 
 
 class WorkerPool:
-    """Up to ``size`` child processes on one handler, started with the first request.
+    """Up to ``size`` child processes on one handler, started with the first request; ``what`` names them to the user.
 
     Example: ``WorkerPool("recipec.host.templates:serve", {"text": "{{ x }}", "name": "t.j2"}).ask([{"x": 1}],
     seconds=1.0)``.
     """
 
-    def __init__(self, handler: str, argument: Any, *, size: int = 1, memory: int = MEMORY) -> None:
+    def __init__(self, handler: str, argument: Any, *, what: str = "", size: int = 1, memory: int = MEMORY) -> None:
         self.handler = handler
+        self.what = what or handler
         self.argument = argument
         self.size = size
         self.memory = memory
@@ -126,20 +129,31 @@ class WorkerPool:
         self._children.clear()
         _kill(self._processes)
 
-    def ask(self, requests: Sequence[Any], seconds: float) -> list[Any]:
+    def interrupt(self) -> None:
+        """Kill every child, so that another thread does not wait for it any longer."""
+        for process in list(self._processes):
+            if process.poll() is None:
+                process.kill()
+
+    def ask(self, requests: Sequence[Any], seconds: float, what: str = "") -> list[Any]:
         """Return the answer to each request in order, a :class:`WorkerFailure` where ``seconds`` passed without one.
+
+        ``what`` names the call to whoever waits.
 
         Raises:
             HandlerError: the handler raised on the pool's argument.
         """
         answers: list[Any] = [WorkerFailure("crashed")] * len(requests)
-        waiting = deque((i, self._line(request, seconds)) for i, request in enumerate(requests))
+        queue = deque((i, self._line(request, seconds)) for i, request in enumerate(requests))
         while len(self._children) < min(self.size, len(requests)):
             self._start()
+        turns = math.ceil(len(requests) / self.size)
+        start = 0.0 if all(child.ready for child in self._children) else START_SECONDS
         try:
-            while waiting or any(child.request is not None for child in self._children):
-                self._hand_out(waiting, seconds)
-                self._collect(answers)
+            with waiting(what or self.what, start + turns * seconds):
+                while queue or any(child.request is not None for child in self._children):
+                    self._hand_out(queue, seconds)
+                    self._collect(answers)
         except BaseException:
             self.close()
             raise
@@ -165,14 +179,14 @@ class WorkerPool:
         child.send(json.dumps(self.argument, default=str).encode() + b"\n")
         self._children.append(child)
 
-    def _hand_out(self, waiting: deque[tuple[int, bytes]], seconds: float) -> None:
+    def _hand_out(self, queue: deque[tuple[int, bytes]], seconds: float) -> None:
         for child in list(self._children):
-            if waiting and child.ready and child.request is None:
-                index, line = waiting.popleft()
+            if queue and child.ready and child.request is None:
+                index, line = queue.popleft()
                 if child.send(line):
                     child.request, child.deadline = index, time.monotonic() + seconds
                 else:
-                    waiting.appendleft((index, line))
+                    queue.appendleft((index, line))
                     self._replace(child)
 
     def _replace(self, child: _Child) -> None:

@@ -28,6 +28,7 @@ from recipec.host.preflight import (
     missing_packages,
     service_keys,
 )
+from recipec.host.waits import watching
 from recipec.planning.cost import amount
 from recipec.planning.hours import clock
 from recipec.planning.memory import peak
@@ -40,6 +41,12 @@ if TYPE_CHECKING:
     from recipec.runtime.trial.rows import Tried
 
 Locate = Callable[[str], Sequence[Span]]
+Say = Callable[[str], None]
+LOADING = "loading torch and transformers"
+
+
+def silently(_text: str) -> None:
+    """Print nothing."""
 
 
 @dataclass(slots=True)
@@ -81,8 +88,13 @@ class Checked:
         return {"facts": self.facts, "tried": tried, "times": self.times}
 
 
-def check_all(graph: Graph, planned: Plan, options: Options) -> Checked:
+def check_all(graph: Graph, planned: Plan, options: Options, say: Say = silently) -> Checked:
     """Check a recipe for `recipec check`, finished stages left out; nothing is written except caches."""
+    with watching(say):
+        return _checked(graph, planned, options, say)
+
+
+def _checked(graph: Graph, planned: Plan, options: Options, say: Say) -> Checked:
     folder = RunFolder(options.out)
     checked = Checked(facts={"python": platform.python_version(), **versions()})
     checked.problems += requirements(graph, options)
@@ -91,14 +103,16 @@ def check_all(graph: Graph, planned: Plan, options: Options) -> Checked:
     try:
         if not missing & {"RC716", "RC510"}:
             with runtime_packages():
+                say(LOADING)
                 from recipec.runtime.trial.machine import machine_facts  # noqa: PLC0415 - torch comes in here
             facts = machine_facts(str(graph.machine.get("device") or "auto"))
             checked.facts |= {"device": facts.device, "memory": f"{amount(facts.memory, 'B')} free"}
             checked.problems += memory_problems(planned, facts.memory, facts.device)
             checked.problems += services(graph, set(unfinished), options)
             if not missing & {"RC700", "RC721"}:
-                checked.tried = tried(graph, folder, options, unfinished)
+                checked.tried = tried(graph, folder, options, unfinished, say)
             if not any(problem.is_error for one in checked.tried for problem in one.problems):
+                say("measuring this machine")
                 timed = add_times(planned, graph, options.root).stages
                 checked.times = {stage.name: taken(stage) for stage in timed if stage.pace}
     except RecipeError as error:
@@ -150,14 +164,14 @@ def check_services(graph: Graph, folder: RunFolder, options: Options) -> None:
         raise RecipeError(*problems)
 
 
-def check_rows(graph: Graph, folder: RunFolder, options: Options) -> list[Diagnostic]:
+def check_rows(graph: Graph, folder: RunFolder, options: Options, say: Say) -> list[Diagnostic]:
     """Try the first rows of every unfinished stage, and return warnings.
 
     Raises:
         RecipeError: all errors that were found in any stage, each with its place.
     """
     names = unfinished(graph, folder, options)
-    problems = [problem for one in tried(graph, folder, options, sorted(names)) for problem in one.problems]
+    problems = [problem for one in tried(graph, folder, options, sorted(names), say) for problem in one.problems]
     problems += few_rows(graph, options.root, problems)
     reported = [located(one, options.locate) for one in problems if not allowed(one, options)]
     if any(one.is_error for one in reported):
@@ -189,11 +203,11 @@ def _problems(graph: Graph, one: Used, options: Options) -> Iterator[Diagnostic]
         yield replace(problem, spans=spans, path=key)
 
 
-def tried(graph: Graph, folder: RunFolder, options: Options, stages: Sequence[str]) -> list[Tried]:
+def tried(graph: Graph, folder: RunFolder, options: Options, stages: Sequence[str], say: Say) -> list[Tried]:
     """Read the first rows of stages, play the user's environments and call the rewards, without weights."""
     with runtime_packages():
         from recipec.runtime.trial.rows import try_graph  # noqa: PLC0415 - torch comes in here
-    return try_graph(graph, folder, options, stages)
+    return try_graph(graph, folder, options, stages, say=say)
 
 
 def allowed(diagnostic: Diagnostic, options: Options) -> bool:

@@ -6,16 +6,13 @@ No torch here: the runtime is imported once a stage really has to run.
 from __future__ import annotations
 
 import json
-import os
-import signal
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
 from recipec import graph as graphs
 from recipec.diagnostics.errors import ranks as rank_errors, run as errors, run_progress as progress_errors
@@ -23,14 +20,16 @@ from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.graph import Graph, StageGraph
 from recipec.host import journal
 from recipec.host.artifacts import RESOLVED, RunFolder, check_folder, read_manifest, replace_folder, write_atomic
+from recipec.host.interrupts import ending_at_once, stop_flag
 from recipec.host.options import Options, StageRun
 from recipec.host.packages import runtime_packages, versions
 from recipec.host.progress import Progress
 from recipec.host.ranks import Ranks, place
 from recipec.host.small_files import read_small
+from recipec.host.waits import watching
 from recipec.report import page, results
 from recipec.report.live import LiveReport
-from recipec.run.check import check_requirements, check_rows, check_services, located
+from recipec.run.check import LOADING, check_requirements, check_rows, check_services, located
 from recipec.run.digests import run_digest, stage_inputs
 from recipec.run.longer import go_on
 
@@ -61,7 +60,13 @@ def run(graph: Graph, options: Options, display: Progress) -> Outcome:
     outcome = Outcome(finished=False)
     folder = RunFolder(options.out.absolute())  # user code may change the working directory
     try:
-        with connected(graph) as ranks, ExitStack() as run_lock, quiet_threads(), stop_flag() as stopped:
+        with (
+            watching(display.say),
+            connected(graph) as ranks,
+            ExitStack() as run_lock,
+            quiet_threads(),
+            stop_flag() as stopped,
+        ):
 
             def begin() -> None:
                 # the launcher has ended the ranks that had the lock; a file server may notice that late
@@ -70,9 +75,12 @@ def run(graph: Graph, options: Options, display: Progress) -> Outcome:
                 raised = go_on(graph, folder, options, display.say)
                 check_same_recipe(graph, folder, options, raised)
                 display.say(f"{graph.name}: checking packages, files and the first rows of every stage")
-                check_requirements(graph, options)
-                check_services(graph, folder, options)
-                warnings = check_rows(graph, folder, options)
+                # a signal to one of several ranks is for the launcher, which ends them all
+                with ending_at_once("nothing is lost") if ranks.size == 1 else nullcontext():
+                    check_requirements(graph, options)
+                    display.say(LOADING)
+                    check_services(graph, folder, options)
+                    warnings = check_rows(graph, folder, options, display.say)
                 for warning in warnings:  # before anything is trained; in full at the end
                     display.say(f"warning[{warning.code}]: {warning.message}")
                 outcome.diagnostics.extend(warnings)
@@ -297,28 +305,3 @@ def quiet_threads() -> Iterator[None]:
         yield
     finally:
         threading.excepthook = before
-
-
-@contextmanager
-def stop_flag() -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT and SIGTERM into a flag that the loop reads; a second one ends the process at once.
-
-    Outside of the main thread, where Python handles no signals, nothing is changed.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    seen: list[int] = []
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        if seen:
-            os._exit(128 + number)
-        os.write(2, b"stopping after this step; once more to stop at once\n")  # print is not safe in a handler
-        seen.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(seen)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

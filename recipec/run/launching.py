@@ -19,6 +19,7 @@ from recipec.diagnostics.errors import ranks as errors
 from recipec.diagnostics.errors.reading import no_stages
 from recipec.diagnostics.exchange import from_values, to_values
 from recipec.diagnostics.model import RecipeError, file_span
+from recipec.host.interrupts import Interrupted
 from recipec.host.options import Options
 from recipec.host.packages import runtime_packages
 from recipec.host.progress import Progress
@@ -246,6 +247,8 @@ def answer_to() -> None:
         outcome = run_prepared(prepare(arguments), arguments, Progress(quiet=arguments.quiet))
     except RecipeError as error:
         outcome.diagnostics.extend(error.diagnostics)
+    except Interrupted:  # it is not finished, and that is all
+        pass
     Path(sys.argv[1]).write_text(json.dumps(values_of(outcome)))
 
 

@@ -21,12 +21,10 @@ from typing import Any, NoReturn
 
 from recipec.diagnostics.errors import reward as errors
 from recipec.diagnostics.model import RecipeError, Span, file_span
-from recipec.host.progress import WAITING
+from recipec.host.waits import waiting
 from recipec.reading.user_code import functions_in
 
 _PLACE = re.compile(r"(?:.*?: )?([^:/\\\\ ]+\.py):(\d+): ")
-PATIENCE = 20.0
-"""Seconds after which it is printed that the user's code is waited for."""
 
 
 class TooLongError(BaseException):
@@ -102,7 +100,7 @@ def load_file(path: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and typing look their module up
     try:
-        with calling(path.name):
+        with calling(f"the import of {path.name}"):
             spec.loader.exec_module(module)
     except (Exception, SystemExit, BaseExceptionGroup) as error:  # noqa: BLE001 - whatever the user's code raises is reported
         del sys.modules[name]
@@ -119,7 +117,7 @@ def load_file(path: Path) -> Any:
 
 
 @contextmanager
-def calling(what: str, seconds: float | None = None, say: Callable[[str], None] | None = None) -> Iterator[None]:
+def calling(what: str, seconds: float | None = None) -> Iterator[None]:
     """Run the user's code in the block: with a limit, and with what it changes for the whole process put back.
 
     That is the working directory, torch's threads, types and modes, and signal handlers.  ``os._exit`` raises.
@@ -129,23 +127,13 @@ def calling(what: str, seconds: float | None = None, say: Callable[[str], None] 
         SystemExit: it called ``os._exit``.
     """
     with ExitStack() as closing:
+        closing.enter_context(waiting(what, seconds))
         closing.enter_context(_process_state())
-        if say is not None:
-            stop = threading.Event()
-            closing.callback(stop.set)
-            threading.Thread(target=_tell, args=(what, say, stop), daemon=True).start()
         if seconds is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGALRM, _too_long)
             closing.callback(signal.setitimer, signal.ITIMER_REAL, 0.0)
             signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # again each second, should the code catch it
         yield
-
-
-def _tell(what: str, say: Callable[[str], None], stop: threading.Event) -> None:
-    waited = 0.0
-    while not stop.wait(PATIENCE):
-        waited += PATIENCE
-        say(f"{WAITING}{what} since {waited:.0f} s")
 
 
 def _too_long(_number: int, _frame: FrameType | None) -> None:

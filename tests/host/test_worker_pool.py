@@ -2,7 +2,10 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -155,6 +158,32 @@ def test_a_child_ends_with_its_parent(pool_of):
     while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     assert process.returncode == 0
+
+
+PARENT = """
+import os, threading, time
+from recipec.host.worker_pool import WorkerPool
+
+pool = WorkerPool("tests.support.faulty_worker:serve", None)
+pool.ask([{"ready": True}], 60)
+asleep = {"task": {"slow": 600}, "seed": 0, "label": "", "actions": []}
+threading.Thread(target=pool.ask, args=([asleep], 600), daemon=True).start()
+time.sleep(0.2)
+print(pool._processes[0].pid, flush=True)
+os._exit(1)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_child_that_hangs_ends_with_its_parent():
+    """A parent that is killed leaves no child, also none that waits for ever without using the CPU."""
+    root = Path(__file__).parents[2]
+    ended = subprocess.run([sys.executable, "-c", PARENT], cwd=root, capture_output=True, text=True, check=False)
+    state = Path("/proc") / ended.stdout.strip() / "stat"
+    deadline = time.monotonic() + 30
+    while state.exists() and ") Z" not in state.read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert time.monotonic() < deadline
 
 
 def test_requests_may_hold_odd_values(pool_of):

@@ -1,6 +1,7 @@
 """Every mistake in a reward function ends in a code with the function's name, never in its traceback."""
 
 import json
+import signal
 
 import pytest
 from support.small_recipes import RL, ROWS
@@ -171,11 +172,32 @@ def test_a_column_to_compare_with_that_is_absent(folder):
 
 def test_waiting_for_a_function_is_printed(folder, monkeypatch):
     """Whoever watches the run is told which function is waited for."""
-    monkeypatch.setattr("recipec.runtime.user_code.PATIENCE", 0.05)
+    monkeypatch.setattr("recipec.host.waits.FIRST", 0.05)
     slow = "import time\ndef score(completions, **columns):\n    time.sleep(0.2)\n    return [0.5] * len(completions)\n"
     ended = folder.run(RL, *USE, a__jsonl=ROWS, rewards__py=slow)
     assert ended.code == 0, ended.err
-    assert "waiting for reward function `score`" in ended.err
+    assert "waiting for reward function `score` of stages.explore, which may take 3600 s" in ended.err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_during_the_check_ends_it(folder, number, code):
+    """Before a step nothing has to be kept: the first signal ends a reward that hangs, and is no fault of it."""
+    text = (
+        f"import os\ndef score(completions, **columns):\n    os.kill(os.getpid(), {int(number)})\n    while 1: pass\n"
+    )
+    ended = folder.run(RL, *USE, a__jsonl=ROWS, rewards__py=text)
+    assert ended.code == code, ended.err
+    assert "RC7" not in ended.err
+
+
+def test_a_second_signal_ends_a_reward_that_catches_the_first(folder, monkeypatch):
+    """Code that goes on after every exception, and that may not end the process itself, is left all the same."""
+    left = []
+    monkeypatch.setattr("recipec.host.interrupts.leave", left.append)
+    text = "import os\ndef score(completions, **columns):\n    for _ in range(2):\n        try:\n"
+    text += f"            os.kill(os.getpid(), {int(signal.SIGINT)})\n        except BaseException:\n            pass\n"
+    folder.run(RL, *USE, a__jsonl=ROWS, rewards__py=text + "    return [0.5] * len(completions)\n")
+    assert left[:1] == [130]
 
 
 def test_a_function_that_changes_the_directory(folder):

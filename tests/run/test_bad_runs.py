@@ -10,9 +10,10 @@ import pytest
 from safetensors import SafetensorError
 from support.small_recipes import AGAIN, RL, ROWS, SFT
 
-from recipec.host import artifacts
+from recipec.host import artifacts, interrupts
 from recipec.run import executor
 from recipec.runtime.model import state_files
+from recipec.runtime.user_code import calling
 from recipec.spec.rollout_engine import Vllm
 
 TWO = SFT + AGAIN
@@ -202,16 +203,18 @@ def test_a_signal_commits_a_checkpoint(folder, number):
     assert [folder.run(recipe, "--use", "rewards.py").code for _ in range(2)] == [75, 0]
 
 
-def test_a_second_signal_ends_at_once(monkeypatch):
+def test_a_second_signal_ends_at_once(monkeypatch, capfd):
     """A step that never ends can be left: the second signal exits without asking the loop."""
     seen = []
-    monkeypatch.setattr(os, "_exit", seen.append)
-    with executor.stop_flag() as stopped:
+    monkeypatch.setattr(interrupts, "leave", seen.append)
+    with interrupts.stop_flag() as stopped, calling("reward function `score`", 60.0):
         os.kill(os.getpid(), signal.SIGINT)
+        assert "it waits for reward function `score`, which may take 60 s" in capfd.readouterr().err
         assert stopped()
         assert not seen
         os.kill(os.getpid(), signal.SIGINT)
     assert seen == [128 + signal.SIGINT]
+    assert "stopped at once while waiting for reward function `score`" in capfd.readouterr().err
 
 
 def test_a_writer_that_meets_a_full_disk_prints_no_trace(capsys):

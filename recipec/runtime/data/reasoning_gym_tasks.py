@@ -40,7 +40,7 @@ class ReasoningGym(Source):
         self.spec = spec
         self.shown = f"reasoning_gym/{spec.task}"
         self._argument = {"task": spec.task, "size": spec.size, "seed": spec.task_seed, "options": spec.options}
-        self._pool = WorkerPool("recipec.runtime.reward.worker_main:gym", self._argument)
+        self._pool = WorkerPool("recipec.runtime.reward.worker_main:gym", self._argument, what=self.shown)
 
     def encoded(self) -> list[Encoded]:
         """Make every task and encode what the stage's kind needs of it."""

@@ -32,7 +32,7 @@ class Gymnasium(WorkerEnv):
         Raises:
             RecipeError: RC810, RC812.
         """
-        games = Workers(Gymnasium.handler, _argument(spec), timeout=spec.timeout, lanes=1)
+        games = Workers(Gymnasium.handler, _argument(spec), name=spec.id, timeout=spec.timeout, lanes=1)
         try:
             games.begin()
         except HandlerError as error:

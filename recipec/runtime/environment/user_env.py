@@ -25,6 +25,10 @@ class UserEnvironment(WorkerEnv):
     spec: specs.Own
     handler = "recipec.runtime.environment.user_env_worker:serve"
 
+    def named(self) -> str:
+        """Return the name of the class."""
+        return self.spec.name
+
     def is_replayable(self) -> bool:
         """Return `replayable`."""
         return self.spec.replayable

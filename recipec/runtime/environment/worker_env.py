@@ -102,10 +102,15 @@ class WorkerEnv(Environment):
         return Workers(
             self.handler,
             self.worker_argument(),
+            name=self.named(),
             timeout=self.spec.timeout,
             replayable=self.replayable,
             memory=self.memory,
         )
+
+    def named(self) -> str:
+        """Return what the user calls the environment."""
+        return self.spec.type_name
 
     def is_replayable(self) -> bool:
         """Return whether the same seed and actions always give the same episode."""

@@ -59,7 +59,8 @@ class StepResult:
 class Workers:
     """Running games of one handler, ``module:function``, which returns :func:`.worker_main.live`.
 
-    Example: ``Workers("recipec.runtime.environment.gymnasium_worker:serve", {"id": "Taxi-v3"}, timeout=30.0)``.
+    Example: ``Workers("recipec.runtime.environment.gymnasium_worker:serve", {"id": "Taxi-v3"}, name="Taxi-v3",
+    timeout=30.0)``.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Workers:
         handler: str,
         argument: Any,
         *,
+        name: str,
         timeout: float,
         replayable: bool = True,
         lanes: int = LANES,
@@ -75,7 +77,9 @@ class Workers:
         self.timeout = timeout
         self.replayable = replayable
         count = max(1, min(lanes, os.cpu_count() or 1))
-        self._pools = [WorkerPool(handler, argument, memory=memory) for _ in range(count)]
+        self.what = f"environment `{name}`"
+        self._pools = [WorkerPool(handler, argument, what=self.what, memory=memory) for _ in range(count)]
+        self._closed = False
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="games")
 
     def ask(self, wanted: Sequence[StepRequest]) -> list[StepResult | str]:
@@ -88,7 +92,7 @@ class Workers:
 
         def one_lane(lane: int) -> None:
             for i, one in enumerate(wanted):
-                if one.lane % len(self._pools) == lane:
+                if one.lane % len(self._pools) == lane and not self._closed:
                     answers[i] = self._one(self._pools[lane], one)
 
         used = {one.lane % len(self._pools) for one in wanted}
@@ -113,13 +117,16 @@ class Workers:
         Raises:
             HandlerError: the handler refused its argument.
         """
-        (rows,) = self._pools[0].ask([{"tasks": [split, size, seed]}], TASKS_SECONDS)
+        (rows,) = self._pools[0].ask([{"tasks": [split, size, seed]}], TASKS_SECONDS, f"`tasks` of {self.what}")
         if isinstance(rows, WorkerFailure) or (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
             return rows
         return WorkerFailure("raised", "ValueError", "it listed no mappings")
 
     def close(self) -> None:
-        """Stop the workers."""
+        """Stop the workers, also those that are waited for."""
+        self._closed = True
+        for pool in self._pools:
+            pool.interrupt()
         self._threads.shutdown(wait=True)
         for pool in self._pools:
             pool.close()
@@ -140,7 +147,8 @@ class Workers:
 
     def _take(self, pool: WorkerPool, one: StepRequest, taken: int) -> StepResult | str:
         request = {"task": one.task, "seed": one.seed, "label": one.label, "actions": one.actions[:taken]}
-        (answer,) = pool.ask([request], self.timeout)
+        what = f"`{'step' if taken else 'reset'}` of {self.what}"
+        (answer,) = pool.ask([request], self.timeout, what)
         if answer == MISSING:
             return MISSING
         if isinstance(answer, WorkerFailure):

@@ -15,6 +15,7 @@ from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.graph import EvaluationSpecs, Graph, StageGraph
 from recipec.host.artifacts import RunFolder
 from recipec.host.progress import Progress
+from recipec.host.waits import working_on
 from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.scored_rows import write_rows
@@ -125,10 +126,11 @@ class Evaluator:
             RecipeError: what its data or its rewards refuse, at the evaluation.
         """
         try:
-            if name not in self._ready:
-                self.context.say(f"evaluating {name}")
-                self._ready[name] = self._prepare(dump, self.graph.evaluations[name])
-            return self._scored(name, dump, step, self._ready[name])
+            with working_on(f"evaluate.{name}"):
+                if name not in self._ready:
+                    self.context.say(f"evaluating {name}")
+                    self._ready[name] = self._prepare(dump, self.graph.evaluations[name])
+                return self._scored(name, dump, step, self._ready[name])
         except RecipeError as error:
             raise RecipeError(*(_placed(diagnostic, name) for diagnostic in error.diagnostics)) from None
 

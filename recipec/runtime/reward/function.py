@@ -50,7 +50,6 @@ class Function(Part):
             raise RecipeError(errors.unknown_function(spec.name, context.functions))
         self.spec = spec
         self.root = context.root
-        self.say = context.say
         self.function = context.functions[spec.name]
         self.file, _ = definition_of(self.function)
         self.chat = False
@@ -151,7 +150,7 @@ class Function(Part):
         ``calls`` are the answers of the batch with the arguments for each alone.
         """
         try:
-            with calling(f"reward function `{self.spec.name}`", self.spec.timeout, self.say):
+            with calling(f"reward function `{self.spec.name}`", self.spec.timeout):
                 return read(self.function(**copy.deepcopy(arguments)))
         except RecipeError:
             raise

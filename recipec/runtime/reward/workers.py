@@ -53,7 +53,8 @@ class ScoringWorkers:
         self.reward = reward
         self.package = package
         self.tally = Tally(reward)
-        self._pool = WorkerPool(handler, None, size=min(MAX_PROCESSES, os.cpu_count() or 1))
+        size = min(MAX_PROCESSES, os.cpu_count() or 1)
+        self._pool = WorkerPool(handler, None, what=f"reward `{reward}`", size=size)
 
     def ask(self, requests: Sequence[Any], seconds: float) -> list[Any]:
         """Return the answer to each request, a ``WorkerFailure`` where ``seconds`` passed without one.

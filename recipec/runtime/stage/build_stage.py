@@ -18,6 +18,7 @@ from recipec.graph import Graph, Node, StageGraph, Value
 from recipec.host.artifacts import RunFolder
 from recipec.host.options import Options, StageRun
 from recipec.host.preflight import service_keys
+from recipec.host.waits import working_on
 from recipec.runtime.attention.sequence_parallel_attention import SequenceParallelAttention
 from recipec.runtime.context import StageContext, StoppedBeforeFirstStep, cache_folder
 from recipec.runtime.data.table import Table
@@ -55,9 +56,10 @@ _NO_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate mem
 @quiet()  # its advice on masks is about padding that it takes sampled tokens for
 def run_stage(graph: Graph, stage: StageGraph, folder: RunFolder, options: Options, run: StageRun) -> bool:
     """Run one stage and commit its artifacts; return whether it ended (else it was stopped, resumably)."""
-    context = make_context(graph, stage, folder, options, run)
-    run.ranks.on_leader(lambda: folder.begin(stage.name, run.digest))
     with ExitStack() as closing:
+        closing.enter_context(working_on(f"stages.{stage.name}"))
+        context = make_context(graph, stage, folder, options, run)
+        run.ranks.on_leader(lambda: folder.begin(stage.name, run.digest))
         running = None
         try:
             running = build(graph, stage, folder, context, run, closing, replace=options.replace)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import NamedTuple
@@ -13,7 +13,7 @@ import torch
 from recipec.component import Component
 from recipec.diagnostics.errors import reward as errors_of_rewards, trial as errors
 from recipec.diagnostics.model import Diagnostic, RecipeError
-from recipec.runtime.batch import Task, question
+from recipec.runtime.batch import Example, Task, question
 from recipec.runtime.context import StageContext
 from recipec.runtime.data.files import Row
 from recipec.runtime.graph_runner import bind
@@ -120,6 +120,20 @@ def same_ids(tasks: Sequence[Task], policy: Policy, key: str) -> Iterator[Diagno
     if len(ids) == 1 and any(ids) and len({str(task.prompt) for task in tasks}) > 1:
         problem = errors.equal_prompts(len(tasks), policy.decode(ids.pop())[:60])
         yield replace(problem, path=f"{key}.policy.chat_template")
+
+
+def unknown_text(
+    encoded: Sequence[tuple[Task, *tuple[Example, ...]]], place: Callable[[Task], tuple[str, int]], policy: Policy
+) -> Iterator[Diagnostic]:
+    """Yield RC925 for the first row with characters that the tokenizer replaces by its token for unknown text."""
+    unknown = policy.tokenizer.unk_token_id
+    for task, *examples in encoded:
+        ids = [i for example in examples for i in example.ids] or task.prompt_ids
+        if unknown is not None and unknown in ids:
+            yield errors.unknown_tokens(
+                *place(task), next((c for c in question(task) if unknown in policy.encode(c)), "")
+            )
+            return
 
 
 def _has(task: Task, column: str) -> bool:

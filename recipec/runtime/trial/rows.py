@@ -17,8 +17,9 @@ from recipec.diagnostics.model import Diagnostic, RecipeError
 from recipec.graph import Graph, StageGraph
 from recipec.host.artifacts import RunFolder
 from recipec.host.options import Options, StageRun
-from recipec.host.progress import Waits
-from recipec.runtime.batch import Example, Task, question
+from recipec.host.progress import Progress
+from recipec.host.waits import working_on
+from recipec.runtime.batch import Task
 from recipec.runtime.context import StageContext
 from recipec.runtime.evaluation.held_out_episodes import play, rows_kind
 from recipec.runtime.graph_runner import bind, build_part
@@ -33,7 +34,7 @@ from recipec.runtime.trial.answered import Answered
 from recipec.runtime.trial.engine import FixedAnswers
 from recipec.runtime.trial.episodes import differing, failures, known_actions, long_actions, unseen
 from recipec.runtime.trial.policy import without_weights
-from recipec.runtime.trial.right_answers import no_room, read_mathematics, same_ids
+from recipec.runtime.trial.right_answers import no_room, read_mathematics, same_ids, unknown_text
 from recipec.runtime.trial.scores import ANSWERS, NOTICED, doubts, drift, right_answer, slowness, written
 from recipec.runtime.trial.whole_files import Scanned, columns_asked, overlaps, scan
 from recipec.spec import environment as environments
@@ -89,6 +90,7 @@ def try_graph(
     answers: Sequence[str] = (),
     *,
     every_environment: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> list[Tried]:
     """Try the first rows of the named stages and of the evaluations; no weights are loaded, nothing is written.
 
@@ -101,8 +103,7 @@ def try_graph(
     policies: dict[str, CausalLm | None] = {}
     results: list[Tried] = []
     for stage in graph.stages:
-        context = replace(_context(graph, stage, folder, options), device=torch.device("meta"), home=None)
-        last = stage is graph.stages[-1]
+        context = _context(graph, stage, folder, options)
         if stage.name not in stages and not any(later.origin == stage.name for later in graph.stages):
             continue
         try:
@@ -113,8 +114,10 @@ def try_graph(
             continue
         if policy is None or stage.name not in stages:
             continue
-        units = [*_of_stage(stage), *(_of_evaluations(graph) if last else ())]
-        results += [_Trial(unit, policy, context, answers, every_environment).run() for unit in units]
+        for unit in (*_of_stage(stage), *(_of_evaluations(graph) if stage is graph.stages[-1] else ())):
+            say(f"checking {unit.key}")
+            with working_on(unit.key):
+                results.append(_Trial(unit, policy, context, answers, every_environment).run())
     _compare(results, options.allowed)
     return results
 
@@ -133,8 +136,10 @@ def _compare(results: Sequence[Tried], allowed: Mapping[str, Collection[str]]) -
 
 
 def _context(graph: Graph, stage: StageGraph, folder: RunFolder, options: Options) -> StageContext:
-    waits = StageRun(digest="", first=False, progress=Waits(), stopped=lambda: False)
-    return make_context(graph, stage, folder, options, waits)
+    silent = StageRun(digest="", first=False, progress=Progress(quiet=True), stopped=lambda: False)
+    with working_on(f"stages.{stage.name}"):
+        context = make_context(graph, stage, folder, options, silent)
+    return replace(context, device=torch.device("meta"), home=None)
 
 
 def _policy(
@@ -271,23 +276,13 @@ class _Trial:
         self.found.rows = len(encoded)
         ids = (examples[0].ids if examples else task.prompt_ids for task, *examples in encoded)
         self.found.longest = max(map(len, ids), default=0)
-        self._unknown(encoded, source.place)
+        for problem in unknown_text(encoded, source.place, self.policy):
+            self._note(replace(problem, path=self._whole(self._data_key())))
         tasks = [task for task, *_ in encoded]
         if not self.plays:
             self._note(*same_ids(tasks, self.policy, self.unit.key))
             self._note(*no_room(self.found.longest, self.unit.limit, self.policy, self.unit.key))
         return tasks[: ROWS if self.plays else TASKS]
-
-    def _unknown(self, encoded: Sequence[tuple[Task, *tuple[Example, ...]]], place: Callable[[Task], Any]) -> None:
-        """Warn of characters that the tokenizer replaces by its unknown token."""
-        unknown = self.policy.tokenizer.unk_token_id
-        for task, *examples in encoded:
-            ids = [i for example in examples for i in example.ids] or task.prompt_ids
-            if unknown is not None and unknown in ids:
-                file, row = place(task)
-                lost = next((c for c in question(task) if unknown in self.policy.encode(c)), "")
-                self._note(replace(errors.unknown_tokens(file, row, lost), path=self._whole(self._data_key())))
-                return
 
     def _rows(self, tasks: Sequence[Task], environment: Environment | None) -> dict[str, Any]:
         """Answer the tasks; each answer is a row, or an episode."""

@@ -1,7 +1,11 @@
 """Live worlds in killable processes: whatever one of them does, only its own episode ends."""
 
+import threading
+import time
+
 import pytest
 
+from recipec.host import waits
 from recipec.host.worker_pool import HandlerError, WorkerFailure
 from recipec.runtime.environment.worker_main import checked
 from recipec.runtime.environment.workers import StepRequest, StepResult, Workers
@@ -10,7 +14,7 @@ from recipec.runtime.environment.workers import StepRequest, StepResult, Workers
 @pytest.fixture
 def worlds():
     """Odd worlds with a short deadline, in two children."""
-    made = Workers("tests.support.faulty_worker:serve", None, timeout=2.0)
+    made = Workers("tests.support.faulty_worker:serve", None, name="odd", timeout=2.0)
     yield made
     made.close()
 
@@ -87,7 +91,7 @@ def test_a_past_that_does_not_come_back_is_an_error(worlds):
 
 def test_what_cannot_be_replayed_is_lost_with_its_process():
     """Without replay an episode lives in its process alone; episodes with their own label do not mix."""
-    worlds = Workers("tests.support.faulty_worker:serve", None, timeout=2.0, replayable=False, lanes=1)
+    worlds = Workers("tests.support.faulty_worker:serve", None, name="odd", timeout=2.0, replayable=False, lanes=1)
     worlds.ask([at(label="a"), at(label="b")])
     assert worlds.ask([at("add", label="a")])[0].observation == "1"
     assert worlds.ask([at("exit", label="b")])[0].startswith("crashed")
@@ -106,7 +110,7 @@ def test_tasks_and_refusals(worlds):
     """A handler lists its tasks; a list that is none is lost; a refused argument is told apart."""
     assert worlds.tasks("train", 2, 5) == [{"from": 5}, {"from": 6}]
     assert isinstance(worlds.tasks("test", None, 0), WorkerFailure)
-    refused = Workers("tests.support.faulty_worker:serve", "refuse", timeout=2.0)
+    refused = Workers("tests.support.faulty_worker:serve", "refuse", name="odd", timeout=2.0)
     with pytest.raises(HandlerError, match="no such world"):
         refused.ask([at()])
     refused.close()
@@ -124,3 +128,16 @@ def test_answers_are_put_in_order():
     assert checked("half \ud800")["observation"] == "half ?"
     with pytest.raises(ValueError, match="state"):
         checked({"observation": "x", "state": float("inf")})
+
+
+def test_closing_ends_what_is_waited_for():
+    """A thread that waits for a world of its lane does not hold up the end of the run until the deadline."""
+    worlds = Workers("tests.support.faulty_worker:serve", None, name="odd", timeout=600.0)
+    worlds.ask([at(), at(lane=1)])
+    waiting = threading.Thread(target=worlds.ask, args=([at("loop"), at("loop", lane=1)],), daemon=True)
+    waiting.start()
+    while "`step` of environment `odd`" not in waits.waited_for():
+        time.sleep(0.01)
+    worlds.close()
+    waiting.join(30)
+    assert not waiting.is_alive()

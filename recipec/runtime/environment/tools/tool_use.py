@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from recipec.diagnostics.errors import environment as errors
 from recipec.diagnostics.model import RecipeError
+from recipec.diagnostics.phrases import listed
 from recipec.host.worker_pool import HandlerError, WorkerFailure, WorkerPool
 from recipec.runtime.batch import Message, Task, question
 from recipec.runtime.environment.continuation import after_answer, joined
@@ -41,7 +42,8 @@ class ToolUse(Environment):
         names = [str(name) for name in spec.functions]
         argument = {"files": [str(path) for path in context.use], "names": names}
         size = min(_PROCESSES, os.cpu_count() or 1)
-        self._pool = WorkerPool("recipec.runtime.environment.tools.worker:serve", argument, size=size)
+        what = f"tools {listed(names)}"
+        self._pool = WorkerPool("recipec.runtime.environment.tools.worker:serve", argument, what=what, size=size)
         (self.schemas,) = self._ask([{"schemas": True}])
         source = policy.tokenizer.chat_template or ""
         template = "".join(source.values()) if isinstance(source, dict) else str(source)
