@@ -151,12 +151,12 @@ def is_noisy(points: Sequence[Point]) -> bool:
 
 
 def smoothed(points: Sequence[Point], most: int = SMOOTHED) -> list[Point]:
-    """Return moving averages over a tenth of a curve, centred, at ``most`` places; windows end where the curve does.
+    """Return moving averages over a twentieth of a curve, centred, at ``most`` places; windows end with the curve.
 
     >>> smoothed([(0, 0.0), (1, 3.0), (2, 0.0)])
     [(0, 0.0), (1, 3.0), (2, 0.0)]
     """
-    half = len(points) // 20
+    half = len(points) // 40
     places = sorted({round(i * (len(points) - 1) / (most - 1)) for i in range(most)})
 
     def around(place: int) -> float:

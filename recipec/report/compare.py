@@ -13,7 +13,6 @@ from urllib.parse import quote
 from recipec.diagnostics.errors import run as errors
 from recipec.diagnostics.model import RecipeError
 from recipec.host.artifacts import RESOLVED, write_atomic
-from recipec.host.jsonl import read_lines
 from recipec.host.small_files import read_small
 from recipec.report import intervals
 from recipec.report.chart import chart, is_drawn, short
@@ -22,7 +21,7 @@ from recipec.report.rendering import rendered
 from recipec.report.resolved_values import resolved_values
 from recipec.report.results import results
 from recipec.report.seed_intervals import over_seeds
-from recipec.report.summary import scores, training_rows
+from recipec.report.summary import Change, task_scores, training_rows
 
 MAIN = ("reward", "rewards/margins", "loss", "kl", "entropy", "grad_norm", "completions/mean_length")
 """Metrics that are drawn, besides held-out ones."""
@@ -155,23 +154,16 @@ def _cell(run: Mapping[str, Any], first: Mapping[str, Any], column: str) -> dict
         return cell
     others = _tasks(first, column)
     pairs = [tasks[task] - others[task] for task in tasks if task in others]
-    between = intervals.change(pairs, rates=metric == "accuracy")
-    n = intervals.digits(between)
-    cell["difference"] = f"{value - first['last'][column]:+.{n}f}"
-    if between:
-        doubt = ", may be equal" if between[0] <= 0 <= between[1] else ""
-        cell["difference"] += f" ({between[0]:+.{n}f} to {between[1]:+.{n}f}{doubt})"
+    low, high = intervals.change(pairs, rates=metric == "accuracy") or (None, None)
+    change = Change(column, first["last"][column], value, low, high)
+    cell["difference"] = change.difference() + (", may be equal" if change.may_be_none else "")
     return cell
 
 
 def _tasks(run: Mapping[str, Any], column: str) -> dict[int, float]:
-    """Return the last score of each task in an accuracy or a reward; of other metrics none is known."""
-    name, _, metric = column.partition("/")
-    if metric not in {"accuracy", "reward"}:
-        return {}
     moment = [moment for moment in run["results"].points if column in moment.values][-1]
-    path = run["folder"] / "stages" / moment.stage / "samples" / f"eval-{name}-{moment.step:06d}.jsonl"
-    return scores(read_lines(path), metric, float(run["evaluate"].get(name, {}).get("correct_at", 1.0)))
+    evaluation = run["evaluate"].get(column.partition("/")[0], {})
+    return task_scores(run["folder"], moment, column, float(evaluation.get("correct_at", 1.0)))
 
 
 def axes(runs: Sequence[Mapping[str, Any]], stage: str) -> list[dict[str, Any]]:

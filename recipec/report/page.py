@@ -14,12 +14,13 @@ from recipec.host import journal
 from recipec.host.artifacts import RESOLVED, write_atomic
 from recipec.host.jsonl import read_lines
 from recipec.host.small_files import read_small
+from recipec.report.intervals import is_rate
 from recipec.report.meanings import meaning
 from recipec.report.rendering import embedded, rendered
-from recipec.report.results import Results, results
+from recipec.report.results import EvaluationPoint, Results, results
 from recipec.report.samples import browsable, pictures, text_of, thumbnail
 from recipec.report.scaling_law import laws
-from recipec.report.summary import curves, duration, headline, metric_changes, training_rows, unfinished
+from recipec.report.summary import change_between, curves, duration, headline, metric_changes, training_rows, unfinished
 
 _SAMPLES = 6
 _PAIRS = 4
@@ -60,7 +61,7 @@ def _page(folder: Path, about: dict[str, Any], graph: dict[str, Any], *, live: b
         ),
         "stages": stages,
         "laws": laws(folder, graph, every),
-        "table": held_out(over_stages),
+        "table": held_out(over_stages, folder, graph.get("evaluate") or {}),
         "moments": held_out(every) if every and over_stages and len(every.points) > len(over_stages.points) else None,
         "recipe": "" if recipe is None else read_small(recipe),
         "data": embedded(browsed),
@@ -96,15 +97,38 @@ def stage_view(folder: Path, name: str, kind: str) -> dict[str, Any]:
     }
 
 
-def held_out(table: Results | None) -> dict[str, Any] | None:
-    """Lay out a table of held-out results: a row a moment, a column a metric, each value with its change."""
+def held_out(
+    table: Results | None, folder: Path | None = None, evaluate: Mapping[str, Any] | None = None
+) -> dict[str, Any] | None:
+    """Lay out a table of held-out results: a row a moment, a column a metric, each value with its change.
+
+    With the ``folder`` of the run, changes have intervals where the answers to each task are known.
+    """
     if table is None:
         return None
-    rows = [
-        {"when": moment.when, "numbers": [{"value": v, "change": c} for v, c in table.cells(moment)]}
-        for moment in table.points
-    ]
+    rows: list[dict[str, Any]] = []
+    before: dict[str, EvaluationPoint] = {}
+    for moment in table.points:
+        numbers = []
+        for column, (value, text) in zip(table.columns, table.cells(moment), strict=True):
+            cell = {"value": value, "change": text, "kind": _kind(column, text)}
+            if text and folder is not None and evaluate is not None:
+                change = change_between(folder, evaluate, (before[column], moment), column)
+                cell |= {"change": change.difference(), **({"kind": ""} if change.may_be_none else {})}
+            numbers.append(cell)
+        before |= dict.fromkeys(moment.values, moment)
+        rows.append({"when": moment.when, "numbers": numbers})
     return {"columns": [(name, meaning(name)) for name in table.columns], "rows": rows}
+
+
+def _kind(column: str, change: str) -> str:
+    """Say whether a change is for the better or the worse; neither for counts and losses.
+
+    >>> _kind("dev/accuracy", "+0.100"), _kind("dev/claims/contradicted", "+0.100")
+    ('more', '')
+    """
+    good = is_rate(column) or column.partition("/")[2].startswith(("reward", "consistency", "margin_share"))
+    return "" if not good else "less" if change.startswith("-") else "more"
 
 
 def samples(folder: Path) -> list[dict[str, Any]]:

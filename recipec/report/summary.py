@@ -11,7 +11,7 @@ from recipec.host.jsonl import read_lines
 from recipec.report import intervals
 from recipec.report.chart import chart, is_drawn, short
 from recipec.report.meanings import meaning
-from recipec.report.results import Results
+from recipec.report.results import EvaluationPoint, Results
 
 GROUPS = {
     "Evaluation": ("eval/",),
@@ -39,6 +39,26 @@ class Change:
     high: float | None = None
     tasks: int = 0
 
+    @property
+    def interval(self) -> intervals.Ends | None:
+        """The 95% interval, where it is known."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+    @property
+    def may_be_none(self) -> bool:
+        """Whether the interval contains 0."""
+        return self.interval is not None and self.interval[0] <= 0 <= self.interval[1]
+
+    def difference(self) -> str:
+        """Write the difference and its interval, with the digits that the interval supports.
+
+        >>> Change("dev/accuracy", 0.25, 0.5, 0.1, 0.4, 200).difference()
+        '+0.25 (+0.10 to +0.40)'
+        """
+        n = intervals.digits(self.interval)
+        ends = f" ({self.interval[0]:+.{n}f} to {self.interval[1]:+.{n}f})" if self.interval else ""
+        return f"{self.after - self.before:+.{n}f}{ends}"
+
     def text(self) -> str:
         """Write the change as one sentence, with the digits that its interval supports, and what it shows.
 
@@ -47,13 +67,13 @@ class Change:
         >>> Change("dev/accuracy", 0.25, 0.5, -0.1, 0.6, 8).text()
         'dev/accuracy: 0.25 → 0.50 (+0.25, 95% interval -0.10 to +0.60, 8 tasks): it may not have changed'
         """
-        ends = (self.low, self.high) if self.low is not None and self.high is not None else None
-        n = intervals.digits(ends)
+        n = intervals.digits(self.interval)
         numbers = f"{self.name}: {self.before:.{n}f} → {self.after:.{n}f} ({self.after - self.before:+.{n}f}"
-        if ends is None:
+        if self.interval is None:
             return f"{numbers}, no interval)"
-        doubt = ": it may not have changed" if ends[0] <= 0 <= ends[1] else ""
-        return f"{numbers}, 95% interval {ends[0]:+.{n}f} to {ends[1]:+.{n}f}, {self.tasks} tasks){doubt}"
+        low, high = self.interval
+        doubt = ": it may not have changed" if self.may_be_none else ""
+        return f"{numbers}, 95% interval {low:+.{n}f} to {high:+.{n}f}, {self.tasks} tasks){doubt}"
 
 
 def headline(changes: Sequence[Change], evaluated: Results | None, stages: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -98,22 +118,36 @@ def metric_changes(folder: Path, graph: Mapping[str, Any], results: Results | No
     if results is None or len(results.points) < 2:
         return []
     first, last = results.points[0], results.points[-1]
+    evaluate = graph.get("evaluate") or {}
     changes = []
     for column in results.columns:
-        if column not in first.values or column not in last.values:
-            continue
         name, _, metric = column.partition("/")
-        evaluation = (graph.get("evaluate") or {}).get(name, {})
-        if metric not in evaluation.get("metrics", (metric,)):
-            continue
-        correct = float(evaluation.get("correct_at", 1.0))
-        files = (folder / "stages" / m.stage / "samples" / f"eval-{name}-{m.step:06d}.jsonl" for m in (first, last))
-        before, after = (scores(read_lines(path), metric, correct) for path in files)
-        differences = [after[task] - before[task] for task in after if task in before]
-        ends = intervals.change(differences, rates=metric == "accuracy") if metric in {"accuracy", "reward"} else None
-        low, high = ends or (None, None)
-        changes.append(Change(column, first.values[column], last.values[column], low, high, len(differences)))
+        both = column in first.values and column in last.values
+        if both and metric in evaluate.get(name, {}).get("metrics", (metric,)):
+            changes.append(change_between(folder, evaluate, (first, last), column))
     return changes
+
+
+def change_between(
+    folder: Path, evaluate: Mapping[str, Any], moments: tuple[EvaluationPoint, EvaluationPoint], column: str
+) -> Change:
+    """Compare a metric that two moments have."""
+    name, _, metric = column.partition("/")
+    correct = float(evaluate.get(name, {}).get("correct_at", 1.0))
+    before, after = (task_scores(folder, moment, column, correct) for moment in moments)
+    differences = [after[task] - before[task] for task in after if task in before]
+    low, high = intervals.change(differences, rates=metric == "accuracy") or (None, None)
+    first, last = (moment.values[column] for moment in moments)
+    return Change(column, first, last, low, high, len(differences))
+
+
+def task_scores(folder: Path, moment: EvaluationPoint, column: str, correct: float) -> dict[int, float]:
+    """Return the score of each task in an accuracy or a reward at a moment; of other metrics none is known."""
+    name, _, metric = column.partition("/")
+    if metric not in {"accuracy", "reward"}:
+        return {}
+    path = folder / "stages" / moment.stage / "samples" / f"eval-{name}-{moment.step:06d}.jsonl"
+    return scores(read_lines(path), metric, correct)
 
 
 def scores(rows: Sequence[Row], metric: str, correct: float) -> dict[int, float]:

@@ -7,7 +7,7 @@ import pytest
 from support.small_recipes import ROWS, SFT
 
 from recipec.report import compare, intervals
-from recipec.report.page import write
+from recipec.report.page import held_out, write
 from recipec.report.results import EvaluationPoint, Results, results
 from recipec.report.samples import browsable
 from recipec.report.summary import curves, headline, metric_changes
@@ -243,3 +243,20 @@ def test_runs_are_compared_over_the_same_tasks(tmp_path):
     assert texts[3].strip().endswith(")")
     assert "+" not in texts[3]
     assert '<td class="number" data-value="12345">12.3k</td>' in page
+
+
+def test_each_change_of_held_out_results_has_its_interval(tmp_path):
+    """After a stage, the paired interval stands after the change; one with 0 in it, or of a count, has no colour."""
+    a_run(tmp_path, 8)
+    metrics = [
+        {"step": step, "eval/dev/accuracy": value, "eval/dev/errors": value} for step, value in ((0, 0.0), (4, 1.0))
+    ]
+    (tmp_path / "stages/learn/metrics.jsonl").write_text(lines(*metrics))
+    table = results(tmp_path, ["learn"])
+    accuracy, errors = held_out(table, tmp_path, {})["rows"][1]["numbers"]
+    low, high = intervals.change([1.0] * 8, rates=True)
+    assert accuracy == {"value": "1.000", "change": f"+1.00 ({low:+.2f} to {high:+.2f})", "kind": "more"}
+    assert errors == {"value": "1.000", "change": "+1.000", "kind": ""}
+    a_file = tmp_path / "stages/learn/samples/eval-dev-000004.jsonl"
+    a_file.write_text(lines(*({"prompt_id": i, "reward": float(i < 1)} for i in range(8))))
+    assert held_out(table, tmp_path, {})["rows"][1]["numbers"][0]["kind"] == ""
