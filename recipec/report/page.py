@@ -54,7 +54,9 @@ def _page(folder: Path, about: dict[str, Any], graph: dict[str, Any], *, live: b
         "seed": about["seed"],
         "versions": about["versions"],
         "device": about.get("device") or graph["machine"].get("device"),
-        "headline": headline(metric_changes(folder, graph, over_stages), over_stages, stages),
+        "headline": headline(
+            metric_changes(folder, graph, over_stages), over_stages, stages, planned=bool(graph.get("evaluate"))
+        ),
         "unfinished": None if live else unfinished(stages),
         "smooth": any(
             line["smooth"] for one in stages for g in one["groups"] for c in g["charts"] for line in c["lines"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ class Change:
     """Ends of the 95% interval of the change, where it can be computed from the answers."""
     high: float | None = None
     tasks: int = 0
+    peak: str = ""
+    """A moment with a higher value, beyond the interval of the difference, and the value."""
 
     @property
     def interval(self) -> intervals.Ends | None:
@@ -73,10 +75,17 @@ class Change:
             return f"{numbers}, no interval)"
         low, high = self.interval
         doubt = ": it may not have changed" if self.may_be_none else ""
-        return f"{numbers}, 95% interval {low:+.{n}f} to {high:+.{n}f}, {self.tasks} tasks){doubt}"
+        better = f"; it was higher before: {self.peak}" if self.peak else ""
+        return f"{numbers}, 95% interval {low:+.{n}f} to {high:+.{n}f}, {self.tasks} tasks){doubt}{better}"
 
 
-def headline(changes: Sequence[Change], evaluated: Results | None, stages: Sequence[Mapping[str, Any]]) -> list[str]:
+def headline(
+    changes: Sequence[Change],
+    evaluated: Results | None,
+    stages: Sequence[Mapping[str, Any]],
+    *,
+    planned: bool = False,
+) -> list[str]:
     """Say what changed on held-out data; where nothing can be concluded, why, and what training shows.
 
     >>> headline([], None, [])
@@ -85,7 +94,8 @@ def headline(changes: Sequence[Change], evaluated: Results | None, stages: Seque
     if changes:
         return [change.text() for change in changes]
     if evaluated is None:
-        lines = ["Nothing was evaluated on held-out data: this page cannot show whether the model improved."]
+        yet = " so far" if planned else ""
+        lines = [f"Nothing was evaluated on held-out data{yet}: this page cannot show whether the model improved."]
     else:
         when = evaluated.points[-1].when
         lines = [f"Held-out data was evaluated only {when} so far: there is no change to show."]
@@ -124,8 +134,16 @@ def metric_changes(folder: Path, graph: Mapping[str, Any], results: Results | No
         name, _, metric = column.partition("/")
         both = column in first.values and column in last.values
         if both and metric in evaluate.get(name, {}).get("metrics", (metric,)):
-            changes.append(change_between(folder, evaluate, (first, last), column))
+            best = _highest(results.points, column)
+            lost = change_between(folder, evaluate, (best, last), column)
+            worse = lost.high is not None and lost.high < 0
+            peak = f"{lost.before:.{intervals.digits(lost.interval)}f} ({best.when})" if worse else ""
+            changes.append(replace(change_between(folder, evaluate, (first, last), column), peak=peak))
     return changes
+
+
+def _highest(moments: Sequence[EvaluationPoint], column: str) -> EvaluationPoint:
+    return max((one for one in moments if column in one.values), key=lambda one: one.values[column])
 
 
 def change_between(

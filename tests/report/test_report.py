@@ -182,6 +182,7 @@ def test_a_page_that_shows_no_change_says_why():
     none = headline([], None, [stage])
     assert none[0].startswith("Nothing was evaluated on held-out data")
     assert none[1] == "learn, on its training data: reward 0.01 → 0.59"
+    assert "held-out data so far:" in headline([], None, [stage], planned=True)[0]
     once = Results(("dev/accuracy",), (EvaluationPoint("learn", 0, "before training", {"dev/accuracy": 0.5}, {}),))
     assert "only before training so far" in headline([], once, [])[0]
 
@@ -260,3 +261,17 @@ def test_each_change_of_held_out_results_has_its_interval(tmp_path):
     a_file = tmp_path / "stages/learn/samples/eval-dev-000004.jsonl"
     a_file.write_text(lines(*({"prompt_id": i, "reward": float(i < 1)} for i in range(8))))
     assert held_out(table, tmp_path, {})["rows"][1]["numbers"][0]["kind"] == ""
+
+
+def test_a_headline_says_that_an_earlier_stage_was_better(tmp_path):
+    """Where the last result is lower than one between, beyond its interval, the headline names that moment."""
+    a_run(tmp_path, 8)
+    home = tmp_path / "stages/learn"
+    values = ((0, 0.0), (4, 1.0), (8, 0.25))
+    (home / "metrics.jsonl").write_text(lines(*({"step": step, "eval/dev/accuracy": v} for step, v in values)))
+    rows = [{"prompt_id": i, "reward": float(i < 2)} for i in range(8)]
+    (home / "samples/eval-dev-000008.jsonl").write_text(lines(*rows))
+    (change,) = metric_changes(tmp_path, {}, results(tmp_path, ["learn"], every=True))
+    assert change.text().endswith("; it was higher before: 1.00 (learn, step 4)")
+    (change,) = metric_changes(tmp_path, {}, results(tmp_path, ["learn"]))
+    assert "higher" not in change.text()
