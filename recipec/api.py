@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from recipec.diagnostics.errors.ranks import callback_elsewhere
+from recipec.diagnostics.errors.run import unreadable_run
 from recipec.diagnostics.model import PYTHON, RecipeError
 from recipec.diagnostics.phrases import listed
 from recipec.graph import Graph
@@ -235,5 +236,8 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
         RecipeError: RC772, the directory is not that of a run.
     """
     loaded = Run(Path(folder))
+    if not loaded.folder.is_dir():
+        near = {path.parent for place in (loaded.folder.parent, Path("runs")) for path in place.glob("*/run.json")}
+        raise RecipeError(unreadable_run(str(folder), FileNotFoundError(), sorted(map(str, near))))
     stages_of(loaded.folder)
     return loaded

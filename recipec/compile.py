@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from recipec import Verb
 from recipec.checks.run_checks import check_all
-from recipec.diagnostics.model import PYTHON, Diagnostic
+from recipec.diagnostics.model import PYTHON, Diagnostic, Span
 from recipec.language.resolve import resolve
 from recipec.language.yaml_reader import read_source
 from recipec.reading.recipe import read_recipe
@@ -49,6 +49,10 @@ class Compiled:
     def texts(self) -> Mapping[str, str]:
         """The text of every file that was read, the recipe first, and the overrides of the command line."""
         return dict(self.resolved.texts)
+
+    def spans(self, key: str) -> tuple[Span, ...]:
+        """Return where the recipe says a dotted key."""
+        return self.resolved.spans(tuple(key.split(".")))
 
 
 def check_recipe(path: str | os.PathLike[str], overrides: Sequence[str] = (), *, text: str | None = None) -> Compiled:

@@ -96,3 +96,16 @@ def test_signatures_and_version() -> None:
     """What an interactive shell shows is there at once."""
     assert recipec.__version__ == version("recipec")
     assert "kind" in inspect.signature(recipec.Stage).parameters
+
+
+def test_a_run_that_is_not_there_lists_those_that_are(tmp_path, monkeypatch):
+    """The name of a recipe in place of its folder is answered with the folder."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("small", "other"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "run.json").write_text("{}")
+    with pytest.raises(recipec.RecipeError) as caught:
+        recipec.load_run("small")
+    (problem,) = caught.value.diagnostics
+    assert problem.code == "RC772"
+    assert problem.help == "did you mean `runs/small`? there are `runs/other`, `runs/small`"

@@ -269,3 +269,24 @@ def test_fix_writes_what_a_value_is_here(folder):
     text = (folder.path / "f.yaml").read_text()
     assert "    policy: {dtype: bfloat16}\n    attention: {type: packed}\n" in text
     assert "save_every: 100" in text
+
+
+def test_a_new_recipe_overwrites_no_file(tmp_path, monkeypatch, capsys):
+    """Data of another recipe stay as they are, and the message has a command that works; equal files may be there."""
+    monkeypatch.chdir(tmp_path)
+    for arguments, expected in [
+        (["maths"], 0),
+        (["maths", "other.yaml"], 0),
+        (["maths", "third.yaml"], 1),
+        (["maths", "maths/third.yaml"], 0),
+    ]:
+        if expected == 1:
+            Path("data/sums.jsonl").write_text("mine\n")
+        monkeypatch.setattr(sys, "argv", ["recipec", "new", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert (ended.value.code or 0) == expected
+        if expected == 1:
+            assert "data/sums.jsonl already exists, and is not overwritten" in (said := capsys.readouterr().err)
+            assert said.rstrip().endswith("recipec new maths maths/third.yaml")
+    assert Path("data/sums.jsonl").read_text() == "mine\n"

@@ -332,8 +332,10 @@ def new(
         known = ", ".join(starters())
         print(f"unknown recipe `{template}`; start from {known}, or one of `recipec ls recipes`", file=sys.stderr)
         raise typer.Exit(2)
-    if existing := [path for path in files if path.exists() and path.parent.name != ".recipec"]:
-        print(f"{existing[0]} already exists; choose another file", file=sys.stderr)
+    if existing := [path for path, content in files.items() if differs(path, content)]:
+        elsewhere = dest.parent / Path(template).stem / dest.name
+        remedy = f"write into a folder without it: recipec new {template} {elsewhere}"
+        print(f"{existing[0]} already exists, and is not overwritten; {remedy}", file=sys.stderr)
         raise typer.Exit(1)
     for path, content in files.items():
         with writing(path):
@@ -344,6 +346,11 @@ def new(
         print(f"wrote {path}", file=sys.stderr)
     use = "".join(f" --use {path}" for path in files if path.suffix == ".py")
     print(f"next: recipec check {dest}{use}, then recipec run {dest}{use}", file=sys.stderr)
+
+
+def differs(path: Path, content: bytes) -> bool:
+    """Whether a file is there with another content; schemas are written again."""
+    return path.exists() and path.parent.name != ".recipec" and (path.is_dir() or path.read_bytes() != content)
 
 
 @app.command()

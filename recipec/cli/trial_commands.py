@@ -21,14 +21,14 @@ def prepared(recipe: Path, overrides: list[str], use: list[Path], out: Path | No
     from recipec.run.run_plan import plan_run
 
     result = compile_or_exit(recipe, overrides)
-    check_use(result.recipe.use, use, recipe.resolve().parent)
+    check_use(result.recipe.use, use, recipe.resolve().parent, result.spans)
     folder = out or Path("runs") / result.graph.name
     options = Options(
         root=recipe.resolve().parent,
         out=folder,
         use=[path.resolve() for path in use],
         texts=result.texts,
-        locate=lambda key: result.resolved.spans(tuple(key.split("."))),
+        locate=result.spans,
         allowed={name: stage.allow for name, stage in result.recipe.stages.items()},
     )
     return result, plan_run(result, folder), options

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -214,22 +215,31 @@ def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef, shown: str) -> Sign
     return Signature(node.name, shown, node.lineno, required, optional, node.args.kwarg is not None)
 
 
-def check_use(use: Sequence[str], granted: Sequence[Path], root: Path) -> None:
+def check_use(
+    use: Sequence[str],
+    granted: Sequence[Path],
+    root: Path,
+    locate: Callable[[str], Sequence[Span]] = lambda _: (),
+) -> None:
     """Compare the files that the recipe uses with those that the command line allows.
 
-    ``use`` is relative to ``root``; ``granted`` are paths as given on the command line.
+    ``use`` is relative to ``root``; ``granted`` are paths as given on the command line; ``locate`` finds a key.
 
     Raises:
-        RecipeError: RC620 a file is not allowed, RC621 an allowed one is not used; all of them at once.
+        RecipeError: RC620 a file is not allowed, RC750 it is not there, RC621 an allowed one is not used; all at once.
     """
     named = {(root / name).resolve(): name for name in use}
     allowed = {path.resolve(): str(path) for path in granted}
     here = Path.cwd()
-    problems = [
-        trust.code_not_allowed(name, str(path.relative_to(here) if path.is_relative_to(here) else path))
-        for path, name in named.items()
-        if path not in allowed
-    ]
+    problems = []
+    for number, (path, name) in enumerate(named.items()):
+        if path not in allowed:
+            shown, key = str(path.relative_to(here) if path.is_relative_to(here) else path), f"use.{number}"
+            others = sorted(one.name for one in path.parent.glob("*.py"))
+            problem = trust.code_not_allowed(name, shown)
+            if not path.exists():
+                problem = errors.own_file_broken(name, 0, "there is no such file", others=others)
+            problems.append(replace(problem, path=key, spans=tuple(locate(key))))
     problems += [trust.allowed_not_used(name, use) for path, name in allowed.items() if path not in named]
     if problems:
         raise RecipeError(*problems)

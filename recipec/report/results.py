@@ -144,10 +144,10 @@ def _shown(value: float | None) -> str:
 
 
 def _signed(change: float | None) -> str:
-    """Write a change; nothing where it rounds to none.
+    """Write a change; nothing where there is no value before.
 
     >>> _signed(0.25), _signed(-0.0001), _signed(None)
-    ('+0.250', '', '')
+    ('+0.250', '±0.000', '')
     """
     text = "" if change is None else f"{change:+.3f}"
-    return "" if text in {"+0.000", "-0.000"} else text
+    return "±0.000" if text in {"+0.000", "-0.000"} else text

@@ -112,7 +112,7 @@ def prepare(arguments: RunArguments, precompiled: tuple[Compiled, Graph] | None 
     result, graph = precompiled or compiled(arguments.recipe, arguments.overrides, arguments.text)
     assert result.recipe is not None
     root = Path.cwd() if arguments.text is not None else arguments.recipe.resolve().parent
-    check_use(result.recipe.use, arguments.use, root)
+    check_use(result.recipe.use, arguments.use, root, result.spans)
     folder = arguments.out or Path("runs") / graph.name
     planned, graph = decided(result, graph, folder)
     options = Options(
@@ -123,7 +123,7 @@ def prepare(arguments: RunArguments, precompiled: tuple[Compiled, Graph] | None 
         texts=result.texts,
         resolved=result.resolved.listing(),
         plan=planned.to_json(),
-        locate=lambda key: result.resolved.spans(tuple(key.split("."))),
+        locate=result.spans,
         allowed={name: stage.allow for name, stage in result.recipe.stages.items()},
     )
     return Prepared(graph, planned, options)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from recipec.diagnostics.model import RecipeError
+from recipec.diagnostics.model import RecipeError, Span
 from recipec.reading.user_code import check_use, functions_in, words_of
 
 
@@ -37,10 +37,23 @@ def test_files_that_are_no_python(tmp_path, text):
 def test_what_is_used_must_be_allowed(tmp_path):
     """Every file of `use` needs its `--use`, by whatever path; and no other may be allowed."""
     (tmp_path / "sub").mkdir()
+    (tmp_path / "rewards.py").touch()
     check_use(["./rewards.py"], [tmp_path / "sub" / ".." / "rewards.py"], tmp_path)
     with pytest.raises(RecipeError) as caught:
         check_use(["./rewards.py"], [tmp_path / "reward.py"], tmp_path)
     assert [d.code for d in caught.value.diagnostics] == ["RC620", "RC621"]
+
+
+def test_a_file_that_is_not_there_cannot_be_allowed(tmp_path):
+    """The advice is the name of a file that is there, at the entry of `use`, and not to allow what does not exist."""
+    (tmp_path / "rewards.py").touch()
+    place = Span("r.yaml", 2, 7, 2, 18)
+    with pytest.raises(RecipeError) as caught:
+        check_use(["./reward.py"], [], tmp_path, {"use.0": (place,)}.__getitem__)
+    (problem,) = caught.value.diagnostics
+    assert (problem.code, problem.path, problem.spans) == ("RC750", "use.0", (place,))
+    assert "did you mean `rewards.py`?" in problem.help
+    assert "--use" not in problem.help
 
 
 def test_words_that_a_class_knows(tmp_path):

@@ -183,6 +183,18 @@ def test_solutions_are_not_compared_as_a_whole(folder, reward, answer, warned):
     assert ("use `math_verify`" in found.err) == warned
 
 
+def test_one_row_without_a_column_that_the_others_have(folder):
+    """It is the row that is wrong and not the name of the column: how many rows have it, and no advice to rename."""
+    folder.write(r__yaml=SFT, a__jsonl=rows(*GOOD[:30], {"prompt": "x", "compl": "y"}, *GOOD[:9]))
+    found = folder.call("check", "r.yaml")
+    assert (found.code, found.first) == (1, "RC705")
+    assert "a.jsonl, row 31 has no column `completion`, which 39 of the 40 rows read have" in found.err
+    assert "--> a.jsonl:31:1" in found.err
+    assert '31 | {"prompt": "x", "compl": "y"}' in found.err
+    assert "add it to the row, or remove the row" in found.err
+    assert "names another column" not in found.err
+
+
 def test_held_out_rows_in_training_warn(folder):
     """Prompts of an evaluation that a stage trains are counted, unless the stage allows it."""
     recipe = SFT + "evaluate:\n  held_out: {data: {path: b.jsonl}, metrics: [loss]}\n"

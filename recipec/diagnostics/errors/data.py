@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from recipec.diagnostics.model import Finding, diagnostic, file_span
 from recipec.diagnostics.phrases import did_you_mean, folded, listed
@@ -141,16 +141,23 @@ def _rows(value: object) -> bool:
 
 
 @diagnostic("RC705", "missing-column")
-def missing_column(path: str, row: int, column: str, have: Iterable[str], key: str) -> Finding:
+def missing_column(
+    path: str, row: int, column: str, have: Iterable[str], key: str, others: Sequence[Collection[str]] = ()
+) -> Finding:
     """A row lacks a column that the stage needs, or the column has no text.
 
     What it checks: `prompt` (rl), `prompt` and `completion` or `messages` (sft), `prompt`, `chosen` and `rejected`
     (dpo), under the names that `data.columns` gives them; `knowledge.column` of documents.
     Why it matters: there is no text to encode.
     Example: the file calls its prompts `question`.
-    How to fix: name the column of the file, as in `data.columns: {prompt: question}`.
+    How to fix: name the column of the file, as in `data.columns: {prompt: question}`. If other rows have it,
+    complete the row, or remove it.
     """
     names = list(have)
+    if found := sum(column in other for other in others if column not in names):
+        message = f"{path}, row {row} has no column `{column}`, which {found} of the {len(others)} rows read have"
+        remedy = f"{did_you_mean(column, names)} add it to the row, or remove the row; it has {listed(names)}".strip()
+        return Finding(message, file_span(path, row), help=remedy)
     nested = [name for name in names if isinstance(have, Mapping) and isinstance(have[name], Mapping)]
     problem = f"has no text in column `{column}`" if column in names else f"has no column `{column}`"
     spelt = {name: other for name in _NAMES for other in names if other != name and folded(other.strip()) == name}
@@ -176,13 +183,19 @@ def missing_column(path: str, row: int, column: str, have: Iterable[str], key: s
         remedy += "; conversations that end with a message of the user are prompts by `columns: {prompt: messages}`"
     if "conversations" in names and key in {"data.columns.prompt", "data.columns.completion"}:
         remedy += "; conversations of an `sft` stage: `columns: {messages: conversations}`"
-    if key in {"data.columns.chosen", "data.columns.rejected"}:
-        remedy += "; pairs are needed by `dpo` and `rm`, where a `preference` may make them, and by the metric `margin`"
-        if {"completion", "label"} <= set(names):
-            remedy = "answers with a `label` each are for KTO: `kind: sft` and `extends: [recipec:algorithms/kto]`"
-    if key == "data.columns.prompt" and {"chosen", "rejected"} <= set(names):
-        remedy += "; if both answers begin with the prompt, cut it off and write it as a column of its own"
+    remedy += _pairs_wanted(key, names)
+    if key in {"data.columns.chosen", "data.columns.rejected"} and {"completion", "label"} <= set(names):
+        remedy = "answers with a `label` each are for KTO: `kind: sft` and `extends: [recipec:algorithms/kto]`"
     return Finding(f"{path}, row {row} {problem}", file_span(path, row), help=remedy)
+
+
+def _pairs_wanted(key: str, names: Collection[str]) -> str:
+    """Say who needs pairs, and where a prompt is that rows of pairs lack."""
+    if key in {"data.columns.chosen", "data.columns.rejected"}:
+        return "; pairs are needed by `dpo` and `rm`, where a `preference` may make them, and by the metric `margin`"
+    if key == "data.columns.prompt" and {"chosen", "rejected"} <= set(names):
+        return "; if both answers begin with the prompt, cut it off and write it as a column of its own"
+    return ""
 
 
 @diagnostic("RC706", "wrong-type")

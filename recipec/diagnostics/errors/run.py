@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from recipec.diagnostics.model import Finding, Span, diagnostic
-from recipec.diagnostics.phrases import listed
+from recipec.diagnostics.phrases import listed, nearest, question
 
 
 @diagnostic("RC760", "different-recipe")
@@ -22,7 +22,10 @@ def different_recipe(folder: str, keys: Sequence[str], spans: tuple[Span, ...] =
     """
     path = keys[0] if keys else ""
     what = "by another recipe" if spans else "of other inputs"
-    return Finding(f"the run in {folder} was made {what}: {listed(keys, 5)} differ", spans, path=path if spans else "")
+    differ = "differs" if len(keys) == 1 else "differ"
+    return Finding(
+        f"the run in {folder} was made {what}: {listed(keys, 5)} {differ}", spans, path=path if spans else ""
+    )
 
 
 @diagnostic("RC761", "cannot-write")
@@ -179,7 +182,7 @@ def no_device(asked: str) -> Finding:
 
 
 @diagnostic("RC772", "unreadable-run")
-def unreadable_run(path: str, error: Exception) -> Finding:
+def unreadable_run(path: str, error: Exception, runs: Sequence[str] | None = None) -> Finding:
     """A folder that is taken for a run directory is not one, or a file of it was altered or is from another program.
 
     Why it matters: what was run, and how far, is in these files.
@@ -200,7 +203,18 @@ def unreadable_run(path: str, error: Exception) -> Finding:
             problem = f"it has no `{error.args[0]}`"
         case _:
             problem = f"it holds something else ({str(error) or type(error).__name__})"
-    return Finding(f"{path} is not of a run that can be read: {problem}")
+    remedy = "" if runs is None else _near(path, runs)
+    return Finding(f"{path} is not of a run that can be read: {problem}", help=remedy)
+
+
+def _near(folder: str, runs: Sequence[str]) -> str:
+    """Say which runs there are, and which of them is meant by the name of a folder."""
+    known = (
+        f"there are {listed(runs, 5)}" if runs else "a run is in `runs/NAME` of the working directory, or in `--out`"
+    )
+    name, by_name = folder.rstrip("/").rpartition("/")[2], {run.rpartition("/")[2]: run for run in runs}
+    meant = [by_name[one] for one in ([name] if name in by_name else nearest(name, by_name))]
+    return f"{question(meant)} {known}".strip()
 
 
 @diagnostic("RC773", "nothing-to-train")

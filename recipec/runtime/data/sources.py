@@ -229,8 +229,8 @@ class File(Source):
     def rows(self) -> list[Row]:
         """Read the rows of the split and part."""
         spec = self.spec
-        rows = read_rows(self.path, spec.split, self.shown, spec.limit, self._kept_images)
-        return part_of(rows, spec)
+        self._rows = part_of(read_rows(self.path, spec.split, self.shown, spec.limit, self._kept_images), spec)
+        return self._rows
 
     def made(self, read: Sequence[Row]) -> list[Encoded]:
         """Encode what the stage's kind needs of rows."""
@@ -307,7 +307,8 @@ class File(Source):
     def _need(self, row: Row, param: str) -> str:
         name: str = getattr(self.spec.columns, param)
         if name not in row.columns:
-            raise RecipeError(errors.missing_column(row.file, row.number, name, row.columns, f"data.columns.{param}"))
+            key, others = f"data.columns.{param}", [one.columns for one in self._rows]
+            raise RecipeError(errors.missing_column(row.file, row.number, name, row.columns, key, others))
         return name
 
     def _prompt(self, row: Row, rendered: str | None) -> Text:
