@@ -57,7 +57,7 @@ def call(home: Path, *words: str, code: int = 0) -> subprocess.CompletedProcess[
 
 
 def test_the_wheel_carries_its_data(wheel) -> None:
-    """Recipes, schemas, templates, shapes and the mark of types are in it; tests are not."""
+    """Recipes, schemas, templates, meanings of metrics, shapes and the mark of types are in it; tests are not."""
     with ZipFile(wheel) as archive:
         names = set(archive.namelist())
     here = {
@@ -68,6 +68,7 @@ def test_the_wheel_carries_its_data(wheel) -> None:
     }
     assert here <= names
     assert {
+        "recipec/_data/docs/metrics.md",
         "recipec/py.typed",
         "recipec/planning/model_shapes.json",
         "recipec/planning/accelerators.json",
