@@ -28,6 +28,7 @@ from recipec.spec.advantage import (
     Rloo as Rloo,
     Signed as Signed,
     StateAction as StateAction,
+    TokenBaseline as TokenBaseline,
 )
 from recipec.spec.attention import (
     Auto as Auto,

@@ -99,6 +99,13 @@ _TABLE = (
     # log-probabilities; position t holds that of token t given the tokens before it, 0 where not trained
     Signal("sampler_logprob_RT", "column", "float32", _NATS, "Log-probability reported by the rollout engine."),
     Signal("old_logprob_RT", "column", "float32", _NATS, "Log-probability under the policy before this step."),
+    Signal(
+        "old_collision_RT",
+        "column",
+        "float32",
+        "dimensionless",
+        "Sum of the squared probabilities of all tokens under the policy before this step.",
+    ),
     Signal("logprob_RT", "column", "float32", _NATS, "Log-probability under the current policy."),
     Signal("ref_logprob_RT", "column", "float32", _NATS, "Log-probability under the reference model."),
     # values of a critic; position t holds that of the tokens before token t, 0 where not trained

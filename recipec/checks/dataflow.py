@@ -174,7 +174,7 @@ def _scored(stage: StageReading, policy: tuple[str, ...]) -> Iterator[Producer]:
     if stage.kind == "rm":
         yield Producer(None, policy, ("model_score_R",))
         return
-    yield Producer(None, policy, ("old_logprob_RT",))
+    yield Producer(None, policy, ("old_logprob_RT", "old_collision_RT"))
     if not stage.of("policy"):
         yield Producer(None, _ROWS, ("logprob_RT", "entropy_RT"))
     if any(part.spec is not None and part.spec.needs("divergence_RT") for part in stage.of("loss")):

@@ -14,7 +14,7 @@ from recipec.spec.recipe import IMITATED, PAIRED, UNANSWERED, Evaluation
 
 _COUNTED = ("accuracy", "avg", "pass")
 """Metrics of answers that count as right by their reward."""
-_OF_TRAINING = ("logprob_RT", "old_logprob_RT", "ref_logprob_RT", "entropy_RT")
+_OF_TRAINING = ("logprob_RT", "old_logprob_RT", "old_collision_RT", "ref_logprob_RT", "entropy_RT")
 """What an evaluation does not compute."""
 
 

@@ -110,7 +110,7 @@ def _splits(data: Component | None) -> tuple[str, ...]:
 def stage_specs(stage: StageGraph) -> Iterator[tuple[str, Component]]:
     """Yield dotted key, below the stage's, and spec of its components, those of the machine left out."""
     for node in (*stage.setup, *stage.nodes()):
-        if node.spec is not None and node.slot not in ENGINE_SLOTS.values() and node.outputs != ("old_logprob_RT",):
+        if node.spec is not None and node.slot not in ENGINE_SLOTS.values() and "old_logprob_RT" not in node.outputs:
             yield node.name, node.spec
 
 

@@ -65,7 +65,7 @@ def _passes(
     elif "ref_logprob_RT" in needed:
         yield component_node(name, "reference", Frozen(), keys=())
     if "old_logprob_RT" in needed:
-        yield _old(name, policy)
+        yield _old(name, policy, needed)
     if "critic" in slots:
         yield replace(slots["critic"], id=f"{name}/values", outputs=("old_value_RT",), keys=())
 
@@ -172,9 +172,10 @@ def _out(drafts: Sequence[UnboundNode]) -> Take:
     return ("excluded_R", "excluded_R", drafts[-1].id) if drafts else ("excluded_R", "failed_R", "")
 
 
-def _old(name: str, policy: Component) -> UnboundNode:
+def _old(name: str, policy: Component, needed: Collection[str]) -> UnboundNode:
     old = component_node(name, "policy", policy, keys=())
-    return replace(old, id=f"{name}/old", outputs=("old_logprob_RT",), uses=("policy",))
+    outputs = ("old_logprob_RT", *(("old_collision_RT",) if "old_collision_RT" in needed else ()))
+    return replace(old, id=f"{name}/old", outputs=outputs, uses=("policy",))
 
 
 def _updates(name: str, stage: Stage, policy: Component, *, failed: tuple[Take, ...]) -> list[UnboundNode]:

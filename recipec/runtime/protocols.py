@@ -1,7 +1,6 @@
 """Interfaces of the parts of a stage: the training loop calls only what is listed here.
 
-A new engine implements one of them and its spec names it in ``impl``.  Implementations inherit the defaults.  That of
-trackers is in ``logging/tracker``; a knowledge graph is a subclass of ``knowledge/knowledge_graph:KnowledgeGraph``.
+A new engine implements one, named by its spec's ``impl``; trackers and knowledge graphs have theirs in their folders.
 """
 
 from __future__ import annotations
@@ -165,8 +164,9 @@ class Policy(Part, ABC):
         image_row_I: Tensor | None = None,
         *,
         entropy: bool = True,
+        collision: bool = False,
     ) -> dict[str, Tensor]:
-        """Return ``logprob_RT`` and, with ``entropy``, ``entropy_RT``: float32, in nats, zero where not trained."""
+        """Return ``logprob_RT`` and ``entropy_RT``, or else ``collision_RT``: float32, zero where not trained."""
 
     @abstractmethod
     def sequence_scores(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, **images: Any) -> Tensor:

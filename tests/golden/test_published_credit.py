@@ -5,7 +5,16 @@ import torch
 
 from recipec.runtime.objective.advantage import group_relative, history_groups, remax, state_action
 from recipec.runtime.objective.prefix_values import leaf_mean, prefix_value
-from recipec.spec.advantage import GroupRelative, HistoryGroups, LeafMean, PrefixValue, Remax, StateAction
+from recipec.runtime.objective.token_baseline import token_baseline
+from recipec.spec.advantage import (
+    GroupRelative,
+    HistoryGroups,
+    LeafMean,
+    PrefixValue,
+    Remax,
+    StateAction,
+    TokenBaseline,
+)
 
 # Five episodes of two prompts: the states that they visit, in order, and the returns of their steps.
 WALKS = [
@@ -174,3 +183,50 @@ def test_leaves_as_one_segment():
     torch.testing.assert_close(once[1, 1], each[1, 1])
     alone = leaf_mean(*two_trees()[:1], torch.arange(10), *two_trees()[2:], **LeafMean().params())["advantage_RT"]
     assert not alone.any()
+
+
+def baselines(value_R, lengths, squares, *, alone):
+    """Credit of one group by the equations of verl's function, token by token; ``alone`` is for the last row."""
+    credit = [[0.0] * max(lengths) for _ in lengths]
+    for t in range(max(lengths)):
+        here = [row for row, length in enumerate(lengths) if length > t]
+        summed = [sum(squares[row][: t + 1]) for row in here]
+        mean = sum(w * value_R[row] for w, row in zip(summed, here, strict=True)) / sum(summed)
+        for row in here:
+            credit[row][t] = value_R[row] - mean if len(here) > 1 else value_R[row] * alone
+    return credit
+
+
+@pytest.mark.parametrize("singleton", ["zero", "raw"])
+def test_the_token_baseline_by_hand(singleton):
+    """The baseline weighs rows by 1 - 2 pi + sum of squares so far, at the same number of tokens of the policy."""
+    lengths, value = [3, 1, 2], [1.0, 0.25, -0.5]
+    pi = [[0.5, 0.25, 0.9], [0.75, 0.0, 0.0], [0.125, 0.5, 0.0]]
+    square = [[0.375, 0.25, 0.82], [0.625, 0.0, 0.0], [0.5, 0.25, 0.0]]
+    weight = [[1 - 2 * p + q for p, q in zip(*row, strict=True)] for row in zip(pi, square, strict=True)]
+    expected = torch.tensor(baselines(value, lengths, weight, alone=float(singleton == "raw")))
+    trained_RT = torch.arange(3) < torch.tensor(lengths)[:, None]
+    columns = (torch.tensor(value), torch.zeros(3), torch.zeros(3).bool(), trained_RT)
+    columns = (*columns, torch.tensor(pi).clamp(min=1e-9).log(), torch.tensor(square))
+    made = token_baseline(*columns, **TokenBaseline(singleton=singleton).params())["advantage_RT"]
+    torch.testing.assert_close(made, expected)
+    # turns of an environment between the tokens of the policy, a failed row and another group change nothing
+    wide = [torch.zeros(5, 6), torch.zeros(5, 6), torch.zeros(5, 6, dtype=torch.bool)]
+    for column, values in zip(wide, (columns[4].exp(), columns[5], trained_RT), strict=True):
+        column[:3, [0, 2, 5]] = values
+        column[3:, :2] = 1.0
+    others = (torch.tensor([*value, 5.0, 7.0]), torch.tensor([4, 4, 4, 4, 9]), torch.tensor([0, 0, 0, 1, 0]).bool())
+    made = token_baseline(*others, wide[2], wide[0].log(), wide[1], **TokenBaseline(singleton=singleton).params())
+    torch.testing.assert_close(made["advantage_RT"][:3, [0, 2, 5]], expected)
+    assert made["advantage_RT"][3].tolist() == [0.0] * 6
+    assert made["advantage_RT"][4].tolist() == [7.0 * (singleton == "raw")] * 2 + [0.0] * 4
+
+
+def test_a_token_baseline_of_equal_values_is_exact():
+    """Credit is 0 and not what rounding leaves; nothing is left where every row failed."""
+    torch.manual_seed(0)
+    pi_RT, every_RT = torch.rand(4, 7), torch.ones(4, 7, dtype=torch.bool)
+    columns = (torch.full((4,), 0.1), torch.zeros(4), torch.zeros(4).bool(), every_RT, pi_RT.log(), pi_RT.square())
+    assert not token_baseline(*columns, weight=1.0, singleton="zero")["advantage_RT"].any()
+    failed = (*columns[:2], torch.ones(4).bool(), *columns[3:])
+    assert not token_baseline(*failed, weight=1.0, singleton="zero")["advantage_RT"].any()

@@ -13,7 +13,9 @@ import torch
 from support.small_recipes import MODEL, Folder, rows
 
 from recipec.compile import compile_recipe
+from recipec.runtime.objective import token_baseline
 from recipec.runtime.objective.compiler_ops import exclude_greedy
+from recipec.spec.advantage import TokenBaseline
 
 PROMPTS = rows(*({"prompt": f"p{i}"} for i in range(6)))
 RECIPE = f"""\
@@ -221,4 +223,25 @@ def test_credit_of_tokens_alone(folder, level):
     """A level that credits tokens is enough to train on."""
     found, metrics = ran(folder, recipe(f"branches: {{type: {level}}}"))
     assert metrics["grad_norm"] > 0
+    assert len(found) == 30
+
+
+def test_tokens_are_compared_with_a_baseline_of_their_own(folder, monkeypatch):
+    """The pass before the update, though it is the only one, gives the token baseline what it reads."""
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def watched(**columns: Any) -> dict[str, torch.Tensor]:
+        seen.append(columns)
+        return token_baseline.token_baseline(**columns)
+
+    monkeypatch.setattr(TokenBaseline, "load", lambda _: watched)
+    text = recipe("group: {type: token_baseline}").replace(", updates_per_step: 2", "")
+    found, metrics = ran(folder, text)
+    assert metrics["grad_norm"] > 0
+    (columns,) = seen
+    trained_RT, square_RT = columns["trained_RT"], columns["old_collision_RT"]
+    assert square_RT.shape == trained_RT.shape
+    assert bool((square_RT[trained_RT] >= columns["old_logprob_RT"][trained_RT].exp().square() - 1e-6).all())
+    assert bool((square_RT[trained_RT] < 1).all())
+    assert not square_RT[~trained_RT].any()
     assert len(found) == 30

@@ -248,8 +248,9 @@ class CausalLm(Policy):
         image_row_I: Tensor | None = None,  # noqa: ARG002 - of a policy that reads images
         *,
         entropy: bool = True,
+        collision: bool = False,
     ) -> dict[str, Tensor]:
-        """Return ``logprob_RT`` and, with ``entropy``, ``entropy_RT``: float32, in nats, 0 where not trained.
+        """Return ``logprob_RT`` and ``entropy_RT``, or else ``collision_RT``: float32, 0 where not trained.
 
         Position t holds log p(token t | tokens before t) with the logits divided by the stage's temperature.
 
@@ -258,12 +259,11 @@ class CausalLm(Policy):
         """
         assert not pixels_I, "this policy reads text alone"
         tokens_RT, attend_RT, scored_RT = logprob_head.scored(self, tokens_RT, attend_RT, trained_RT)
-        logprob_M, entropy_M = self.layout.inside(
-            lambda: self._scored(tokens_RT, attend_RT, scored_RT, entropy=entropy)
-        )
+        spread_of: logprob_head.SpreadOf = "collision" if collision else "entropy" if entropy else ""
+        logprob_M, spread_M = self.layout.inside(lambda: self._scored(tokens_RT, attend_RT, scored_RT, spread_of))
         columns = {"logprob_RT": logprob_head.placed(logprob_M, scored_RT)}
-        if entropy:
-            columns["entropy_RT"] = logprob_head.placed(entropy_M, scored_RT)
+        if spread_of:
+            columns[f"{spread_of}_RT"] = logprob_head.placed(spread_M, scored_RT)
         return columns
 
     def sequence_scores(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, **images: Any) -> Tensor:
@@ -271,11 +271,11 @@ class CausalLm(Policy):
         return self.logprobs(tokens_RT, attend_RT, trained_RT, **images, entropy=False)["logprob_RT"].double().sum(-1)
 
     def _scored(
-        self, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor, *, entropy: bool
+        self, tokens_RT: Tensor, attend_RT: Tensor, scored_RT: Tensor, spread_of: logprob_head.SpreadOf
     ) -> tuple[Tensor, Tensor]:
         with self._drawn():
             states = self.attention.target_hidden_states(self, tokens_RT, attend_RT, scored_RT)
-        return logprob_head.score(self.head, states, self.vocabulary, self.temperature, entropy=entropy)
+        return logprob_head.score(self.head, states, self.vocabulary, self.temperature, spread_of=spread_of)
 
     def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor) -> dict[str, Tensor]:
         """Score tokens, or compare their distributions: the policy's node in the graph."""

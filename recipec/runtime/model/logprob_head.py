@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,10 @@ class TargetHiddenStates:
 
 
 Score = Callable[[TargetHiddenStates], tuple[Tensor, Tensor]]
-"""Returns log-probabilities and entropies of all pairs."""
+"""Returns log-probabilities and spreads of all pairs."""
+SpreadOf = Literal["", "entropy", "collision"]
+"""What is computed of a distribution next to a log-probability: nothing (0), its entropy, or the sum of its squared
+probabilities, which has no gradient."""
 
 
 def _wide(logits: Tensor) -> Tensor:
@@ -55,17 +58,20 @@ class _Score(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits_UV: Tensor, predictor_K: Tensor, target_K: Tensor, temperature: float, entropy: bool
+        ctx: Any, logits_UV: Tensor, predictor_K: Tensor, target_K: Tensor, temperature: float, spread_of: SpreadOf
     ) -> tuple[Tensor, Tensor]:
         scaled = _wide(logits_UV)
         if temperature != 1.0:
             scaled = scaled / temperature
         total = torch.logsumexp(scaled, -1)
         logprob = scaled[predictor_K, target_K] - total[predictor_K]
-        if entropy:
+        if spread_of == "entropy":
             # chunks of rows are small, so probabilities and logits fit in memory together
             log_p = scaled - total[:, None]
             spread = -torch.einsum("uv,uv->u", log_p.exp(), log_p)
+        elif spread_of == "collision":
+            spread = (torch.logsumexp(2 * scaled, -1) - 2 * total).exp()
+            ctx.mark_non_differentiable(spread)
         else:
             spread = torch.zeros_like(total)
         ctx.save_for_backward(logits_UV, predictor_K, target_K, total, spread)
@@ -95,9 +101,14 @@ class _Score(torch.autograd.Function):
 
 
 def score(
-    head: Callable[[Tensor], Tensor], states: TargetHiddenStates, vocabulary: int, temperature: float, *, entropy: bool
+    head: Callable[[Tensor], Tensor],
+    states: TargetHiddenStates,
+    vocabulary: int,
+    temperature: float,
+    *,
+    spread_of: SpreadOf,
 ) -> tuple[Tensor, Tensor]:
-    """Return log-probability and entropy of each scored position, in row-major order: float32, or as wide as the model.
+    """Return log-probability and spread of each scored position, in row-major order: float32, or as wide as the model.
 
     No more than ``LOGITS`` logits are alive at once: chunks of hidden states go through ``head``, and the backward
     computes their logits again where there is more than one.
@@ -106,10 +117,10 @@ def score(
     logprobs, entropies = [], []
 
     def chunk(hidden: Tensor, predictor: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        logprob, entropy_U = _Score.apply(head(hidden), predictor, target, temperature, entropy)  # type: ignore[no-untyped-call]
+        logprob, entropy_U = _Score.apply(head(hidden), predictor, target, temperature, spread_of)  # type: ignore[no-untyped-call]
         return logprob, entropy_U[predictor]
 
-    again = partial(score, head, vocabulary=vocabulary, temperature=temperature, entropy=entropy)
+    again = partial(score, head, vocabulary=vocabulary, temperature=temperature, spread_of=spread_of)
     before = [scored(again) for scored in states.scored_before]
     own = len(states.hidden_UH) - sum(len(logprob) for logprob, _ in before)
     for start in range(0, own, rows):

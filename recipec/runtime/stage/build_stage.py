@@ -301,13 +301,13 @@ def scoring_passes(stage: StageGraph, runner: GraphRunner, policy: Policy) -> di
     instances: dict[str, Any] = {}
     for node in stage.nodes():
         if node.slot == "policy" and _old(node):
-            score = partial(policy.logprobs, entropy=False)
-            instances[node.id] = ScoringPass(score, "old_logprob_RT", tokens=tokens, scorer=policy)
+            score = partial(policy.logprobs, entropy=False, collision="old_collision_RT" in node.outputs)
+            outputs = {name: name.removeprefix("old_") for name in node.outputs}
+            instances[node.id] = ScoringPass(score, outputs, tokens=tokens, scorer=policy)
         if "old_value_RT" in node.outputs:
             critic = runner.instance(required(stage, "critic"))
-            instances[node.id] = ScoringPass(
-                critic, "old_value_RT", tokens=tokens, scorer=critic.model, scores="value_RT"
-            )
+            outputs = {"old_value_RT": "value_RT"}
+            instances[node.id] = ScoringPass(critic, outputs, tokens=tokens, scorer=critic.model)
         if node.slot == "reference":
             instances[node.id] = reference(node, stage, context, policy, tokens=tokens)
     trained = required(stage, "policy")
@@ -327,7 +327,7 @@ def reference(node: Node, stage: StageGraph, context: StageContext, policy: Poli
     settings = stage.settings["reference"]
     if settings["mode"] == "cached" and settings["instead_of"] != "other":
         score = partial(policy.logprobs, entropy=False)
-        return CachedReference(ScoringPass(score, "ref_logprob_RT", tokens=tokens, scorer=policy))
+        return CachedReference(ScoringPass(score, {"ref_logprob_RT": "logprob_RT"}, tokens=tokens, scorer=policy))
     assert node.spec is not None
     scoring_pass = ReferencePass(build_part(node.spec, context, {"policy": policy}), tokens=tokens)
     return CachedReference(scoring_pass) if settings["mode"] == "cached" else scoring_pass

@@ -16,36 +16,34 @@ Score = Callable[..., dict[str, Tensor]]
 
 
 class ScoringPass(Part):
-    """A pass over a whole batch in micro-batches, which gives each trained token a number."""
+    """A pass over a whole batch in micro-batches, which gives each trained token one number or several."""
 
-    def __init__(self, score: Score, output: str, *, tokens: int, scorer: Policy, scores: str = "logprob_RT") -> None:
+    def __init__(self, score: Score, outputs: Mapping[str, str], *, tokens: int, scorer: Policy) -> None:
         """Wrap ``score(tokens_RT, attend_RT, trained_RT)``, which ``scorer`` computes.
 
-        Results are named ``output``; ``score`` may call them ``scores``.
+        ``outputs`` maps the names of results to those that ``score`` gives them.
         """
         self.score = score
-        self.scores = scores
-        self.output = output
+        self.outputs = outputs
         self.tokens = tokens
         self.scorer = scorer
 
     def __call__(self, tokens_RT: Tensor, attend_RT: Tensor, trained_RT: Tensor, **images: Any) -> dict[str, Tensor]:
         """Score every trained token without a gradient; ``images`` are ``pixels_I`` and ``image_row_I``, or nothing."""
         batch = Batch(tokens_RT=tokens_RT, attend_RT=attend_RT, trained_RT=trained_RT, **images)
-        scores_RT = torch.zeros(tokens_RT.shape, dtype=torch.float32)
+        scores = {name: torch.zeros(tokens_RT.shape, dtype=torch.float32) for name in self.outputs}
         context, layout = self.scorer.context, self.scorer.layout
         packing, assignments = divide(batch, self.scorer, self.tokens, context, lockstep=layout.collective)
         with torch.no_grad():
             for assignment in assignments[context.data_parallel_rank]:
                 index = packing.parts[assignment.microbatch]
                 part = trim_padding(batch.rows(index))
-                outputs = self.score(**part)
-                value_RT = outputs.get(self.output, outputs.get(self.scores))
-                assert value_RT is not None, self.output
+                made = self.score(**part)
                 if assignment.counts and context.is_sequence_parallel_leader:
-                    scores_RT[index, : value_RT.shape[1]] = value_RT.cpu()
+                    for name, inner in self.outputs.items():
+                        scores[name][index, : made[inner].shape[1]] = made[inner].cpu()
         # a row is one rank's, and zero elsewhere: the sum is exact
-        return {self.output: context.ranks.all_reduce_sum(scores_RT)}
+        return {name: context.ranks.all_reduce_sum(scores_RT) for name, scores_RT in scores.items()}
 
 
 class ReferencePass(ScoringPass):
@@ -53,7 +51,7 @@ class ReferencePass(ScoringPass):
 
     def __init__(self, reference: Reference, *, tokens: int) -> None:
         """Wrap a reference."""
-        super().__init__(reference, "ref_logprob_RT", tokens=tokens, scorer=reference.scorer)
+        super().__init__(reference, {"ref_logprob_RT": "ref_logprob_RT"}, tokens=tokens, scorer=reference.scorer)
         self.reference = reference
 
     def after_update(self, updates: int) -> None:

@@ -226,16 +226,13 @@ class VisionLm(CausalLm):
         image_row_I: Tensor | None = None,
         *,
         entropy: bool = True,
+        collision: bool = False,
     ) -> dict[str, Tensor]:
-        """Return ``logprob_RT`` and, with ``entropy``, ``entropy_RT`` of rows with the images ``pixels_I``.
-
-        Raises:
-            RecipeError: RC736; RC851, a row has no place for an image, or a place without one.
-        """
+        """Score rows with the images ``pixels_I``; RC851, a row has no place for an image, or a place without one."""
         with self._counted_anew():
             self._pictures = self._show(pixels_I)
             keyed_RT = self._keyed(tokens_RT, attend_RT, trained_RT, pixels_I, image_row_I)
-            return super().logprobs(keyed_RT, attend_RT, trained_RT, entropy=entropy)
+            return super().logprobs(keyed_RT, attend_RT, trained_RT, entropy=entropy, collision=collision)
 
     def tag_batch(self, batch: Batch) -> Batch:
         """Return a batch in which different images have different ids, for attention that shares prefixes."""

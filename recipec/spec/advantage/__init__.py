@@ -14,7 +14,7 @@ from recipec.spec.advantage.rows import (
     Signed,
     StateAction,
 )
-from recipec.spec.advantage.tokens import Gae, LeafMean, PrefixValue, ReverseKl
+from recipec.spec.advantage.tokens import Gae, LeafMean, PrefixValue, ReverseKl, TokenBaseline
 
 __all__ = [
     "Advantage",
@@ -30,4 +30,5 @@ __all__ = [
     "Rloo",
     "Signed",
     "StateAction",
+    "TokenBaseline",
 ]

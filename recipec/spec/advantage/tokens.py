@@ -127,6 +127,42 @@ class Gae(Advantage):
 
 @component(
     "advantage",
+    requires=("value_R", "group_R", "failed_R", "trained_RT", "old_logprob_RT", "old_collision_RT"),
+    provides=("advantage_RT",),
+    impl="recipec.runtime.objective.token_baseline:token_baseline",
+)
+class TokenBaseline(Advantage):
+    r"""Credit of each token against the mean of its group, in which rows weigh more that had uncertain tokens so far.
+
+    .. math:: A_t = w\,(v - b_t),\quad b_t = \frac{\sum_g v W_t}{\sum_g W_t},\quad
+        W_t = \sum_{j \le t} \left(1 - 2 \pi_j + \sum_a \pi(a)^2\right)
+
+    The weight of a token is the squared gradient of its log-probability by the logits: this baseline has the least
+    variance of the gradient. Rows of a group are compared at the same number of trained tokens. A group of equal
+    values gets exactly 0.
+
+    The pass before the updates computes the sums of squared probabilities with the log-probabilities, and is not left
+    out where a step has one update.
+
+    References:
+        verl, ``adv_estimator=optimal_token_baseline``, without weights of engines; of several turns,
+        ``tir_optimal_token_baseline``, with ``singleton: raw``.
+    """
+
+    type: Literal["token_baseline"] = "token_baseline"
+    group: SignalRef = param("by_prompt_R", "Signal that assigns rows to groups.")
+    singleton: Literal["zero", "raw"] = param(
+        "zero", "Credit of tokens at which one row of the group is left: 0, or the value of the row."
+    )
+
+    @property
+    def alone(self) -> Literal["value", "zero"]:
+        """Zero or the value of the row, as ``singleton`` says."""
+        return "value" if self.singleton == "raw" else "zero"
+
+
+@component(
+    "advantage",
     requires=("teacher", "old_logprob_RT", "ref_logprob_RT", "trained_RT"),
     provides=("advantage_RT",),
     impl="recipec.runtime.objective.distillation:reverse_kl",

@@ -258,7 +258,7 @@ def test_shared_predictors_are_gathered_back(dtype, near):
     found = logprob_head.TargetHiddenStates(
         hidden, torch.tensor([0, 0, 1, 2]), torch.tensor([3, 4, 0, 6]), gather_M=torch.tensor([2, 0, 1, 0, 3])
     )
-    logprob, entropy = logprob_head.score(lambda h: h @ table.T, found, 7, 0.5, entropy=True)
+    logprob, entropy = logprob_head.score(lambda h: h @ table.T, found, 7, 0.5, spread_of="entropy")
     logits = torch.log_softmax(hidden @ table.T / 0.5, -1)
     expected = logits[torch.tensor([1, 0, 0, 0, 2]), torch.tensor([0, 3, 4, 3, 6])]
     spread = -(logits.exp() * logits).sum(-1)[torch.tensor([1, 0, 0, 0, 2])]

@@ -82,7 +82,7 @@ class Counted:
             with flops.counting() as counter:
                 made = scored(node, tokens_RT, attend_RT, trained_RT)
             batch = {"tokens_RT": tokens_RT, "attend_RT": attend_RT, "trained_RT": trained_RT}
-            self.add(node.output, counter, node.scorer, batch, backward=False)
+            self.add(next(iter(node.outputs)), counter, node.scorer, batch, backward=False)
             return made
 
         monkeypatch.setattr(LocalEngine, "update", update)

@@ -126,6 +126,23 @@ def test_columns(tmp_path):
         assert torch.equal(column != 0, trained)
 
 
+def test_sums_of_squared_probabilities(tmp_path):
+    """They are those of the whole distribution before each trained token, at its temperature, without gradient."""
+    policy = make(tmp_path)
+    policy.temperature = 0.7
+    tokens, attend, trained = rows()
+    made = policy.logprobs(tokens, attend, trained, collision=True)
+    assert set(made) == {"logprob_RT", "collision_RT"}
+    assert not made["collision_RT"].requires_grad
+    for row in range(len(tokens)):
+        length = int(attend[row].sum())
+        probabilities = (policy.model(tokens[row : row + 1, :length]).logits[0] / 0.7).softmax(-1)
+        expected = torch.where(trained[row, 1:length], probabilities.square().sum(-1)[:-1], 0.0)
+        torch.testing.assert_close(made["collision_RT"][row, 1:length], expected)
+        assert not made["collision_RT"][row, length:].any()
+    assert torch.equal(made["logprob_RT"], policy.logprobs(tokens, attend, trained)["logprob_RT"])
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_saved_policy_loads_with_transformers(tmp_path, dtype):
     """The folder alone gives the same weights to `from_pretrained` and to us, and the tokenizer its ids."""
