@@ -128,7 +128,7 @@ def _in_another_form(key: str, value: Any, takes: str, choices: list[str]) -> tu
         return _of_text(key, value)
     if isinstance(value, Mapping):
         return _alone(key, value, choices)
-    if isinstance(value, int | float) and _SHARE.search(takes) and 1 < value <= 100:
+    if isinstance(value, int | float) and _SHARE.search(takes) and 1 < value <= 100 and float(value).is_integer():
         return f"a share is written `{key}: {value / 100:g}`", f"{value / 100:g}"
     return "", ""
 

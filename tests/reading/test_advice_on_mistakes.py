@@ -182,6 +182,15 @@ def test_what_to_write_instead(tmp_path, old, new, code, says):
     assert says in one.message + one.help, one
 
 
+@pytest.mark.parametrize(("value", "edit"), [("90", "0.9"), ("1.5", None)])
+def test_only_a_whole_number_is_read_as_a_percentage(tmp_path, value, edit):
+    """`top_p: 90` is written 0.9, and 1.5, which is no usual percentage, has no edit that `--fix` could write."""
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE.replace("    reward:", f"    sampler: {{top_p: {value}}}\n    reward:"))
+    found = [d for d in compile_recipe(path).diagnostics if d.code == "RC132"]
+    assert [d.fix and d.fix.text for d in found] == [edit]
+
+
 def test_a_missing_key_of_an_included_section_is_shown_in_the_recipe(tmp_path):
     """Its file is where the user can write; the section of the fragment comes after."""
     (tmp_path / "r.yaml").write_text(RECIPE.replace(f"    budget: {{{STEPS}, prompts_per_step: 8}}\n", ""))
