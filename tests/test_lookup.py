@@ -67,6 +67,25 @@ def test_fixes_are_applied(folder):
     assert folder.call("validate", "r.yaml", "--fix").code == 1
 
 
+def test_keys_of_other_tools_are_renamed_in_place(folder):
+    """A name of another tool, and one that a fragment gives as well, is renamed; what needs a choice is counted."""
+    recipe = (
+        "name: demo: two\nstages:\n  go:\n    kind: rl\n    from: org/model\n    extends: [recipec:algorithms/grpo]\n"
+        "    data: {path: a.jsonl}\n    sampler: {num_generation: 8, response_length: 256}\n"
+        "    reward: {right: {type: exact_match}}\n    loss: {BETA}\n    optimizer: {learning_rate: 1.0e-6}\n"
+        "    budget: {steps: 9, prompts_per_step: 8}\n"
+    )
+    folder.write(r__yaml=recipe.replace("BETA", "beta: 0.0"))
+    assert folder.call("validate", "r.yaml", "--fix").code == 0
+    text = (folder.path / "r.yaml").read_text()
+    assert text.startswith("recipec: 1\nname: demo-two\nstages:")
+    assert "sampler: {num_generations: 8, max_completion_length: 256}" in text
+    folder.write(r__yaml=recipe.replace("BETA", "kl_coef: 0.01"))
+    found = folder.call("validate", "r.yaml", "--fix")
+    assert found.code == 1
+    assert "r.yaml: 1 to decide, for which there is no single edit" in found.err
+
+
 def test_edits_of_one_line_do_not_shift_each_other():
     """Edits are applied from the right; one that overlaps another is left for the next round."""
     spans = [Span("r", 1, 1, 1, 2), Span("r", 1, 4, 1, 6), Span("r", 1, 5, 1, 7)]

@@ -109,10 +109,12 @@ def apply_fixes(path: Path, overrides: list[str]) -> None:
         result = check_recipe(path, overrides)
         text, count = fixed_texts(result.texts, result.diagnostics).get(str(path), ("", 0))
         if not count:
-            return
+            break
         with writing(path):
             path.write_text(text, encoding="utf-8")
         print(f"{path}: {count} fixed", file=sys.stderr)
+    if left := len(result.diagnostics):
+        print(f"{path}: {left} to decide, for which there is no single edit", file=sys.stderr)
 
 
 @app.command()

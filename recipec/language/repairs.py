@@ -23,6 +23,8 @@ _ENTRIES = re.compile(
     r"(?P<inner>\((?P<bare>[\w-]+: [^()]*)\)|(?P<entry>[a-z_]\w*: +(?:[{\[].*[}\]]|[^\s{\[:\"',]+)))"
 )
 """A key, and in its line an entry of its mapping, or entries in parentheses."""
+_OF_TEXT = {"name", "from", "path", "template"}
+"""Keys of texts, which have no entries."""
 _ALONE = re.compile(_KEY + r"\s*")
 _BLOCK_KEY = re.compile(r"\s*(?:- )?[\w-]+:(?:\s|$)")
 _TWO_ENTRIES = re.compile(
@@ -178,14 +180,17 @@ def _without_braces(stop: _Stop) -> Repair | None:
     match = _ENTRIES.fullmatch(_without_comment(line).rstrip())
     if match is None:
         return None
-    inner = match["bare"] or match["entry"]
+    inner, key = match["bare"] or match["entry"], match["key"]
     first, last = begin + match.start("inner"), begin + match.end("inner")
-    text, right = stop.text, f"{{{inner}}}"
+    text, right, does = stop.text, f"{{{inner}}}", "write the braces"
     place = text.between(first, last)
-    wrong = f"`{inner.partition(':')[0]}` is an entry of `{match['key']}`, and entries in one line have braces"
-    shown = f"{match['key']}: {right}"
+    wrong = f"`{inner.partition(':')[0]}` is an entry of `{key}`, and entries in one line have braces"
+    if key in _OF_TEXT:
+        right, does = f'"{match["inner"]}"', "put it in quotes"
+        wrong = f"`{key}` is a text, and one with a colon and a space has quotes"
+    shown = f"{key}: {right}"
     shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"
-    found = _mended(place, None, wrong, f"write `{shown}`", Fix("write the braces", place, right), text.chain)
+    found = _mended(place, None, wrong, f"write `{shown}`", Fix(does, place, right), text.chain)
     return Repair(found, text.instead(text.text[:first] + right + text.text[last:]))
 
 

@@ -129,6 +129,12 @@ class Findings:
         )
         return None
 
+    def renamed(self, path: Path, name: str) -> Fix | None:
+        """Offer to write the key at ``path`` as ``name``, unless its file has that key, too."""
+        other = self.resolved.graph.follow((*path[:-1], name)).node
+        present = other is not None and other.span.file == self.resolved.span(path).file
+        return None if present else self.fix(path, f"rename it to `{name}`", path[-1], name, key=True)
+
     def fix(self, path: Path, message: str, old: object, text: str, *, key: bool = False) -> Fix | None:
         """Offer an edit, but only where the file itself holds ``old`` (not a variable, include or command line)."""
         span = self.resolved.span(path, key=key)

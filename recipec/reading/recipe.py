@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from recipec.component import Section, component_names, find_component
 from recipec.diagnostics.errors import reading as errors
-from recipec.diagnostics.model import COMMAND_LINE, Diagnostic, dotted
+from recipec.diagnostics.model import COMMAND_LINE, Diagnostic, Fix, dotted
 from recipec.reading import field_descriptions, paths
 from recipec.reading.findings import Findings
 from recipec.reading.partial import EvaluationReading, Part, Path, Reading, StageReading
@@ -109,7 +109,11 @@ def _version(findings: Findings, data: dict[str, Any]) -> None:
     path = ("recipec",)
     if data.get("recipec") is None:
         if findings.lacks(path):
-            findings.say(errors.format_version("", "recipec", findings.spans(path, key=True)))
+            spans = findings.spans(path, key=True)
+            top = spans[0]._replace(end_line=spans[0].line, end_column=spans[0].column)
+            first = data and top.column == 1 and top.file == findings.root
+            fix = Fix("write it", top, f"recipec: {FORMAT}\n") if first else None
+            findings.say(errors.format_version("", "recipec", spans, fix))
         return
     value = data["recipec"]
     if type(value) is not int or value != FORMAT:

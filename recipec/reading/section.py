@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from recipec.component import Component, Section, is_origin, is_path, is_signal, names_file
 from recipec.diagnostics.errors import reading as errors
-from recipec.diagnostics.model import dotted
+from recipec.diagnostics.model import Fix, Proposal, dotted
 from recipec.language.scalars import read_scalar
 from recipec.reading import field_descriptions, paths
 from recipec.reading.findings import Findings, Path
@@ -126,8 +126,7 @@ def unknown_key(
     for words in advice.meant:
         around = () if of_recipe(str(words[0])) and len(words) > 1 else stage
         findings.suggested.update({(*path, *words), (*around, *words)})
-    best = advice.best
-    fix = findings.fix(at, f"rename it to `{best}`", key, best, key=True) if best else None
+    fix = findings.renamed(at, advice.best) if advice.best else None
     if fix is None and advice.into and not of_recipe(advice.into[0]) and advice.into[0] not in findings.moved:
         fix = move(findings.resolved, at, section, advice.into, advice.value)
         findings.moved.add(advice.into[0])
@@ -138,8 +137,22 @@ def unknown_key(
         top = f"{dotted(path[:2])}." if path[:1] in {("stages",), ("evaluate",)} else ""
         edits = tuple((to if of_recipe(to) else top + to, value) for to, value in advice.proposal.edits)
         proposal = advice.proposal._replace(edits=edits, at=at)
+        fix = fix or _in_place(findings, at, value, proposal)
     spans = findings.spans(at, key=True)
     findings.say(errors.unknown_key(key, where, dotted(at), spans, keys, text, fix, proposal))
+
+
+def _in_place(findings: Findings, at: Path, value: Any, proposal: Proposal) -> Fix | None:
+    """Offer the edit that a proposal is, where it only gives a key of this section its name here, or its value."""
+    (to, text), *others = proposal.edits
+    home, _, name = to.rpartition(".")
+    if others or not proposal.exact or home != dotted(at[:-1]):
+        return None
+    renamed, new = findings.renamed(at, name), json.loads(text)
+    if renamed is None or (type(new) is type(value) and new == value):
+        return renamed
+    written = findings.fix(at, f"write {text}", value, text)
+    return None if written is None else renamed._replace(also=(*renamed.also, (written.span, text)))
 
 
 def _say(

@@ -80,7 +80,7 @@ def for_key(
     proposal = foreign.proposal if foreign is not None else None
     into, there = _destination(key, value, home, homes, proposal) if at_stage else ((), value)
     meant = _meant(clues, key, home, () if has_place else clues.inside.meant)
-    return KeyAdvice(joined(*advice), "" if best in section else best, meant, proposal, into, _text_of(there, value))
+    return KeyAdvice(joined(*advice), best, meant, proposal, into, _text_of(there, value))
 
 
 def _clues(
