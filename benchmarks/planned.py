@@ -2,8 +2,8 @@
 
     python benchmarks/planned.py [--only NAME ...] [--json FILE]
 
-New models are trained on rows of full length, on one thread of a CPU, for four steps.  The first step warms up; of the
-next two the faster one is timed, by the CPU time of this process; in the last one operations are counted.
+New models are trained on rows of full length, on one thread of a CPU, for ten steps.  The first step warms up; of the
+others the median is timed, by the CPU time of this process; in the last one operations are counted.
 Times are planned with the rates that `recipec check` measures, once for all cases.
 Memory is what the process has allocated at its peak, sampled every few milliseconds, and compared where a plan has at
 least 200 MB: the first run in a process also loads libraries.  The resident set is printed next to it: it also has
@@ -16,6 +16,7 @@ import argparse
 import ctypes
 import gc
 import json
+import statistics
 import tempfile
 import threading
 import time
@@ -24,7 +25,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-STEPS = 4
+STEPS = 10
 FIGURES = {
     "tokens update": 0.03, "flops rollout": 0.03, "flops update": 0.03, "seconds rollout": 0.3, "seconds update": 0.3,
     "memory": 0.15, "resident": 0.15, "disk": 0.05,
@@ -48,12 +49,12 @@ name: planned
 """
 SFT = """\
     data: {{path: ./rows.jsonl, max_length: {positions}}}
-    budget: {{steps: 4, rows_per_step: {rows}, microbatch_tokens: {tokens}}}
+    budget: {{steps: {steps}, rows_per_step: {rows}, microbatch_tokens: {tokens}}}
 """
 DPO = """\
     preference: {{type: pair_files, path: ./rows.jsonl}}
     data: {{max_length: {positions}}}
-    budget: {{steps: 4, pairs_per_step: {rows}, microbatch_tokens: {tokens}}}
+    budget: {{steps: {steps}, pairs_per_step: {rows}, microbatch_tokens: {tokens}}}
 """
 RL = """\
     data: {{path: ./rows.jsonl, max_length: {prompt}}}
@@ -61,7 +62,7 @@ RL = """\
     reward: {{spread: {{type: function, name: spread}}}}
     advantage: {{group: {{type: group_relative}}}}
     loss: {{type: clipped, beta: {beta}}}
-    budget: {{steps: 4, prompts_per_step: {rows}, microbatch_tokens: {tokens}}}
+    budget: {{steps: {steps}, prompts_per_step: {rows}, microbatch_tokens: {tokens}}}
 """
 BASE = {
     "kind": "sft", "dtype": "float32", "lora": "", "hidden": 256, "layers": 4, "heads": 4, "family": "llama",
@@ -95,7 +96,7 @@ def cases() -> dict[str, dict[str, Any]]:
 
 def recipe(values: dict[str, Any]) -> str:
     """Return the text of a case's recipe."""
-    full = {**BASE, **values}
+    full = {**BASE, "steps": STEPS, **values}
     full["inner"] = int(full["hidden"]) * (4 if full["family"] == "gpt2" else 3)
     full["prompt"] = int(full["positions"]) - int(full["completion"])
     full["least"] = int(full["completion"]) - 1
@@ -201,7 +202,7 @@ def measured(folder: Path, values: dict[str, Any]) -> dict[str, float]:
     finally:
         loop.one_step, loop.group_filter.run, loop.run_updates, loop.time = kept
     for phase in ("rollout", "update"):
-        found[f"seconds {phase}"] = min(step[f"seconds/{phase}"] for step in steps[1:-1])
+        found[f"seconds {phase}"] = statistics.median(step[f"seconds/{phase}"] for step in steps[1:-1])
     found["tokens update"] = (steps[-1]["num_tokens"] - steps[-2]["num_tokens"]) / steps[-1].get("token_ratio", 1.0)
     found["memory"], found["resident"] = allocated.stop(), resident("VmHWM") - before
     stage = folder / "out" / "stages" / "learn"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -32,6 +33,8 @@ LAYERS = (1, 3)
 """Layers of two models: the difference of their times is that of layers."""
 DECODED = 16
 """Tokens that are decoded, twice."""
+DECODED_WEIGHTS = 1.28e8
+"""Bytes of weights up to which all layers are timed in decoding: few of them would be read from a faster cache."""
 ROWS = 2048
 """Most tokens of a pass that is timed."""
 COPIED = 1 << 25
@@ -44,12 +47,13 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 def bytes_needed(work: StageWorkload) -> float:
     """Return about what a measurement takes in memory: some layers and the head, each with a gradient, and logits."""
-    weights = sum(LAYERS) * work.shape.layer + work.shape.hidden * work.shape.vocabulary
+    layers = LAYERS[0] + LAYERS[1] + _decoded_layers(work.shape, work.dtype_bytes)
+    weights = layers * work.shape.layer + work.shape.hidden * work.shape.vocabulary
     return 2.0 * work.dtype_bytes * weights + 12.0 * ROWS * work.shape.vocabulary
 
 
 def measure_rates(work: StageWorkload, device: torch.device, clock: Clock = time.perf_counter) -> Rates:
-    """Measure one layer and the head of a stage's model in about a second; the fastest of several repetitions counts.
+    """Measure one layer and the head of a stage's model in about a second; the median of several repetitions counts.
 
     Stages with the same sizes are measured once.  ``clock`` may be ``time.process_time`` where the machine is shared
     and one thread is used.
@@ -61,6 +65,11 @@ def measure_rates(work: StageWorkload, device: torch.device, clock: Clock = time
     length = min(row, tokens)
     sizes = (tokens // length, length), max(1, min(work.concurrent_rows, work.size.rows))
     return _measured(work.shape, _adapter(work), dtype, device, *sizes, clock)
+
+
+def _decoded_layers(shape: Shape, dtype_bytes: int) -> int:
+    """Return how many layers are timed in decoding, besides one."""
+    return max(LAYERS[1], min(shape.layers, int(DECODED_WEIGHTS / (dtype_bytes * shape.layer))))
 
 
 class _Adapter(NamedTuple):
@@ -104,7 +113,7 @@ def _measured(
 
     def timed(call: Callable[[], object], *, gradient: bool = False) -> float:
         with packed.without_mask(), nullcontext() if gradient else torch.inference_mode():
-            return _least(call, device, clock)
+            return _median_time(call, device, clock)
 
     def train(output: Tensor) -> None:
         output.backward(torch.ones_like(output))  # type: ignore[no-untyped-call]
@@ -119,7 +128,9 @@ def _measured(
         return timed(lambda: model.model(**inputs))
 
     trained, read = _line([train_by(m) for m in models]), _line([read_by(m) for m in models])
-    next_token = _line([_decoding(m, decoded, length, device, clock) for m in models])
+    deep = _decoded_layers(shape, dtype.itemsize)
+    deeper = _model(shape, deep, adapter, device, dtype)
+    next_token = _line([_decoding(m, decoded, length, device, clock) for m in (models[0], deeper)], deep)
     sampling, uniform_R = SamplingParams(1), torch.full((decoded,), 0.5, dtype=torch.float64, device=device)
     drawn = timed(lambda: draw(functional.linear(hidden[:1].expand(decoded, -1), head), uniform_R, sampling))
     return Rates(
@@ -142,10 +153,10 @@ class _Line(NamedTuple):
     ends: float
 
 
-def _line(times: Sequence[float]) -> _Line:
-    """Part the times of models with few and more layers into that of a layer and that of the rest."""
+def _line(times: Sequence[float], deep: int = LAYERS[1]) -> _Line:
+    """Part the times of models with few and ``deep`` layers into that of a layer and that of the rest."""
     few, more = times
-    layer = max((more - few) / (LAYERS[1] - LAYERS[0]), 0.1 * few / LAYERS[0])
+    layer = max((more - few) / (deep - LAYERS[0]), 0.1 * few / LAYERS[0])
     return _Line(layer, max(0.0, few - LAYERS[0] * layer))
 
 
@@ -185,11 +196,11 @@ def _decoding(model: Any, rows: int, length: int, device: torch.device, clock: C
                 if device.type == "cuda":
                     torch.cuda.synchronize(device)
                 seconds.append(clock() - began)
-    return sorted(seconds)[len(seconds) // 2]
+    return statistics.median(seconds)
 
 
-def _least(call: Callable[[], object], device: torch.device, clock: Clock) -> float:
-    """Return the shortest time of a call, in batches of calls that take about a hundredth of ``SPENT``."""
+def _median_time(call: Callable[[], object], device: torch.device, clock: Clock) -> float:
+    """Return the median time of a call, in batches of calls that take about a hundredth of ``SPENT``."""
 
     def batch(count: int) -> float:
         began = clock()
@@ -205,4 +216,4 @@ def _least(call: Callable[[], object], device: torch.device, clock: Clock) -> fl
     seconds = [batch(count)]
     while clock() < ends:
         seconds.append(batch(count))
-    return max(min(seconds), 1e-9) / count
+    return max(statistics.median(seconds), 1e-9) / count
