@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from recipec.host.jsonl import read_lines
 from recipec.report.rendering import embedded
 
-BYTES = 2_000_000
+BYTES = 1_300_000
 """Size of all samples of a page."""
 STEPS = 5
 """Most steps of a stage, and most moments of an evaluation, that are shown."""
