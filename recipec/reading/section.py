@@ -182,9 +182,10 @@ def _say(
             findings.say(errors.missing_key(str(place[-1]), whose, dotted(at), spans, about))
     elif kind in {"value_error", "assertion_error"}:
         if not findings.fragment and findings.resolved.complete:  # what is left out may be in another file, or unread
-            message = str(detail.get("ctx", {}).get("error", ""))
+            error = detail.get("ctx", {}).get("error", "")
+            notes = getattr(error, "__notes__", ())
             spans = findings.spans(at, key=isinstance(_get(data, place), Mapping)) if at else ()
-            findings.say(errors.keys_disagree(where, message, dotted(at), spans))
+            findings.say(errors.keys_disagree(where, str(error), dotted(at), spans, "; ".join(notes)))
     else:
         _say_value(findings, cls, data, path, place)
 

@@ -29,6 +29,8 @@ RIGHT, STEPS = "{right: {type: exact_match}}", "steps: 10"
         (RIGHT, "{right: {type: rewards.py}}", "RC131", "`{type: function, name: rewards}`"),
         (RIGHT, "{right: {type: function, name: score, target: 200}}", "RC130", "parameter a default, `target=200`"),
         (RIGHT, '{right: {type: regex_format, pattern: "("}}', "RC150", "unterminated"),
+        (RIGHT, "{right: {type: regex_format, pattern: '(ab'}}", "RC150", r"close character 1, `(`, or write `\("),
+        (RIGHT, "{right: {type: regex_format, pattern: 'ab)'}}", "RC150", r"change character 3, `)`, or write `\)"),
         ("    reward:", "    advantage: grpo\n    reward:", "RC134", "`advantage: {NAME: {type: group_relative}}`"),
         ("    reward:", "    gradient_checkpointing: true\n    reward:", "RC130", "`machine: {train: {gradient_check"),
         ("max_length: 512", 'template: "Q: {question}"', "RC172", "a column is `{{ NAME }}`"),

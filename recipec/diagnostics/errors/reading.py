@@ -250,14 +250,14 @@ def unnamed(key: str, parts: str, what: str, written: str, path: str, spans: Spa
 
 
 @diagnostic("RC150", "keys-disagree")
-def keys_disagree(where: str, problem: str, path: str, spans: Spans) -> Finding:
+def keys_disagree(where: str, problem: str, path: str, spans: Spans, remedy: str = "") -> Finding:
     """The keys of a component have the right types, but the component rejects their values or their combination.
 
     Why it matters: the component could not work with these values, or could not tell which of them is meant.
     Example: `data: {type: file, path: a.jsonl, hub: org/name}`; a regular expression that does not compile.
     How to fix: change the values as the message says.
     """
-    return Finding(f"{where}: {problem}", spans, path=path)
+    return Finding(f"{where}: {problem}", spans, help=remedy, path=path)
 
 
 @diagnostic("RC151", "broken-plug-in")

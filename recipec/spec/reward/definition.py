@@ -1,5 +1,6 @@
 """What a reward is: a level with a weight, and what checks ask of it."""
 
+import re
 from collections.abc import Callable
 from typing import ClassVar, Literal, NamedTuple, Self, TypeVar
 
@@ -115,3 +116,35 @@ def level(
 ) -> Callable[[type[C]], type[C]]:
     """Register a level; its weight is a parameter of the sum."""
     return component("reward", requires=requires, provides=provides, impl=impl, lowered=lowered, uses=uses)
+
+
+def compiled(pattern: str) -> re.Pattern[str]:
+    r"""Compile the regular expression of a parameter; the note of the error says what to change.
+
+    Raises:
+        ValueError: The pattern is not valid.
+
+    >>> compiled("<(a|b)>").groups
+    1
+    """
+    try:
+        return re.compile(pattern, re.DOTALL)
+    except (re.error, OverflowError, RecursionError) as error:
+        problem = ValueError(f"`pattern` is not a valid regular expression: {error}")
+        if isinstance(error, re.error) and error.pos is not None:
+            problem.add_note(_correction(pattern, error.pos))
+        raise problem from None
+
+
+def _correction(pattern: str, position: int) -> str:
+    r"""Say how to correct a regular expression that is not valid at a position.
+
+    >>> _correction("a)", 1), _correction("(?", 2)
+    ('change character 2, `)`, or write `\\)` for the character itself', 'complete the pattern, or shorten it')
+    """
+    found = pattern[position : position + 1]
+    if not found:
+        return "complete the pattern, or shorten it"
+    itself = "" if found.isalnum() or found.isspace() else f", or write `\\{found}` for the character itself"
+    change = "close" if found in "([" else "change"
+    return f"{change} character {position + 1}, `{found}`{itself}"

@@ -1,13 +1,12 @@
 """Rewards of the form of a completion: format, sections, length, tags, JSON, instructions."""
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from recipec.component import param
-from recipec.spec.reward.definition import TAG, TEXT, Reward, level
+from recipec.spec.reward.definition import TAG, TEXT, Reward, compiled, level
 
 
 @level(requires=TEXT, impl="recipec.runtime.reward.rule_based:regex_format")
@@ -28,10 +27,7 @@ class RegexFormat(Reward):
     @field_validator("pattern")
     @classmethod
     def _compiles(cls, pattern: str) -> str:
-        try:
-            re.compile(pattern, re.DOTALL)
-        except (re.error, OverflowError, RecursionError) as error:
-            raise ValueError(f"not a valid regular expression: {error}") from None
+        compiled(pattern)
         return pattern
 
 

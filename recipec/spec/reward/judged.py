@@ -1,12 +1,11 @@
 """Rewards from other models: a reward model in this process, or a judge behind a service."""
 
-import re
 from typing import ClassVar, Literal, Self
 
 from pydantic import model_validator
 
 from recipec.component import OriginRef, TemplateRef, param
-from recipec.spec.reward.definition import TEXT, Reward, level
+from recipec.spec.reward.definition import TEXT, Reward, compiled, level
 
 
 @level(requires=TEXT, impl="recipec.runtime.reward.model_score:ModelScore")
@@ -85,10 +84,7 @@ class Judge(Reward):
         if (self.score == "regex") != (self.pattern is not None):
             raise ValueError("`score: regex` needs a `pattern`, and the other values of `score` take none")
         if self.pattern is not None:
-            try:
-                groups = re.compile(self.pattern).groups
-            except (re.error, OverflowError, RecursionError) as error:
-                raise ValueError(f"`pattern` is not a valid regular expression: {error}") from None
+            groups = compiled(self.pattern).groups
             if groups != 1:
                 raise ValueError(f"`pattern` must have one group, with the score, and has {groups}")
         return self
