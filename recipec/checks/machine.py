@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from recipec.checks.devices import shape_of
 from recipec.checks.queries import (
     at_field,
     at_part,
@@ -163,10 +164,12 @@ def row_over_microbatch(reading: Reading) -> Iterator[Finding]:
     `rm`, where a pair stays together.
     Why it matters: a row is never split: the run would stop at the first one that is too long.
     Example: `microbatch_tokens: 512` with `data: {max_length: 1024}`.
-    How to fix: raise `microbatch_tokens`, or shorten prompts and completions.
+    How to fix: raise `microbatch_tokens`, or shorten prompts and completions; shorten them where the model has fewer
+    positions than a row has tokens.
     """
     for stage in reading.stages.values():
-        longest = _longest(reading, stage) * (2 if stage.kind in PAIRED_KINDS else 1)
+        row = _longest(reading, stage)
+        longest = row * (2 if stage.kind in PAIRED_KINDS else 1)
         if stage.budget is None or stage.budget.most_tokens >= longest:
             continue
         what = "a pair" if stage.kind in PAIRED_KINDS else "a row"
@@ -174,8 +177,23 @@ def row_over_microbatch(reading: Reading) -> Iterator[Finding]:
             f"{what} of stage `{stage.name}` may be {longest} tokens, but a forward pass takes "
             f"{stage.budget.microbatch_tokens}",
             why=f"{what} is never split: the run would stop at the first one that is too long",
-            remedy=f"set `microbatch_tokens` to {longest} or more, or shorten prompts and completions",
+            remedy=_beyond_model(reading, stage, row)
+            or f"set `microbatch_tokens` to {longest} or more, or shorten prompts and completions",
         )
+
+
+def _beyond_model(reading: Reading, stage: StageReading, row: int) -> str:
+    """Say what to shorten where a row is longer than the model's positions; empty where it fits or they are unknown."""
+    shape = shape_of(reading, stage)
+    if shape is None or not 0 < shape.positions < row:
+        return ""
+    lengths = ("max_length", "max_completion_length", "max_turn_length", "max_context_length")
+    parts = [*stage.of("data"), *stage.of("sampler")]
+    given = [f"`{part.slot}.{key}`" for part in parts for key in lengths if is_given(reading, (*part.path, key))]
+    return (
+        f"shorten {' or '.join(given)}: the model has {shape.positions} positions, fewer than a row of {row} tokens "
+        "needs; `microbatch_tokens` must then be at least the longest row"
+    )
 
 
 def _longest(reading: Reading, stage: StageReading) -> int:

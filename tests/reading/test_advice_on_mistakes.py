@@ -284,3 +284,19 @@ def test_the_rest_of_a_component_is_read_as_the_one_that_is_meant(tmp_path):
     assert "here it is `optimizer.learning_rate`" in found[1]
     assert "write `type: vllm`" in found[2]
     assert found[3].endswith("here it is `machine.rollout.memory`")
+
+
+@pytest.mark.parametrize(
+    ("longest", "says"),
+    [
+        ("100000", "shorten `data.max_length` or `sampler.max_completion_length`: the model has 32768 positions"),
+        ("2000", "set `microbatch_tokens` to 2512 or more"),
+    ],
+)
+def test_a_row_beyond_the_positions_of_the_model_must_be_shortened(tmp_path, longest, says):
+    """RC505 advises a larger forward pass only for rows that the model can hold."""
+    sampler = f"    sampler: {{max_completion_length: {longest}}}\n    reward:"
+    text = RECIPE.replace("org/model", "Qwen/Qwen2.5-0.5B").replace("    reward:", sampler)
+    (tmp_path / "r.yaml").write_text(text.replace("steps: 10,", "steps: 10, microbatch_tokens: 1024,"))
+    (one,) = [one for one in compile_recipe(tmp_path / "r.yaml").diagnostics if one.code == "RC505"]
+    assert says in one.help
