@@ -23,6 +23,7 @@ from recipec.spec.recipe import KEY_SLOTS, SLOT, Kind
 Path = tuple[str | int, ...]
 _SYNONYMS = {
     "max_completion_length": "max_turn_length",
+    "offload_optimizer": "offload",
     "type": "kind",
     "path": "from",
     "model_path": "from",
@@ -56,6 +57,10 @@ _OF_WEIGHTS = "dtype"
 """A key of rollout engines that the weights have, too."""
 _ADDRESS = frozenset({"url", "base_url", "endpoint", "address", "api_base", "host"})
 _PRECISION = frozenset({"precision", "mixed_precision", "torch_dtype", "bf16", "fp16", "amp"})
+_GROUP = frozenset({"num_generations", "group_size", "n", "n_samples", "num_return_sequences"})
+"""Keys for the completions of a prompt, which are leaves of trees in tree search."""
+_TREE = ("trees", "expansions", "rounds", "keep")
+"""Keys that give the number of these leaves."""
 _TIME = re.compile(r"(?:max_|train_)?(?:time|hours?|minutes?|seconds?|days?|duration|wall_?time)(?:_limit|_\w+)?")
 
 
@@ -89,6 +94,17 @@ def certain(key: str, value: Any, path: Path, known: Collection[str], section: M
 def below_stage(path: Path) -> tuple[str, ...]:
     """Return the words of a path below its stage."""
     return tuple(str(part) for part in (path[2:] if path[:1] == ("stages",) else path))
+
+
+def leaves_of_trees(key: str, known: Collection[str]) -> list[str]:
+    """Say which keys of tree search give the completions of a prompt, which others count by one key.
+
+    >>> leaves_of_trees("num_generations", ["num_generations"])
+    []
+    """
+    if key not in _GROUP or not all(name in known for name in _TREE):
+        return []
+    return ["here a prompt has `trees` times 1 + `expansions` times `rounds` rows; `keep` limits those of a tree"]
 
 
 def written_value(value: Any) -> str:

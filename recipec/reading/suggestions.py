@@ -16,7 +16,15 @@ from recipec.reading.component_suggestions import joined
 from recipec.reading.foreign.advice import Advice, for_name, for_section
 from recipec.reading.foreign.tables import is_section
 from recipec.reading.key_places import places_of
-from recipec.reading.plain_mistakes import KeyAdvice, Path, below_stage, certain, wrapped, written_value
+from recipec.reading.plain_mistakes import (
+    KeyAdvice,
+    Path,
+    below_stage,
+    certain,
+    leaves_of_trees,
+    wrapped,
+    written_value,
+)
 from recipec.spec.machine import ENGINE_SLOTS
 from recipec.spec.recipe import COMPONENT_SLOTS, SLOT
 
@@ -69,6 +77,7 @@ def for_key(
         advice.append(f"`{key}` belongs to {' or '.join(text for _, text in homes[:3])}")
     if foreign is not None:
         advice += [*_within(path, key, known, foreign), foreign.text]
+    advice += leaves_of_trees(key, known)
     if has_place:
         advice.append(f"write `{_inside(home, key, value)}`{_OF_MACHINE if home in ENGINE_SLOTS.values() else ''}")
     else:

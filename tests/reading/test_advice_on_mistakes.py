@@ -58,6 +58,13 @@ RIGHT, STEPS = "{right: {type: exact_match}}", "steps: 10"
         ("    reward:", "    allow: [RC401]\n    reward:", "RC134", "`allow: {RC401: "),
         ("    reward:", "    sampler: [top_p: 0.9, top_k: 5]\n    reward:", "RC134", "`sampler: {top_p: 0.9, top"),
         ("    reward:", "    loss: {name: clipped}\n    reward:", "RC130", "`type` names it: remove this key"),
+        ("    reward:", "    sampler: {type: tree, num_generations: 8}\n    reward:", "RC130", "has `trees` times"),
+        (
+            "name: mistaken",
+            "name: mistaken\nmachine: {train: {type: deepspeed, offload_optimizer: true}}",
+            "RC130",
+            "did you mean `offload`?",
+        ),
         ("    reward:", "    optimizer: {learning_rate: 1e-4f}\n    reward:", "RC132", "`learning_rate: 0.0001`"),
         ("    reward:", "    optimizer: {learning_rate: $lr}\n    reward:", "RC132", '`learning_rate: "${vars.lr}"`'),
         ("    from: org/model", "    model: org/model", "RC130", "`model` is several tools' name; here it is `from`"),
