@@ -124,13 +124,13 @@ def held_out(
 
 
 def _kind(column: str, change: str) -> str:
-    """Say whether a change is for the better or the worse; neither for counts and losses.
+    """Say whether a change is for the better or the worse; neither for counts and losses, and for a change of zero.
 
-    >>> _kind("dev/accuracy", "+0.100"), _kind("dev/claims/contradicted", "+0.100")
-    ('more', '')
+    >>> _kind("dev/accuracy", "+0.100"), _kind("dev/claims/contradicted", "+0.100"), _kind("dev/reward", "±0.000")
+    ('more', '', '')
     """
     good = is_rate(column) or column.partition("/")[2].startswith(("reward", "consistency", "margin_share"))
-    return "" if not good else "less" if change.startswith("-") else "more"
+    return "" if not good or change.startswith("±") else "less" if change.startswith("-") else "more"
 
 
 def samples(folder: Path) -> list[dict[str, Any]]:

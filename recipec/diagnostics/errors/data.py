@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 
 from recipec.diagnostics.model import Finding, diagnostic, file_span
 from recipec.diagnostics.phrases import did_you_mean, folded, listed
@@ -142,7 +142,7 @@ def _rows(value: object) -> bool:
 
 @diagnostic("RC705", "missing-column")
 def missing_column(
-    path: str, row: int, column: str, have: Iterable[str], key: str, others: Sequence[Collection[str]] = ()
+    path: str, row: int, column: str, have: Iterable[str], key: str, having: tuple[int, int] = (0, 0)
 ) -> Finding:
     """A row lacks a column that the stage needs, or the column has no text.
 
@@ -154,8 +154,8 @@ def missing_column(
     complete the row, or remove it.
     """
     names = list(have)
-    if found := sum(column in other for other in others if column not in names):
-        message = f"{path}, row {row} has no column `{column}`, which {found} of the {len(others)} rows read have"
+    if having[0] and column not in names:
+        message = f"{path}, row {row} has no column `{column}`, which {having[0]} of the {having[1]} rows read have"
         remedy = f"{did_you_mean(column, names)} add it to the row, or remove the row; it has {listed(names)}".strip()
         return Finding(message, file_span(path, row), help=remedy)
     nested = [name for name in names if isinstance(have, Mapping) and isinstance(have[name], Mapping)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -188,9 +189,8 @@ class Source(DataSource, ABC):
         if template is None:
             return None
         text, template = template_text(self.context.root, template)
-        rendered = render_rows(
-            text, template, [row.columns for row in rows], lambda i: f"row {rows[i].number} of {rows[i].file}"
-        )
+        columns = [row.columns for row in rows]
+        rendered = render_rows(text, template, columns, lambda i: f"row {rows[i].number} of {rows[i].file}")
         for row, prompt in zip(rows, rendered, strict=True):
             if not prompt.strip():
                 raise RecipeError(errors.empty_text(row.file, row.number, f"the prompt that {template} renders"))
@@ -206,7 +206,7 @@ class File(Source):
         super().__init__(spec, context, policy=policy, environment=environment)
         self.spec = spec
         self.shown = spec.path or spec.hub or ""
-        self._rows: list[Row] = []
+        self._having: tuple[Counter[str], int] = Counter(), 0
         self._place: dict[int, tuple[str, int]] = {}
         self._images: dict[int, tuple[Picture, ...]] = {}
 
@@ -228,9 +228,9 @@ class File(Source):
 
     def rows(self) -> list[Row]:
         """Read the rows of the split and part."""
-        spec = self.spec
-        self._rows = part_of(read_rows(self.path, spec.split, self.shown, spec.limit, self._kept_images), spec)
-        return self._rows
+        rows = part_of(read_rows(self.path, self.spec.split, self.shown, self.spec.limit, self._kept_images), self.spec)
+        self._having = Counter(name for row in rows for name in row.columns), len(rows)
+        return rows
 
     def made(self, read: Sequence[Row]) -> list[Encoded]:
         """Encode what the stage's kind needs of rows."""
@@ -307,8 +307,8 @@ class File(Source):
     def _need(self, row: Row, param: str) -> str:
         name: str = getattr(self.spec.columns, param)
         if name not in row.columns:
-            key, others = f"data.columns.{param}", [one.columns for one in self._rows]
-            raise RecipeError(errors.missing_column(row.file, row.number, name, row.columns, key, others))
+            key, having = f"data.columns.{param}", (self._having[0][name], self._having[1])
+            raise RecipeError(errors.missing_column(row.file, row.number, name, row.columns, key, having))
         return name
 
     def _prompt(self, row: Row, rendered: str | None) -> Text:
